@@ -1,0 +1,200 @@
+"""How Sphinx builds the documentation.
+
+The build needs no network. Set ``TRIO_SEND_INTERSPHINX`` to any value to link to the documentation of Python, Trio and
+outcome; without it, their names are shown as plain text.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.nodes import make_refnode
+
+import trio_send
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The project ----------------------------------------------------------------------------------
+
+project = "trio_send"
+author = "Contributors to trio_send"
+copyright = author
+release = trio_send.__version__
+version = release
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib_trio",
+]
+exclude_patterns = ["_build"]
+nitpicky = True
+# Docstrings name other things of the library in single backticks.
+default_role = "py:obj"
+
+html_theme = "furo"
+html_title = f"trio_send {release}"
+
+# Docstrings -----------------------------------------------------------------------------------
+
+autodoc_member_order = "bysource"
+# Types are read in the signature; saying them again below it would double every page.
+autodoc_typehints = "signature"
+# Defaults are shown as they are written, not as they print.
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+
+def untyped_attribute(self: GoogleDocstring) -> tuple[str, list[str]]:
+    return "", self._dedent(self._consume_to_end())
+
+
+def untyped_result(self: GoogleDocstring, preprocess_types: bool = False) -> list[Any]:
+    return [("", "", self._dedent(self._consume_to_next_section()))]
+
+
+# Types stand in annotations, never in docstrings, so what comes before a colon there is not one.
+GoogleDocstring._consume_inline_attribute = untyped_attribute
+GoogleDocstring._consume_returns_section = untyped_result
+
+# Names of others ------------------------------------------------------------------------------
+
+OTHERS = {"attr", "attrs", "exceptiongroup", "outcome", "trio", "typing_extensions"}
+
+if os.environ.get("TRIO_SEND_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "outcome": ("https://outcome.readthedocs.io/en/latest/", None),
+        "python": ("https://docs.python.org/3", None),
+        "trio": ("https://trio.readthedocs.io/en/stable/", None),
+    }
+else:
+    # Only what is known to be somebody else's: a misspelled name of our own is still found.
+    _modules = "|".join(sorted(map(re.escape, OTHERS | sys.stdlib_module_names)))
+    _builtins = "|".join(sorted(map(re.escape, dir(builtins))))
+    nitpick_ignore_regex = [
+        (r"py:.*", rf"({_modules})(\..*)?"),
+        (r"py:.*", rf"({_builtins})(\..*)?"),
+    ]
+
+
+# Where names are defined ----------------------------------------------------------------------
+
+
+def gather_the_private_modules() -> None:
+    """Let autodoc find what stands in the source beside a public name.
+
+    Public classes say that they live in `trio_send`, so autodoc looks there for three things that are in the private
+    modules: the order of a class's members, the strings below its attributes, and the names in its annotations.
+    """
+    gathered = ModuleAnalyzer.for_module("trio_send")
+    gathered.analyze()
+    modules = [
+        importlib.import_module(info.name)
+        for info in pkgutil.iter_modules(trio_send.__path__, "trio_send.")
+        if info.name not in {"trio_send.__main__", "trio_send._cli"}
+    ]
+    private = [module for module in modules if module.__name__.startswith("trio_send._")]
+    public = [trio_send, *(module for module in modules if module not in private)]
+    public_classes = [
+        cls for module in public for cls in vars(module).values() if inspect.isclass(cls)
+    ]
+    for module in private:
+        part = ModuleAnalyzer.for_module(module.__name__)
+        part.analyze()
+        first = len(gathered.tagorder)
+        gathered.tagorder.update((tag, first + place) for tag, place in part.tagorder.items())
+        gathered.attr_docs.update(part.attr_docs)
+        gathered.annotations.update(part.annotations)
+        gathered.overloads.update(part.overloads)
+        # What is imported for type checkers only is not in the module, and annotations that name it stay mere strings.
+        for node in ast.parse(part.code).body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                exec(compile(ast.Module(node.body, []), module.__name__, "exec"), vars(module))
+        for namespace in public:
+            for name, value in vars(module).items():
+                vars(namespace).setdefault(name, value)
+    # Members that a public class has from a private base are listed as if they stood in the class.
+    for cls in public_classes:
+        for base in cls.__mro__[1:]:
+            for tag, place in list(gathered.tagorder.items()):
+                owner, _, member = tag.partition(".")
+                if owner == base.__name__ and member:
+                    gathered.tagorder.setdefault(f"{cls.__name__}.{member}", place)
+
+
+# Unreleased changes ---------------------------------------------------------------------------
+
+
+def show_unreleased_changes(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Put the fragments that wait for the next release on top of the history."""
+    if docname != "history" or not list(ROOT.glob("newsfragments/*.*.rst")):
+        return
+    draft = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "towncrier",
+            "build",
+            "--draft",
+            "--version",
+            f"{release}, unreleased",
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    ).stdout
+    marker = ".. towncrier release notes start\n"
+    assert marker in content[0]
+    content[0] = content[0].replace(marker, f"{marker}\n{draft}\n")
+
+
+# Short names ----------------------------------------------------------------------------------
+
+
+def resolve_short_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
+) -> nodes.reference | None:
+    """Find `name` wherever in the library it stands, the class that speaks first."""
+    if node.get("refdomain") != "py" or node["reftype"] not in {
+        "obj",
+        "class",
+        "exc",
+        "meth",
+        "attr",
+    }:
+        return None
+    python = env.domains.python_domain
+    module, cls = node.get("py:module") or "trio_send", node.get("py:class")
+    matches: list[tuple[str, Any]] = python.find_obj(env, module, cls, node["reftarget"], None, 1)
+    if not matches:
+        return None
+    name, entry = min(matches, key=lambda match: (len(match[0]), match[0]))
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+
+
+def setup(app: Sphinx) -> None:
+    gather_the_private_modules()
+    app.connect("source-read", show_unreleased_changes)
+    app.connect("missing-reference", resolve_short_name)

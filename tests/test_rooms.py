@@ -1,0 +1,334 @@
+"""Hold the package to its rooms: imports point downward only, and only the command line runs Trio.
+
+The tests read the source and never import it. An import counts wherever it stands: at the top, inside a function, or
+under ``TYPE_CHECKING``. A module that needs another one's names just for its annotations depends on it all the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = "trio_send"
+
+#: Every module and the layer that it stands on. A module may import from strictly lower layers, so modules that share a
+#: number do not know each other. Names are relative to the package; "" is its ``__init__``, and the name of a package
+#: further down is that package's ``__init__``. The tens are the rooms, the units the order inside a room.
+LAYERS = {
+    # What everything rests on.
+    "_version": 0,
+    "_util": 0,
+    "_codes": 0,
+    "_exceptions": 1,
+    "_buffers": 2,
+    # One operation, and the kernel.
+    "_wait_handle": 10,
+    "_port": 11,
+    "_operation": 12,
+    # Many operations.
+    "_queue": 20,
+    "_engine": 25,
+    "_dispatcher": 25,
+    # Whose operations they are: an initiator's, or those of a task that awaits them.
+    "_awaiting": 30,
+    "_initiator": 30,
+    # The faces of an operation.
+    "_event_args": 40,
+    "_async_result": 40,
+    # The public socket.
+    "_trio_face": 50,
+    "_endpoint": 50,
+    "_sending": 51,
+    "_connecting": 52,
+    "_receiving": 53,
+    "_socket": 54,
+    # Faces for code that exists already, for threads, for pooled servers.
+    "_stream": 60,
+    "_pool": 60,
+    "abc": 60,
+    "from_thread": 60,
+    # The public names, above everything that they are gathered from. What follows uses them as any user does.
+    "": 65,
+    "testing": 70,
+    "timeline": 70,
+    "_cli": 80,
+    "__main__": 81,
+}
+
+#: Who may start Trio. Everybody else has to work in whatever run, host loop or thread they are called from.
+MAY_RUN_TRIO = ("_cli", "__main__")
+
+STARTS_TRIO = {"trio.run", "trio.lowlevel.start_guest_run"}
+
+
+class Source(NamedTuple):
+    """One module of a tree."""
+
+    name: str  # relative to the package, "" for its __init__
+    is_package: bool
+    path: Path
+
+
+class Import(NamedTuple):
+    """One name that a module imports, in full."""
+
+    target: str
+    line: int
+
+
+# The checker ----------------------------------------------------------------------------------
+
+
+def sources(root: Path) -> Iterator[Source]:
+    """Every module below ``root``, the package's directory."""
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        yield Source(".".join(parts[:-1] if is_package else parts), is_package, path)
+
+
+def full_name(package: str, name: str) -> str:
+    return f"{package}.{name}" if name else package
+
+
+def imports(tree: ast.Module, package: str, source: Source) -> Iterator[Import]:
+    """Every import in ``tree``, with relative ones written out."""
+    here = full_name(package, source.name).split(".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package that the module is in, which for an __init__ is the package itself.
+            up = len(here) - node.level + source.is_package
+            base = here[:up] if node.level else []
+            origin = ".".join([*base, node.module] if node.module else base)
+            for alias in node.names:
+                yield Import(f"{origin}.{alias.name}", node.lineno)
+
+
+def module_of(target: str, package: str, modules: set[str]) -> str | None:
+    """The module of the package that an import of ``target`` reaches; None if it leads elsewhere.
+
+    ``from . import _codes`` reaches a module, ``from . import Socket`` a name in one.
+    """
+    if target != package and not target.startswith(f"{package}."):
+        return None
+    name = target[len(package) + 1 :]
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def layer_faults(root: Path, package: str, layers: dict[str, int]) -> list[str]:
+    """A sentence for each import that does not point downward, and for each module without a layer."""
+    faults = []
+    tree_of = {source: ast.parse(source.path.read_text("utf-8")) for source in sources(root)}
+    modules = {source.name for source in tree_of}
+    for name in sorted(modules - layers.keys()):
+        faults.append(f"{full_name(package, name)} has no layer: give it a layer in LAYERS")
+    for source, tree in tree_of.items():
+        for target, line in imports(tree, package, source):
+            reached = module_of(target, package, modules)
+            if reached is None or source.name not in layers or reached not in layers:
+                continue
+            if layers[reached] >= layers[source.name]:
+                faults.append(
+                    f"{full_name(package, source.name)}, line {line}: "
+                    f"layer {layers[source.name]} imports {full_name(package, reached)} "
+                    f"of layer {layers[reached]}, but may import from lower layers only"
+                )
+    return faults
+
+
+def trio_uses(tree: ast.Module) -> Iterator[Import]:
+    """Every dotted name of trio's that ``tree`` imports or reaches through an import, by its real name."""
+    names: dict[str, str] = {}  # what a name in this module stands for
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "trio":
+                    yield Import(alias.name, node.lineno)
+                    names[alias.asname or "trio"] = alias.name if alias.asname else "trio"
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            origin = node.module or ""
+            if origin.split(".")[0] == "trio":
+                for alias in node.names:
+                    yield Import(f"{origin}.{alias.name}", node.lineno)
+                    names[alias.asname or alias.name] = f"{origin}.{alias.name}"
+    for node in ast.walk(tree):
+        attributes: list[str] = []
+        inner: ast.AST = node
+        while isinstance(inner, ast.Attribute):
+            attributes.insert(0, inner.attr)
+            inner = inner.value
+        if attributes and isinstance(inner, ast.Name) and inner.id in names:
+            yield Import(".".join([names[inner.id], *attributes]), inner.lineno)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
+
+
+def trio_faults(root: Path, package: str, may_run: tuple[str, ...]) -> list[str]:
+    """A sentence for each use of trio's private names, and for each start of Trio outside ``may_run``."""
+    faults = []
+    for source in sources(root):
+        for name, line in sorted(set(trio_uses(ast.parse(source.path.read_text("utf-8"))))):
+            where = f"{full_name(package, source.name)}, line {line}"
+            if any(map(is_private, name.split("."))):
+                faults.append(f"{where}: {name} is private to trio and may change in any release")
+            if name in STARTS_TRIO and source.name.split(".")[0] not in may_run:
+                faults.append(f"{where}: {name} is for the program to call, not for a library")
+    return faults
+
+
+def hidden_import_faults(root: Path, package: str) -> list[str]:
+    """A sentence for each import by a string: it would escape the other checks."""
+    faults = []
+    for source in sources(root):
+        for node in ast.walk(ast.parse(source.path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            called = node.func.id if isinstance(node.func, ast.Name) else called
+            if called in {"import_module", "__import__"}:
+                faults.append(
+                    f"{full_name(package, source.name)}, line {node.lineno}: "
+                    f"{called}() hides what is imported; write an import statement"
+                )
+    return faults
+
+
+# The package ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def test_imports_point_downward(root: Path) -> None:
+    assert layer_faults(root, PACKAGE, LAYERS) == []
+
+
+def test_no_import_is_hidden(root: Path) -> None:
+    assert hidden_import_faults(root, PACKAGE) == []
+
+
+def test_trio_is_used_through_its_public_names_and_never_run(root: Path) -> None:
+    assert trio_faults(root, PACKAGE, MAY_RUN_TRIO) == []
+
+
+def test_run_time_imports_are_the_declared_ones(root: Path) -> None:
+    allowed = {PACKAGE, "attr", "attrs", "exceptiongroup", "outcome", "rich", "trio"}
+    # Only ever imported for type checkers, so nothing asks for it at run time.
+    allowed.add("typing_extensions")
+    found = set()
+    for source in sources(root):
+        for target, _ in imports(ast.parse(source.path.read_text("utf-8")), PACKAGE, source):
+            found.add(target.split(".")[0])
+    assert found - allowed - sys.stdlib_module_names == set()
+
+
+# The checker itself ---------------------------------------------------------------------------
+
+MADE_UP_LAYERS = {"_low": 0, "_side": 0, "_high": 1, "": 2, "cli": 3, "cli._parts": 1}
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Path:
+    """A small package in which everything is as it should be."""
+    root = tmp_path / "made_up"
+    (root / "cli").mkdir(parents=True)
+    files = {
+        "__init__.py": "from ._high import High as High\n",
+        "_low.py": "import trio\n\ntrio.lowlevel.checkpoint\ntrio.__version__\n",
+        "_side.py": "import os, json.decoder\nfrom trio.lowlevel import checkpoint\n",
+        "_high.py": "from . import _low\nfrom ._side import name\nimport made_up._low\n",
+        "cli/__init__.py": "import trio\nfrom .. import High\nfrom ._parts import part\n\ntrio.run(High)\n",
+        "cli/_parts.py": "from .._low import name\nimport trio\n\ntrio.from_thread.run(name)\n",
+    }
+    for name, text in files.items():
+        (root / name).write_text(text, "utf-8")
+    return root
+
+
+def all_faults(root: Path) -> list[str]:
+    return [
+        *layer_faults(root, "made_up", MADE_UP_LAYERS),
+        *trio_faults(root, "made_up", ("cli",)),
+        *hidden_import_faults(root, "made_up"),
+    ]
+
+
+def test_the_checker_has_nothing_against_a_good_tree(made_up: Path) -> None:
+    assert all_faults(made_up) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "fault"),
+    [
+        ("_low.py", "from ._high import High", "imports made_up._high of layer 1"),
+        ("_low.py", "from . import _high", "imports made_up._high of layer 1"),
+        ("_low.py", "from . import High", "imports made_up of layer 2"),
+        ("_low.py", "import made_up", "imports made_up of layer 2"),
+        ("_low.py", "import made_up._high", "imports made_up._high of layer 1"),
+        ("_low.py", "import made_up._high as high", "imports made_up._high of layer 1"),
+        ("_low.py", "from made_up._high import *", "imports made_up._high of layer 1"),
+        ("_low.py", "from ._side import name", "imports made_up._side of layer 0"),
+        (
+            "_low.py",
+            "def f():\n    from ._high import High",
+            "line 2: layer 0 imports made_up._high",
+        ),
+        (
+            "_low.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ._high import High",
+            "line 3: layer 0 imports made_up._high",
+        ),
+        ("__init__.py", "from .cli import part", "layer 2 imports made_up.cli of layer 3"),
+        ("__init__.py", "from . import cli", "layer 2 imports made_up.cli of layer 3"),
+        ("cli/_parts.py", "from . import part", "imports made_up.cli of layer 3"),
+        ("cli/_parts.py", "from .. import High", "imports made_up of layer 2"),
+        ("_unheard_of.py", "", "made_up._unheard_of has no layer: give it a layer"),
+        ("cli/_unheard_of.py", "", "made_up.cli._unheard_of has no layer: give it a layer"),
+        ("_low.py", "import trio\ntrio.run(main)", "trio.run is for the program to call"),
+        ("_low.py", "import trio as t\nt.run(main)", "trio.run is for the program to call"),
+        ("_low.py", "from trio import run", "trio.run is for the program to call"),
+        (
+            "_low.py",
+            "from trio import lowlevel\nlowlevel.start_guest_run()",
+            "trio.lowlevel.start_guest_run is for the program to call",
+        ),
+        ("_low.py", "import trio._core", "trio._core is private to trio"),
+        ("_low.py", "from trio._util import final", "trio._util.final is private to trio"),
+        ("_low.py", "from trio import _core", "trio._core is private to trio"),
+        (
+            "_low.py",
+            "import trio\ntrio.lowlevel._private()",
+            "trio.lowlevel._private is private to trio",
+        ),
+        ("cli/_parts.py", "import trio\ntrio._core", "trio._core is private to trio"),
+        (
+            "_low.py",
+            "import importlib\nimportlib.import_module('made_up')",
+            "import_module() hides",
+        ),
+        ("_low.py", "__import__('made_up')", "__import__() hides"),
+    ],
+)
+def test_the_checker_bites(made_up: Path, file: str, text: str, fault: str) -> None:
+    (made_up / file).write_text(text + "\n", "utf-8")
+    faults = all_faults(made_up)
+    assert len(faults) == 1
+    assert fault in faults[0]

@@ -1,0 +1,42 @@
+"""Sends on Trio as operations: counted exactly, in order, completed once, and owned by who started them.
+
+.NET's asynchronous socket send model (``Socket.BeginSend``/``EndSend`` and ``Socket.SendAsync``) on structured
+concurrency. The rooms import downward only: codes, exceptions and buffers; port and operation; queue, engine and
+dispatcher; initiator; operation objects; socket; and what stands on it.
+"""
+
+from __future__ import annotations
+
+from . import abc as abc
+from ._async_result import AsyncResult as AsyncResult
+from ._codes import (
+    SocketAsyncOperation as SocketAsyncOperation,
+    SocketError as SocketError,
+    SocketFlags as SocketFlags,
+    SocketShutdown as SocketShutdown,
+)
+from ._event_args import (
+    CompletedEvent as CompletedEvent,
+    SocketAsyncEventArgs as SocketAsyncEventArgs,
+)
+from ._exceptions import (
+    InvalidOperationError as InvalidOperationError,
+    ObjectDisposedError as ObjectDisposedError,
+    OperationInProgressError as OperationInProgressError,
+    SocketException as SocketException,
+)
+from ._initiator import (
+    ExitPolicy as ExitPolicy,
+    Initiator as Initiator,
+    current_initiator as current_initiator,
+    open_initiator as open_initiator,
+)
+from ._send_queue import TornMessage as TornMessage
+from ._socket import Socket as Socket, socketpair as socketpair
+from ._util import fixup_module_metadata
+from ._version import __version__ as __version__
+from ._wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle
+
+fixup_module_metadata(__name__, globals())
+fixup_module_metadata(abc.__name__, vars(abc))
+del fixup_module_metadata

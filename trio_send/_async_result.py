@@ -1,0 +1,144 @@
+"""`AsyncResult`: the single-use operation that the begin methods return.
+
+Part of layer 4.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ._codes import SocketError
+from ._exceptions import InvalidOperationError
+from ._operation import QUEUED, Operation
+from ._wait_handle import WaitHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import outcome
+
+    from ._dispatcher import Dispatcher
+
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+
+
+@final
+class AsyncResult(Operation):
+    """One operation that a begin method started: hand it to the matching end method, once.
+
+    Everything can be read before and after that, and after the socket was closed.
+
+    Source: the `begin_send` page's ``IAsyncResult``.
+    """
+
+    __slots__ = ("_async_state", "_callback", "_completed_synchronously", "_ended", "_handle")
+
+    def __init__(
+        self, socket: Any, callback: Callable[[AsyncResult], object] | None, state: Any
+    ) -> None:
+        super().__init__()
+        self._socket = socket
+        self._callback = callback
+        self._async_state = state
+        self._completed_synchronously = False
+        self._ended = False
+        self._handle: WaitHandle | None = None
+
+    def __repr__(self) -> str:
+        state = "pending" if self._pending else SocketError(self._code).name
+        size = 0 if self._message is None else self._message.size
+        return f"<AsyncResult: {self._last_operation.name}, {state}, {self._transferred} of {size} bytes accepted>"
+
+    @property
+    def async_state(self) -> Any:
+        """The ``state`` object that was passed to the begin method."""
+        return self._async_state
+
+    @property
+    def async_wait_handle(self) -> WaitHandle:
+        """A flag that is set when the operation has ended, before the callback is called (F067).
+
+        The same object at each reading (F070).
+        """
+        if self._handle is None:
+            self._handle = WaitHandle()
+            if not self._pending:
+                self._handle._signal()
+        return self._handle
+
+    @property
+    def completed_synchronously(self) -> bool:
+        """Whether the kernel had taken everything, or failed the operation, when the begin method returned."""
+        return self._completed_synchronously
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the operation has ended; true before the callback is called (F066)."""
+        return not self._pending or self._completed_synchronously
+
+    @property
+    def bytes_transferred(self) -> int:
+        """How many bytes the kernel accepted: exact at any time, final once the operation has ended."""
+        return self._transferred
+
+    @property
+    def outcome(self) -> outcome.Value[int] | outcome.Error | None:
+        """How the operation ended, as an outcome that holds the count or the `SocketException`; None while pending.
+
+        Each reading makes another one, so that reading it does not use up the end method's single call.
+        """
+        if not self.is_completed:
+            return None
+        return self._settled_outcome()
+
+    @property
+    def remaining(self) -> list[memoryview]:
+        """Views of the bytes of the message that were not accepted, fit for a ``buffer_list``."""
+        return self._remaining()
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Stop the operation if it is pending.
+
+        It ends with OPERATION_ABORTED, the exact count and ``reason`` in its error's text. If that cuts a message on a
+        stream, the operations behind it end with CONNECTION_ABORTED and 0 bytes, and the stream is torn.
+
+        Args:
+          reason: why, for people.
+
+        Returns:
+          True if the operation was stopped; False if it had ended, or all its bytes were accepted already.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        if self._state != QUEUED:
+            return False
+        return bool(
+            self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
+        )
+
+    def _completed(self, dispatcher: Dispatcher) -> None:
+        context, waiters = self._release()
+        if self._handle is not None:
+            self._handle._signal()
+        self._wake(waiters, self._transferred)
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            dispatcher.call(context, callback, self)
+
+    def _capture_context(self) -> None:
+        if self._callback is not None:
+            self._context = contextvars.copy_context()
+
+    @property
+    def _failed_on_the_spot(self) -> bool:
+        return self._completed_synchronously and self._code != 0
+
+    def _take(self) -> None:
+        """Use up the single call of the end method."""
+        if self._ended:
+            raise InvalidOperationError(
+                "the end method was called for this result already, and can be called once; "
+                "its bytes_transferred and outcome can be read as often as you like",
+            )
+        self._ended = True

@@ -1,0 +1,324 @@
+"""The begin/end face: single-use results, callbacks, and the call that takes the count.
+
+Part of layer 8.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ._async_result import AsyncResult
+from ._codes import SocketAsyncOperation, SocketError, SocketFlags
+from ._sending import Sending, message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+    from ._exceptions import SocketException
+    from ._initiator import Initiator
+    from ._operation import Step
+    from ._queue import OperationQueue
+
+_SEND: Final = SocketAsyncOperation.SEND
+
+
+class BeginEnd(Sending):
+    """The part of `Socket` whose operations are begun and ended by two calls."""
+
+    __slots__ = ()
+
+    def begin_send(
+        self,
+        buffer_or_list: Buffer | Sequence[Buffer],
+        offset: int = 0,
+        size: int | None = None,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+        callback: Callable[[AsyncResult], object] | None = None,
+        state: Any = None,
+    ) -> AsyncResult:
+        """Start to send a buffer, or a list of buffers as one message.
+
+        Args:
+          buffer_or_list: a contiguous bytes-like object, or a list or tuple of them; not copied. A list is looked at
+            now and not again.
+          offset: where in the buffer to begin, in bytes. Not for lists.
+          size: how many bytes to send; None stands for all from ``offset`` on. Not for lists.
+          socket_flags: how to send.
+          callback: a function or async function to call with the result when the operation has ended, also when it
+            ended on the spot; never from inside this call. It should call `end_send_nowait` or await `end_send`.
+          state: anything of yours, found again as `AsyncResult.async_state`.
+
+        Returns:
+          The result to hand to `end_send`.
+
+        Raises:
+          TypeError: the buffer is None, not bytes-like or not contiguous.
+          ValueError: ``offset`` or ``size`` leaves the buffer, or the list is empty.
+          SocketException: the send failed on the spot; nothing is pending and the callback will not be called.
+          ObjectDisposedError: the socket was closed (F001).
+          InvalidOperationError: no initiator is open, or the call comes from another thread.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator, ends with it, and carries the
+        exact count.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page.
+        """
+        result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
+        if result._failed_on_the_spot:
+            raise result._exception()
+        return result
+
+    def try_begin_send(
+        self,
+        buffer_or_list: Buffer | Sequence[Buffer],
+        offset: int = 0,
+        size: int | None = None,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+        callback: Callable[[AsyncResult], object] | None = None,
+        state: Any = None,
+    ) -> tuple[AsyncResult | None, SocketError]:
+        """Start to send, and return a failure on the spot instead of raising it.
+
+        Args:
+          buffer_or_list: as for `begin_send`, like all the others.
+          offset: where in the buffer to begin, in bytes.
+          size: how many bytes to send.
+          socket_flags: how to send.
+          callback: what to call when the operation has ended.
+          state: anything of yours.
+
+        Returns:
+          The result and SUCCESS; or None and the error if the send failed on the spot, and the callback will not be
+          called (F053). Never IO_PENDING.
+
+        Raises:
+          TypeError: as `begin_send`.
+          ValueError: as `begin_send`.
+          ObjectDisposedError: the socket was closed (F002).
+          InvalidOperationError: as `begin_send`.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here; see `begin_send`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page, the overload with ``errorCode``.
+        """
+        result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
+        if result._failed_on_the_spot:
+            return None, SocketError(result._code)
+        return result, SocketError.SUCCESS
+
+    @trio.lowlevel.enable_ki_protection
+    def _begin_result(
+        self,
+        buffer_or_list: Buffer | Sequence[Buffer],
+        offset: int,
+        size: int | None,
+        socket_flags: SocketFlags,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+    ) -> AsyncResult:
+        self._require_usable()
+        message = message_of("buffer_or_list", buffer_or_list, offset, size)
+        initiator = self._require_initiator()
+        result = AsyncResult(self, callback, state)
+        result._reset_results()
+        result._capture_context()
+        return self._conclude(
+            result, self._begin_send(result, message, socket_flags, None), initiator
+        )
+
+    def _conclude(self, result: AsyncResult, pending: bool, initiator: Initiator) -> AsyncResult:
+        """Have the callback of a result that ended on the spot called, unless it failed."""
+        if not pending:
+            result._completed_synchronously = True
+            if result._callback is not None and not result._code:
+                result._end_later(initiator)
+                initiator.ended(result, None)
+        return result
+
+    @trio.lowlevel.enable_ki_protection
+    async def end_send(self, ar: AsyncResult) -> int:
+        """Wait until a send has ended and take its result; once for each.
+
+        Args:
+          ar: what `begin_send` returned.
+
+        Returns:
+          How many bytes the kernel accepted: all of them.
+
+        Raises:
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already (F038).
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator, and the result can
+        still be taken.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page.
+        """
+        return await self._end(ar, _SEND)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
+        await self._wait_for_end(ar, kind)
+        error = self._take(ar, kind)
+        count = ar._transferred
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del ar, error  # a frame that holds what it raised is a cycle
+        return count
+
+    @trio.lowlevel.enable_ki_protection
+    async def try_end_send(self, ar: AsyncResult) -> tuple[int, SocketError]:
+        """Wait until a send has ended and take its result, with an error returned instead of raised.
+
+        Args:
+          ar: what `begin_send` returned.
+
+        Returns:
+          How many bytes the kernel accepted, exact in every case, and SUCCESS or the error.
+
+        Raises:
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already (F038).
+
+        **Checkpoints**: always.
+
+        **If cancelled**: as `end_send`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page.
+        """
+        await self._wait_for_end(ar, _SEND)
+        self._take(ar, _SEND)
+        return ar._transferred, SocketError(ar._code)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_send_nowait(self, ar: AsyncResult) -> int:
+        """Take the result of a send that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_send` returned.
+
+        Returns:
+          How many bytes the kernel accepted: all of them.
+
+        Raises:
+          trio.WouldBlock: the send is pending.
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already (F038).
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page.
+        """
+        error = self._take(ar, _SEND)
+        count = ar._transferred
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del ar, error
+        return count
+
+    @trio.lowlevel.enable_ki_protection
+    def try_end_send_nowait(self, ar: AsyncResult) -> tuple[int, SocketError]:
+        """Take the result of a send that has ended, with an error returned instead of raised.
+
+        Args:
+          ar: what `begin_send` returned.
+
+        Returns:
+          How many bytes the kernel accepted, exact in every case, and SUCCESS or the error.
+
+        Raises:
+          trio.WouldBlock: the send is pending.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already (F038).
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `begin_send` page.
+        """
+        self._take(ar, _SEND)
+        return ar._transferred, SocketError(ar._code)
+
+    # -- shared -------------------------------------------------------------------------------------------------------
+
+    def _require_result(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
+        if get_ident() != self._thread:
+            self._require_usable()
+        if ar is None:
+            raise TypeError("ar is None, but must be what the begin method returned")
+        if not isinstance(ar, AsyncResult):
+            raise ValueError(f"ar must be what the begin method returned, not {type(ar).__name__}")
+        if ar._socket is not self:
+            raise ValueError("ar is the result of an operation on another socket")
+        if ar._last_operation != kind:
+            raise ValueError(f"ar is the result of {ar._last_operation.name}, not of {kind.name}")
+
+    async def _wait_for_end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
+        """Wait, with at least one checkpoint, until ``ar`` has been told."""
+        self._require_result(ar, kind)
+        if ar._ended or ar.is_completed:
+            await trio.lowlevel.checkpoint()
+        else:
+            await ar._wait()
+
+    def _take(self, ar: AsyncResult, kind: SocketAsyncOperation) -> SocketException | None:
+        """Take a result; return the error to raise."""
+        self._require_result(ar, kind)
+        if not ar.is_completed:
+            raise trio.WouldBlock
+        ar._take()
+        return ar._exception() if ar._code else None
+
+    @trio.lowlevel.enable_ki_protection
+    def _begin_step(
+        self,
+        step: Step,
+        queue: OperationQueue,
+        kind: SocketAsyncOperation,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+    ) -> AsyncResult:
+        initiator = self._require_initiator()
+        result = AsyncResult(self, callback, state)
+        self._note(result, step, kind)
+        result._capture_context()
+        self._conclude(result, self._begin(result, queue, kind), initiator)
+        if result._failed_on_the_spot:
+            raise result._exception()
+        return result

@@ -1,0 +1,331 @@
+"""What every face of a socket stands on: the descriptor, its queues, its options, its end.
+
+Part of layer 5.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, overload
+
+import trio
+
+from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
+from ._exceptions import (
+    InvalidOperationError,
+    ObjectDisposedError,
+    OperationInProgressError,
+    SocketException,
+)
+from ._initiator import Initiator, current_initiator
+from ._operation import Operation, Step, describe_os_error
+from ._port import KernelPort, Port
+from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
+from ._send_queue import SendQueue, TornMessage
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_NOSIGNAL: Final = getattr(stdlib_socket, "MSG_NOSIGNAL", 0)
+
+_ON_TORN: Final = ("refuse", "allow")
+
+
+def translate(error: OSError) -> SocketException:
+    """Return the error of a call that transfers no bytes as ours, to be raised ``from`` it."""
+    code, number, detail = describe_os_error(error)
+    return SocketException(code, native_error_code=number, detail=detail)
+
+
+class Endpoint:
+    """The part of `Socket` that all its faces share."""
+
+    __slots__ = (
+        "__weakref__",
+        "_checked",
+        "_kernel",
+        "_listening",
+        "_port",
+        "_receives",
+        "_send",
+        "_send_was_shut_down",
+        "_sends",
+        "_thread",
+        "_token",
+        "_trio",
+    )
+
+    def __init__(self, port: Port, *, connected: bool, on_torn: str) -> None:
+        if on_torn not in _ON_TORN:
+            raise ValueError(
+                f"on_torn must be one of {', '.join(map(repr, _ON_TORN))}, not {on_torn!r}"
+            )
+        self._port = port
+        self._kernel = port.sock if isinstance(port, KernelPort) else None
+        self._send = port.send
+        self._sends = SendQueue(port, refuse_torn=on_torn == "refuse")
+        if not connected:
+            self._sends.gate |= UNCONNECTED
+        self._receives: OperationQueue | None = None
+        self._listening = False
+        self._send_was_shut_down = False
+        # Who may use it: the thread that made it, and the run in which it was first used.
+        self._thread = get_ident()
+        self._token: trio.lowlevel.TrioToken | None = None
+        #: The initiator that was found fit for this socket at the latest start, so that the next one need not look.
+        self._checked: Initiator | None = None
+        self._trio: Any = None
+
+    # -- checks, in the order of the design's first step ---------------------------------------------------------------
+
+    def _require_usable(self) -> None:
+        """Raise unless the call comes from the right thread and run, and the socket is open."""
+        if get_ident() != self._thread:
+            raise InvalidOperationError(
+                "this socket belongs to another thread; call it there, for example with trio.from_thread.run_sync()",
+            )
+        if self._sends.gate & CLOSED:
+            raise ObjectDisposedError("this socket was closed")
+        token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+        if token is not self._token and token is not None:
+            if self._token is not None:
+                raise InvalidOperationError(
+                    "this socket was used in another call of trio.run(), whose tasks are gone; make a socket for each",
+                )
+            self._token = token
+
+    def _require_startable(self, operation: Operation) -> None:
+        """Raise unless the operation is free."""
+        if operation._pending:
+            raise OperationInProgressError(
+                "these args are in use by an operation that is pending; wait for it to end, or use other args",
+            )
+        operation._require_free()
+
+    def _require_initiator(self) -> Initiator:
+        """Return the initiator that operations started here belong to, or raise."""
+        initiator = current_initiator()
+        self._checked = initiator
+        return initiator
+
+    def _reading_queue(self) -> OperationQueue:
+        if self._receives is None:
+            self._receives = OperationQueue(self._port)
+        return self._receives
+
+    def _require_kernel(self) -> stdlib_socket.socket:
+        if self._kernel is None:
+            raise SocketException(
+                SocketError.OPERATION_NOT_SUPPORTED,
+                detail="this socket stands on a port that can only send",
+            )
+        return self._kernel
+
+    def _note(self, operation: Operation, step: Step, kind: SocketAsyncOperation) -> None:
+        """Prepare an operation that is no send."""
+        operation._reset_results()
+        operation._step = step
+        operation._address = None
+        operation._socket = self
+        operation._last_operation = kind
+
+    def _begin(
+        self, operation: Operation, queue: OperationQueue, kind: SocketAsyncOperation
+    ) -> bool:
+        """Begin an operation for the initiator that was checked; return whether it is pending."""
+        initiator = self._checked
+        assert initiator is not None
+        operation._last_operation = kind
+        if initiator.stopped is not None:
+            operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator.stopped)
+            return False
+        if queue.start(operation, initiator):
+            return True
+        return self._settle(operation, initiator)
+
+    def _settle(self, operation: Operation, initiator: Initiator) -> bool:
+        """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
+        if not initiator.spend():
+            return False
+        operation._end_later(initiator)
+        initiator.ended(operation, None)
+        return True
+
+    # -- properties ---------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if self._sends.gate & CLOSED:
+            return "<trio_send.Socket: closed>"
+        state = "torn" if self._sends.torn else "connected" if self.connected else "not connected"
+        return f"<trio_send.Socket: {state}, {self._sends.length} operations queued>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the socket was connected and has not been closed or found dead since."""
+        return not self._sends.gate & (UNCONNECTED | CLOSED | BROKEN)
+
+    @property
+    def family(self) -> int:
+        """The address family, such as `socket.AF_INET`."""
+        return self._require_kernel().family
+
+    @property
+    def type(self) -> int:
+        """The type, such as `socket.SOCK_STREAM`."""
+        return self._require_kernel().type
+
+    @property
+    def local_end_point(self) -> Any:
+        """The own address, a Python socket address."""
+        self._require_open()
+        try:
+            return self._require_kernel().getsockname()
+        except OSError as error:
+            raise translate(error) from error
+
+    @property
+    def remote_end_point(self) -> Any:
+        """The address of the peer, a Python socket address.
+
+        Reading it raises `SocketException` with NOT_CONNECTED if there is none.
+        """
+        self._require_open()
+        try:
+            return self._require_kernel().getpeername()
+        except OSError as error:
+            raise translate(error) from error
+
+    def _require_open(self) -> None:
+        if self._sends.gate & CLOSED:
+            raise ObjectDisposedError("this socket was closed")
+
+    def fileno(self) -> int:
+        """Return the descriptor, or -1 if the socket is closed. Do not send, close or register it yourself."""
+        return self._port.fileno()
+
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: None = None) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: int) -> bytes: ...
+
+    def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> int | bytes:
+        """Return a socket option, as `socket.socket.getsockopt` does.
+
+        Args:
+          level: the protocol level, such as `socket.SOL_SOCKET`.
+          optname: the option.
+          buflen: how many bytes to read; None for an option that is a number.
+
+        Raises:
+          SocketException: the system refused.
+          ObjectDisposedError: the socket was closed.
+        """
+        self._require_open()
+        sock = self._require_kernel()
+        try:
+            return (
+                sock.getsockopt(level, optname)
+                if buflen is None
+                else sock.getsockopt(level, optname, buflen)
+            )
+        except OSError as error:
+            raise translate(error) from error
+
+    def setsockopt(self, level: int, optname: int, value: int | Buffer) -> None:
+        """Set a socket option, as `socket.socket.setsockopt` does.
+
+        Args:
+          level: the protocol level, such as `socket.SOL_SOCKET`.
+          optname: the option.
+          value: a number, or bytes.
+
+        Raises:
+          SocketException: the system refused.
+          ObjectDisposedError: the socket was closed.
+        """
+        self._require_open()
+        try:
+            self._require_kernel().setsockopt(level, optname, value)
+        except OSError as error:
+            raise translate(error) from error
+
+    @property
+    def queued_operations(self) -> int:
+        """How many operations wait in the sending queue."""
+        return self._sends.length
+
+    # -- torn streams -------------------------------------------------------------------------------------------------
+
+    @property
+    def torn(self) -> TornMessage | None:
+        """The message that was cut on this stream; None while the stream is whole.
+
+        As long as it is not None, starts are refused with CONNECTION_ABORTED, for the peer would read what comes next
+        as the continuation of the message that was cut.
+        """
+        return self._sends.torn
+
+    def forget_torn(self) -> None:
+        """Give up the rest of the message that was cut, and let the stream be written again.
+
+        For protocols whose peer knows how to go on behind half a message. The operation that was cut is an ordinary
+        idle one afterwards.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        self._sends.forget_torn()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: SocketShutdown) -> None:
+        """Say that nothing more will be sent, or received, or both.
+
+        A send that is pending ends with SHUTDOWN and its exact count (F215), as does every later one (F214).
+
+        Args:
+          how: which direction to end.
+
+        Raises:
+          SocketException: the system refused, for example because the socket is not connected.
+          ObjectDisposedError: the socket was closed.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        how = SocketShutdown(how)
+        try:
+            self._require_kernel().shutdown(int(how))
+        except OSError as error:
+            raise translate(error) from error
+        if how != SocketShutdown.RECEIVE:
+            self._send_was_shut_down = True
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self, *, reset: bool | None = None) -> None:
+        """Close the socket at once; repeated calls are harmless.
+
+        Every pending operation ends with OPERATION_ABORTED and its exact count (F205, F206), each once. Bytes that the
+        kernel has accepted are still delivered, unless the connection is reset.
+
+        Args:
+          reset: whether the peer sees a reset instead of an orderly end. None stands for: if sends were pending or the
+            stream is torn, and `shutdown` did not come first (F210, F211); so a message that was cut cannot be taken
+            for a complete one.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        if self._sends.gate & CLOSED:
+            return
+        if get_ident() != self._thread:
+            self._require_usable()
+        if reset is None:
+            cut = self._sends.gate & TORN or self._sends.length
+            reset = bool(cut) and self._port.is_stream and not self._send_was_shut_down
+        self._sends.close()
+        if self._receives is not None:
+            self._receives.close()
+        self._checked = None
+        self._port.close(reset=reset)

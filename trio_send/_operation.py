@@ -1,0 +1,320 @@
+"""One activation of an operation: its state, its count, its outcome.
+
+Part of layer 1. Nothing outside this file assigns a state.
+
+The states, and what each means for the queue the operation stands in::
+
+    IDLE       in no queue. Never started, or ended and told; may be started
+    QUEUED     in one queue, at its head (then some bytes may be accepted already) or behind it (then none)
+    DONE       in no queue: all accepted, the owner has yet to be told
+    FAILED     in no queue: an error, the owner has yet to be told
+    ABORTED    in no queue: stopped, the owner has yet to be told
+    CUT        in no queue: told, but its message stands half sent on a torn stream; may only be resumed
+
+"Trying" and "sending" are not among them. An attempt and its accounting are one synchronous step, protected against
+KeyboardInterrupt, so nobody can ever see an operation in the middle of it, nor stop it there: that is why completion
+always wins over a cancel that comes at the same time.
+
+An operation that ends on the spot never leaves IDLE: its results are written, and that is all. Only what is pending
+has a state to show, an activation number, an owner, and an end that is told exactly once.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from typing import TYPE_CHECKING, Any, Final
+
+import outcome
+import trio
+
+from ._codes import SocketAsyncOperation, SocketError, socket_error_from_errno
+from ._exceptions import InvalidOperationError, SocketException
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from ._buffers import Message
+
+
+class State(enum.IntEnum):
+    """Where an activation stands; the table of the module's docstring."""
+
+    IDLE = 0
+    QUEUED = 1
+    DONE = 2
+    FAILED = 3
+    ABORTED = 4
+    CUT = 5
+
+
+# Looking a member up costs more than all of a transition, so the code compares plain numbers.
+IDLE: Final = int(State.IDLE)
+QUEUED: Final = int(State.QUEUED)
+DONE: Final = int(State.DONE)
+FAILED: Final = int(State.FAILED)
+ABORTED: Final = int(State.ABORTED)
+CUT: Final = int(State.CUT)
+
+#: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
+#: whose caller is told later all the same: for a callback, or because it has run too long without yielding.
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.IDLE: frozenset({State.QUEUED, State.DONE, State.FAILED}),
+    State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
+    State.DONE: frozenset({State.IDLE}),
+    State.FAILED: frozenset({State.IDLE, State.CUT}),
+    State.ABORTED: frozenset({State.IDLE, State.CUT}),
+    State.CUT: frozenset({State.IDLE, State.QUEUED, State.DONE, State.FAILED}),
+}
+
+_ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
+
+_SUCCESS: Final = int(SocketError.SUCCESS)
+
+
+class Owner(abc.ABC):
+    """Whoever ends an operation when it leaves: an initiator, or a task that awaits it.
+
+    The owner of a queue's head watches the queue's socket, and is told of each end of its own operations, whoever
+    brought it about.
+    """
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def joined(self, queue: Any) -> None:
+        """Note that one more of the owner's operations stands in ``queue``."""
+
+    @abc.abstractmethod
+    def ended(self, operation: Operation, queue: Any) -> None:
+        """Note that an operation is terminal and has left ``queue`` (None: it was in none); tell of it."""
+
+    @abc.abstractmethod
+    def watch(self, queue: Any) -> None:
+        """See to it that ``queue`` is drained when its socket is ready; repeated calls are harmless."""
+
+    @abc.abstractmethod
+    def unwatch(self, queue: Any) -> None:
+        """Stop watching ``queue``."""
+
+
+class Step:
+    """What one attempt of an operation other than a send does.
+
+    Attributes:
+      must_be_awaited: whether the next attempt is due not when the descriptor is ready, but when `wait_ready` returns.
+    """
+
+    __slots__ = ()
+
+    must_be_awaited = False
+
+    def attempt(self, operation: Operation) -> None:
+        """Try once, without waiting.
+
+        Raises:
+          BlockingIOError: not yet; try again when the socket is ready.
+          OSError: the operation failed.
+        """
+        raise NotImplementedError
+
+    async def wait_ready(self) -> None:
+        """Wait until the next attempt is due, if `must_be_awaited`."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Clean up after an operation that was stopped before it was complete, and has been told so."""
+
+
+class Operation:
+    """One operation: an activation at a time, each with one outcome.
+
+    `SocketAsyncEventArgs` and `AsyncResult` are operations; an awaited send of plain bytes is a bare one.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_activation",
+        "_address",
+        "_code",
+        "_context",
+        "_detail",
+        "_errno",
+        "_flags",
+        "_fresh",
+        "_last_operation",
+        "_message",
+        "_next",
+        "_owner",
+        "_previous",
+        "_queue",
+        "_socket",
+        "_state",
+        "_step",
+        "_transferred",
+        "_waiters",
+    )
+
+    def __init__(self) -> None:
+        self._state = IDLE
+        #: Numbers the pending activations, so that a stop aimed at one cannot hit the next.
+        self._activation = 0
+        self._last_operation = SocketAsyncOperation.NONE
+        # What to send, and how.
+        self._message: Message | None = None
+        self._flags = 0
+        self._address: Any = None
+        self._step: Step | None = None
+        # Results of the latest activation, as plain numbers; enums, exceptions and outcomes are made when read.
+        self._transferred = 0
+        self._code = _SUCCESS
+        self._errno = 0
+        self._detail: str | None = None
+        #: Whether the message was put there after the latest activation, so that the count is not about it.
+        self._fresh = True
+        # Where it stands: its neighbours in the queue, and who is told of its end.
+        self._queue: Any = None
+        self._next: Operation | None = None
+        self._previous: Operation | None = None
+        self._owner: Owner | None = None
+        self._socket: Any = None
+        self._context: Context | None = None
+        self._waiters: list[trio.lowlevel.Task] | None = None
+
+    # -- the transitions ------------------------------------------------------------------------------------------
+
+    def _move(self, state: int) -> None:
+        assert state in _ALLOWED[self._state], f"{State(self._state).name} -> {State(state).name}"
+        self._state = state
+
+    def _enter(self, owner: Owner) -> None:
+        """Become pending, with the count and the error that the first attempt may have left."""
+        self._move(QUEUED)
+        self._activation += 1
+        self._owner = owner
+
+    def _end_later(self, owner: Owner) -> None:
+        """Be told to the owner although the first attempt ended the operation."""
+        self._move(DONE if self._code == _SUCCESS else FAILED)
+        self._activation += 1
+        self._owner = owner
+
+    def _reset_results(self) -> None:
+        self._transferred = 0
+        self._code = _SUCCESS
+        self._errno = 0
+        self._detail = None
+        self._fresh = False
+
+    def _set_error(self, code: int, errno: int, detail: str | None = None) -> None:
+        """Record why an operation that is not pending failed; its count stays."""
+        self._code = code
+        self._errno = errno
+        self._detail = detail
+
+    def _finish(self) -> None:
+        self._move(DONE)
+
+    def _fail(self, code: int, errno: int, detail: str | None = None) -> None:
+        self._move(FAILED)
+        self._set_error(code, errno, detail)
+
+    def _abort(self, code: int, detail: str | None) -> None:
+        self._move(ABORTED)
+        self._set_error(code, 0, detail)
+
+    def _release(self) -> tuple[Context | None, list[trio.lowlevel.Task] | None]:
+        """Leave the terminal state for IDLE or CUT: the owner is being told, the operation may be used again.
+
+        Returns:
+          The context to call handlers in, and the tasks to wake.
+        """
+        cut = self._queue is not None and self._queue.has_cut(self)
+        self._move(CUT if cut else IDLE)
+        context, waiters = self._context, self._waiters
+        self._queue = self._owner = self._context = self._waiters = None
+        return context, waiters
+
+    def _uncut(self) -> None:
+        """Leave CUT, because the stream is not torn by this operation any more."""
+        if self._state == CUT:
+            self._move(IDLE)
+
+    # -- what the owner does when it tells --------------------------------------------------------------------------
+
+    def _completed(self, dispatcher: Any) -> None:
+        """Be told by the dispatcher: become free, call whoever has to be called, wake whoever waits."""
+        raise NotImplementedError
+
+    def _wake(self, waiters: list[trio.lowlevel.Task] | None, count: int) -> None:
+        """Wake the tasks that wait for an activation, with its count."""
+        if waiters:
+            for task in waiters:
+                trio.lowlevel.reschedule(task, outcome.Value(count))
+            waiters.clear()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _pending(self) -> bool:
+        return QUEUED <= self._state <= ABORTED
+
+    def _exception(self) -> SocketException:
+        """Build the error of the latest activation.
+
+        A stored exception would hold the frames it was raised through, and those the operation: a cycle for each
+        failure. So it is built for each reader.
+        """
+        return SocketException(
+            self._code,
+            # Only a send speaks of bytes.
+            bytes_transferred=self._transferred if self._step is None else None,
+            native_error_code=self._errno or None,
+            detail=self._detail,
+        )
+
+    def _outcome(self) -> outcome.Value[int] | outcome.Error | None:
+        if self._pending or self._last_operation == SocketAsyncOperation.NONE:
+            return None
+        return self._settled_outcome()
+
+    def _settled_outcome(self) -> outcome.Value[int] | outcome.Error:
+        if self._code == _SUCCESS:
+            return outcome.Value(self._transferred)
+        return outcome.Error(self._exception())
+
+    def _remaining(self) -> list[memoryview]:
+        if self._message is None:
+            return []
+        return self._message.remaining(0 if self._fresh else self._transferred)
+
+    async def _wait(self) -> int:
+        """Park until the owner has told of the current activation; return its count."""
+        task = trio.lowlevel.current_task()
+        if self._waiters is None:
+            self._waiters = []
+        waiters = self._waiters
+        waiters.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            waiters.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        count: int = await trio.lowlevel.wait_task_rescheduled(abort)
+        return count
+
+    def _require_free(self) -> None:
+        """Raise unless a start is possible as far as the operation itself is concerned."""
+        if self._state == CUT:
+            raise InvalidOperationError(
+                f"the message of this operation was cut after {self._transferred} bytes and its stream is torn; pass "
+                "the operation to socket.resume() to send the rest, or call socket.forget_torn() to give the rest up",
+            )
+
+
+def describe_os_error(error: OSError) -> tuple[int, int, str | None]:
+    """Return the Winsock number and the native number of an error, and what else there is to say of it."""
+    if isinstance(error, SocketException):
+        return error.error_code, error.native_error_code, error._detail
+    number = error.errno or 0
+    return int(socket_error_from_errno(number)), number, None

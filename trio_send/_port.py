@@ -1,0 +1,162 @@
+"""The seam to the kernel: everything that the rooms above ask of an operating system.
+
+Part of layer 1.
+
+`Port` is the narrow part, what sending needs: try a non-blocking send, wait until writable, close. Whatever implements
+it can stand below a `Socket`; `trio_send.testing.ScriptedPort` does, and so every order and every partial write can be
+tested without a kernel. `KernelPort` is the real one. It also carries the calls that connect, accept and receive.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import socket as stdlib_socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+
+class Port(abc.ABC):
+    """What a `Socket` needs from below in order to send.
+
+    The three ``send`` members are called with native flags and never wait: they return how many bytes were accepted,
+    raise `BlockingIOError` when nothing fits, and any other `OSError` when the send failed. They are declared as
+    attributes so that an implementation can hand out a bound built-in method, which costs one call less per send.
+
+    Attributes:
+      send: ``send(buffer, flags, /) -> int``.
+      send_gather: ``send_gather(views, flags, /) -> int``, all buffers as one message.
+      send_to: ``send_to(buffer, flags, address, /) -> int``, for one datagram.
+      is_stream: whether a message may be accepted in part; a datagram is accepted whole or not at all.
+    """
+
+    __slots__ = ()
+
+    send: Callable[[Buffer, int], int]
+    send_gather: Callable[[Sequence[Buffer], int], int]
+    send_to: Callable[[Buffer, int, Any], int]
+    is_stream: bool
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """Return the descriptor to watch for readiness, or -1 to be waited for with `wait_writable`."""
+
+    @abc.abstractmethod
+    async def wait_writable(self) -> None:
+        """Wait until `send` is worth another try.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and nothing has been sent.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+
+    @abc.abstractmethod
+    async def wait_readable(self) -> None:
+        """Wait until there is something to receive or to accept.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and nothing has been received.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+
+    @abc.abstractmethod
+    def close(self, *, reset: bool) -> None:
+        """Wake whoever waits, then close.
+
+        Args:
+          reset: end the connection with a reset, so that the peer cannot take what it got for all there was.
+        """
+
+
+class KernelPort(Port):
+    """A non-blocking socket of the operating system."""
+
+    __slots__ = ("is_stream", "send", "send_to", "sock")
+
+    def __init__(self, sock: stdlib_socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.is_stream = sock.type == stdlib_socket.SOCK_STREAM
+        self.send = sock.send
+        self.send_to = sock.sendto
+
+    if hasattr(stdlib_socket.socket, "sendmsg"):
+
+        def send_gather(self, views: Sequence[Buffer], flags: int, /) -> int:
+            return self.sock.sendmsg(views, (), flags)
+
+    else:
+
+        def send_gather(self, views: Sequence[Buffer], flags: int, /) -> int:
+            return self.sock.send(b"".join(views), flags)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self.sock)
+
+    async def wait_readable(self) -> None:
+        await trio.lowlevel.wait_readable(self.sock)
+
+    def close(self, *, reset: bool) -> None:
+        if self.sock.fileno() < 0:
+            return
+        if reset:
+            try:
+                # Lingering for zero seconds is how a reset is asked for: unsent bytes are dropped and the peer's next
+                # read fails. Unix sockets ignore it.
+                linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+                self.sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+            except OSError:
+                pass  # already disconnected, so there is nobody left to tell
+        # Tasks that wait for this descriptor must learn of the close from Trio, for the kernel does not tell them, and
+        # the number may belong to another socket a moment later.
+        if trio.lowlevel.in_trio_run():
+            trio.lowlevel.notify_closing(self.sock)
+        self.sock.close()
+
+    def connect_begin(self, address: Any) -> bool:
+        """Start to connect; return True when the connection stands at once.
+
+        Raises:
+          OSError: refused at once. EAGAIN is one: a Unix listener with a full backlog gives no readiness event.
+        """
+        try:
+            self.sock.connect(address)
+        except BlockingIOError as error:
+            if error.errno != errno.EINPROGRESS and sys.platform != "win32":
+                raise OSError(error.errno, error.strerror) from None
+            return False
+        return True
+
+    def connect_poll(self) -> bool:
+        """Return True when the connection that was started stands.
+
+        Raises:
+          OSError: it failed.
+        """
+        code = self.sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR)
+        if code != 0:
+            raise OSError(code, "connect failed")
+        try:
+            self.sock.getpeername()
+        except OSError as error:
+            # No error and no peer: the connection is still on its way. Readiness cannot be trusted to say so, for a
+            # socket that has not begun to connect counts as writable.
+            if error.errno in (errno.ENOTCONN, errno.EINVAL):
+                return False
+            raise
+        return True

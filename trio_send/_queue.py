@@ -1,0 +1,337 @@
+"""The FIFO of one socket and one direction: the one place where operations wait and bytes move.
+
+Part of layer 2.
+
+What every start does, whichever face it came through:
+
+1. The faces check: right thread, socket open, arguments legal, operation free, an owner at hand. A refused start has
+   changed nothing.
+2. If the queue is empty, the first attempt is made at once. All accepted, or an error: the operation has ended on the
+   spot, nothing is pending, nobody will be told.
+3. Otherwise the operation joins the queue with the count so far and is pending. Its owner watches the socket while the
+   operation heads the queue.
+4. Whoever finds the socket ready drains the queue: sends as much as the kernel takes for the head, and for its
+   neighbours in the same system call where that pays, and splits the accepted count among them exactly. It may be
+   another owner than that of the operations behind the head; a drain is synchronous and tells each owner of its own.
+5. What has ended leaves the queue and its owner is told, in order, exactly once.
+
+Three rules hold the promises up:
+
+*Only the head can have bytes accepted and not be finished.* Followers that were accepted whole in one call with the
+head have left the queue by the time the call's accounting is done.
+
+*An attempt and its accounting are one step.* Every function that sends is protected against KeyboardInterrupt and
+never yields. Application code can still run in the middle, when a buffer is of a class with a ``__buffer__`` of its own
+or a finaliser strikes; so views are opened first, and the attempt is dropped if the queue has changed meanwhile.
+
+*The queue is a linked list through the operations.* An operation that is stopped leaves at once, at a price that does
+not depend on how many others wait, and nothing of it stays behind: no tombstone that a restart of the same object
+could be mistaken for, no reference to its buffer.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import trio
+
+from ._buffers import BufferShrankError
+from ._codes import SocketError
+from ._operation import QUEUED, Operation, Owner, describe_os_error
+
+if TYPE_CHECKING:
+    from ._port import Port
+
+# Why the fast path is not open, as bits of one number, so that an open one costs one test.
+BUSY: Final = 1  # operations wait
+CLOSED: Final = 2
+TORN: Final = 4
+BROKEN: Final = 8
+UNCONNECTED: Final = 16
+
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_FAULT: Final = int(SocketError.FAULT)
+
+#: What ending one operation costs of a drain's allowance, so that a crowd of tiny operations counts as work too.
+OPERATION_COST: Final = 1024
+
+CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
+
+
+class OperationQueue:
+    """The FIFO for one direction of a socket; this class alone serves the reading one."""
+
+    __slots__ = (
+        "backoff",
+        "backoffs",
+        "gate",
+        "generation",
+        "head",
+        "length",
+        "port",
+        "tail",
+        "watched",
+        "watcher",
+    )
+
+    #: Whether the queue waits for its socket to become writable rather than readable.
+    writes: ClassVar[bool] = False
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.gate = 0
+        self.head: Operation | None = None
+        self.tail: Operation | None = None
+        self.length = 0
+        #: Who has been asked to watch the socket. Always the owner of the head, None when there is no head.
+        self.watcher: Owner | None = None
+        #: How the watcher's engine waits for it just now, None when it does not; nobody else's business.
+        self.watched: object = None
+        #: Counts departures; an attempt in which it moved was interrupted by application code.
+        self.generation = 0
+        #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
+        self.backoff = 0.0
+        self.backoffs = 0
+
+    @property
+    def must_be_awaited(self) -> bool:
+        """Whether it takes `wait_ready`, rather than a look at the descriptor, to know when a drain is worth while."""
+        step = None if self.head is None else self.head._step
+        return (
+            self.backoff > 0
+            or (step is not None and step.must_be_awaited)
+            or self.port.fileno() < 0
+        )
+
+    async def wait_ready(self) -> None:
+        """Wait until a drain is worth while."""
+        step = None if self.head is None else self.head._step
+        if self.backoff:
+            await trio.sleep(self.backoff)
+        elif step is not None and step.must_be_awaited:
+            await step.wait_ready()
+        elif self.writes:
+            await self.port.wait_writable()
+        else:
+            await self.port.wait_readable()
+
+    # -- the linked list ----------------------------------------------------------------------------------------------
+
+    def _append(self, operation: Operation) -> None:
+        operation._queue = self
+        tail = self.tail
+        if tail is None:
+            self.head = operation
+            self.gate |= BUSY
+        else:
+            tail._next = operation
+            operation._previous = tail
+        self.tail = operation
+        self.length += 1
+
+    def _unlink(self, operation: Operation) -> None:
+        before, behind = operation._previous, operation._next
+        if before is None:
+            self.head = behind
+        else:
+            before._next = behind
+        if behind is None:
+            self.tail = before
+        else:
+            behind._previous = before
+        operation._previous = operation._next = None
+        self.length -= 1
+        self.generation += 1
+        if self.head is None:
+            self.gate &= ~BUSY
+
+    def _rewatch(self) -> None:
+        """Have the socket watched by the owner of the head, and by nobody else."""
+        head, watcher = self.head, self.watcher
+        owner = None if head is None else head._owner
+        if watcher is not owner:
+            self.watcher = owner
+            if watcher is not None:
+                watcher.unwatch(self)
+        if owner is not None:
+            owner.watch(self)
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def start(self, operation: Operation, owner: Owner) -> bool:
+        """Begin an operation whose results are reset, or one that goes on where it was cut.
+
+        Returns:
+          Whether it is pending. If not, its results tell how it ended.
+        """
+        if self.head is None and self._attempt_first(operation):
+            return False
+        if self.gate & CLOSED:  # by application code that ran while the buffer was opened
+            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+            return False
+        self.join(operation, owner)
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def join(self, operation: Operation, owner: Owner) -> None:
+        """Put an operation whose first attempt did not end it at the end of the queue."""
+        operation._enter(owner)
+        self._append(operation)
+        owner.joined(self)
+        if self.head is operation:
+            self._rewatch()
+
+    def _attempt_first(self, operation: Operation) -> bool:
+        """Attempt an operation that is not in the queue; return whether that ended it."""
+        try:
+            self._attempt(operation)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._failed_first(operation, *describe_os_error(error))
+        except BufferShrankError as error:
+            return self._failed_first(operation, _FAULT, errno_module.EFAULT, str(error))
+        return True
+
+    def _failed_first(
+        self, operation: Operation, code: int, errno: int, detail: str | None = None
+    ) -> bool:
+        """Deal with an error of the first attempt; return whether that ended the operation."""
+        operation._set_error(code, errno, detail)
+        return True
+
+    def _attempt(self, operation: Operation) -> None:
+        assert operation._step is not None
+        operation._step.attempt(operation)
+
+    # -- draining -----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def drain(self, allowance: int) -> int:
+        """Work off the queue until the kernel takes no more, or ``allowance`` bytes have gone.
+
+        Returns:
+          How much of the allowance was used.
+        """
+        used = 0
+        while used < allowance:
+            head = self.head
+            if head is None:
+                break
+            used += OPERATION_COST
+            try:
+                used += self._attempt_head(head)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._failed_head(head, *describe_os_error(error))
+            except BufferShrankError as error:
+                self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
+            if (
+                self.head is head
+            ):  # sent in part, or to be tried again after a pause: the kernel is full
+                break
+        self._rewatch()
+        return used
+
+    def _attempt_head(self, head: Operation) -> int:
+        """Attempt the head, and finish what is complete then; return how many bytes were accepted."""
+        self._attempt(head)
+        self._finish(head)
+        return 0
+
+    def _failed_head(
+        self, head: Operation, code: int, errno: int, detail: str | None = None
+    ) -> None:
+        """Deal with an error of the head."""
+        self._fail(head, code, errno, detail)
+
+    def _finish(self, operation: Operation) -> None:
+        owner = operation._owner
+        assert owner is not None
+        self._unlink(operation)
+        operation._finish()
+        owner.ended(operation, self)
+
+    def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
+        owner = operation._owner
+        assert owner is not None
+        self._unlink(operation)
+        operation._fail(code, errno, detail)
+        owner.ended(operation, self)
+
+    # -- stopping -----------------------------------------------------------------------------------------------------
+
+    def _abort(self, operation: Operation, code: int, detail: str | None) -> None:
+        owner = operation._owner
+        assert owner is not None
+        self._unlink(operation)
+        operation._abort(code, detail)
+        owner.ended(operation, self)
+        if operation._step is not None:
+            operation._step.abandon()
+
+    def has_cut(self, operation: Operation) -> bool:
+        """Tell whether ``operation`` is the one whose message was cut, and stands half sent on a torn stream."""
+        return False
+
+    def _is_cut(self, operation: Operation) -> bool:
+        """Whether stopping ``operation`` now leaves the peer with a part of its message."""
+        return False
+
+    def _tear(self, operation: Operation, detail: str | None) -> None:
+        """Refuse to write behind a cut message."""
+
+    @trio.lowlevel.enable_ki_protection
+    def stop(self, operation: Operation, code: int, detail: str | None) -> bool:
+        """Stop one operation.
+
+        Returns:
+          Whether it was still waiting here, and so has been stopped.
+        """
+        if operation._queue is not self or operation._state != QUEUED:
+            return False
+        cut = self._is_cut(operation)
+        if cut:
+            self._mark_torn(operation, detail)
+        self._abort(operation, code, detail)
+        if cut:
+            self._tear(operation, detail)
+        self._rewatch()
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def stop_owner(self, owner: Owner, code: int, detail: str | None) -> None:
+        """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
+
+        In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
+        of them as a follower of the first.
+        """
+        cut: Operation | None = None
+        operation = self.head
+        while operation is not None:
+            behind = operation._next
+            if (
+                operation._owner is owner and operation._state == QUEUED
+            ):  # abandoning a connect closes the socket
+                if self._is_cut(operation):
+                    cut = operation
+                    self._mark_torn(operation, detail)
+                self._abort(operation, code, detail)
+            operation = behind
+        if cut is not None:
+            self._tear(cut, detail)
+        self._rewatch()
+
+    def _mark_torn(self, operation: Operation, detail: str | None) -> None:
+        """Note what was cut, before its owner is told."""
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Stop everything for good, in order. Tears nothing, for there is nothing to be written behind."""
+        self.gate |= CLOSED
+        while self.head is not None:
+            self._abort(self.head, _OPERATION_ABORTED, CLOSED_DETAIL)
+        self._rewatch()

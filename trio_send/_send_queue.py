@@ -1,0 +1,320 @@
+"""The sending FIFO: what coalesces, what breaks, and what tears a stream.
+
+Part of layer 3.
+
+Three things can end more than one operation:
+
+*A broken connection.* An errno after which no byte will ever pass again fails the operation at the head with its count,
+and everything behind it with the same code and 0 bytes. Later starts get the first cause, without a system call.
+
+*A torn stream.* When a message was stopped, or failed on a living connection, after some but not all of its bytes were
+accepted, whatever is written next would be read as its continuation. So what waits behind it ends with
+CONNECTION_ABORTED and 0 bytes, and later starts are refused alike, until the application sends the rest or gives it up.
+Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
+
+*A connect that failed.* What waited for it was never connected.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from ._buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
+from ._codes import CONNECTION_DEAD_ERRNOS, NO_BUFFER_ERRNOS, SocketError
+from ._operation import Operation, Owner
+from ._queue import BROKEN, BUSY, CLOSED, TORN, UNCONNECTED, OperationQueue
+
+if TYPE_CHECKING:
+    from ._port import Port
+
+_CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
+_NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
+
+#: Out of kernel memory there is no event to wait for, so the attempt is repeated after pauses that double: 1 ms to
+#: 512 ms, about one second in all. Then the operation fails with the error that it had all along.
+FIRST_BACKOFF: Final = 0.001
+MAX_BACKOFFS: Final = 10
+
+TORN_DETAIL: Final = (
+    "an earlier message on this stream was cut after some of its bytes, so the peer would read this one as its "
+    "continuation; send the rest first with socket.resume() or socket.send_rest(), or give it up with "
+    "socket.forget_torn()"
+)
+
+
+@attrs.frozen(slots=True, repr=False, eq=False)
+class TornMessage:
+    """What is known of the message that was cut, and so tore its stream."""
+
+    _operation: Operation
+    #: Why it was cut.
+    reason: str | None
+
+    def __repr__(self) -> str:
+        return f"<TornMessage: {self.bytes_transferred} bytes accepted, {self._operation!r}>"
+
+    def is_about(self, operation: Operation) -> bool:
+        """Tell whether ``operation`` is the one that was cut."""
+        return self._operation is operation
+
+    @property
+    def operation(self) -> Operation | None:
+        """The operation that was cut; None for an awaited send, which nobody holds."""
+        return None if type(self._operation) is Operation else self._operation
+
+    @property
+    def bytes_transferred(self) -> int:
+        """How many bytes of the message the kernel accepted."""
+        return self._operation._transferred
+
+    @property
+    def size(self) -> int:
+        """How many bytes the message has."""
+        message = self._operation._message
+        return 0 if message is None else message.size
+
+    @property
+    def remaining(self) -> list[memoryview]:
+        """Views of the bytes that the kernel did not accept, fit for a ``buffer_list``."""
+        return self._operation._remaining()
+
+
+class SendQueue(OperationQueue):
+    """The FIFO for writing: sends, and the connect they wait for."""
+
+    __slots__ = ("broken", "refuse_torn", "torn")
+
+    writes = True
+
+    def __init__(self, port: Port, *, refuse_torn: bool) -> None:
+        super().__init__(port)
+        self.refuse_torn = refuse_torn
+        #: The first error that killed the connection, as Winsock and native number; later starts get it too.
+        self.broken: tuple[int, int] | None = None
+        #: The message that was cut on this stream.
+        self.torn: TornMessage | None = None
+
+    def refusal(self) -> tuple[int, int, str | None] | None:
+        """Return the error a start must end with at once, without a system call; None when there is none."""
+        gate = self.gate
+        if gate & TORN:
+            return _CONNECTION_ABORTED, 0, TORN_DETAIL
+        if gate & BROKEN:
+            assert self.broken is not None
+            return (*self.broken, None)
+        if gate & UNCONNECTED and not gate & BUSY:  # what waits in front of it may be the connect
+            return _NOT_CONNECTED, errno_module.ENOTCONN, None
+        return None
+
+    # -- attempts -----------------------------------------------------------------------------------------------------
+
+    def _attempt(self, operation: Operation) -> None:
+        if operation._step is not None:
+            operation._step.attempt(operation)
+            return
+        message = operation._message
+        assert message is not None
+        done = operation._transferred
+        if done == 0 and message.direct is not None:
+            operation._transferred = self._call(operation, message.direct)
+        else:
+            views: list[memoryview] = []
+            opened: list[memoryview] = []
+            head = self.head
+            try:
+                message.open(done, views, opened, MAX_PIECES)
+                if self.head is not head or self.gate & CLOSED:
+                    raise BlockingIOError
+                operation._transferred = done + self._call_views(
+                    operation, views, len(message.pieces)
+                )
+            finally:
+                release(opened)
+        self.backoff = 0.0
+        self.backoffs = 0
+        if operation._transferred < message.size:
+            raise BlockingIOError
+
+    def _call(self, operation: Operation, data: bytes | memoryview) -> int:
+        if operation._address is None:
+            return self.port.send(data, operation._flags)
+        return self.port.send_to(data, operation._flags, operation._address)
+
+    def _call_views(self, operation: Operation, views: list[memoryview], pieces: int) -> int:
+        if len(views) == 1:
+            return self._call(operation, views[0])
+        total = sum(view.nbytes for view in views)
+        if not self.port.is_stream and pieces > MAX_PIECES:
+            # One datagram must be one call, and the kernel takes no longer list than this (F171).
+            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
+        if operation._address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
+            return self.port.send_gather(views, operation._flags)
+        return self._call(operation, b"".join(views))
+
+    def _attempt_head(self, head: Operation) -> int:
+        message = head._message
+        if head._step is not None or message is None:
+            return super()._attempt_head(head)
+        if self.gate & UNCONNECTED:
+            # The connect in front of it has failed. The kernel's answer would be EPIPE, as for a dead connection.
+            self._fail(head, _NOT_CONNECTED, errno_module.ENOTCONN)
+            return 0
+        done = head._transferred
+        behind = head._next
+        if (
+            behind is not None
+            and self.port.is_stream
+            and behind._step is None
+            and behind._flags == head._flags
+            and 0 < message.size - done < JOIN_TOTAL
+        ):
+            return self._attempt_run(head)
+        try:
+            return super()._attempt_head(head) + head._transferred - done
+        except BlockingIOError:
+            return head._transferred - done
+
+    def _attempt_run(self, head: Operation) -> int:
+        """Send the head and as many of its followers as make up one sensible system call."""
+        views: list[memoryview] = []
+        opened: list[memoryview] = []
+        generation = self.generation
+        total = 0
+        try:
+            operation: Operation | None = head
+            while (
+                operation is not None
+                and operation._step is None
+                and operation._flags == head._flags
+                and total < JOIN_TOTAL
+                and len(views) < MAX_PIECES
+            ):
+                message = operation._message
+                assert message is not None
+                mark = len(views)
+                try:
+                    total += message.open(operation._transferred, views, opened, MAX_PIECES - mark)
+                except BufferShrankError:
+                    if operation is head:
+                        raise
+                    del views[mark:]  # it fails when its turn comes
+                    break
+                operation = operation._next
+            if self.generation != generation:
+                return 0
+            accepted = self._call_views(head, views, len(views))
+        finally:
+            release(opened)
+        self.backoff = 0.0
+        self.backoffs = 0
+        left = accepted
+        while left:
+            assert self.head is not None and self.head._message is not None
+            head = self.head
+            missing = self.head._message.size - head._transferred
+            if left < missing:
+                head._transferred += left
+                break
+            head._transferred += missing
+            left -= missing
+            self._finish(head)
+        return accepted
+
+    # -- errors -------------------------------------------------------------------------------------------------------
+
+    def _failed_first(
+        self, operation: Operation, code: int, errno: int, detail: str | None = None
+    ) -> bool:
+        if operation._step is None:
+            if self._back_off(errno):
+                return False
+            if self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+                self._break(code, errno)
+            elif self._is_cut(operation):  # it goes on with an earlier cut
+                self._mark_torn(operation, detail)
+        return super()._failed_first(operation, code, errno, detail)
+
+    def _failed_head(
+        self, head: Operation, code: int, errno: int, detail: str | None = None
+    ) -> None:
+        if head._step is not None:
+            self._fail(head, code, errno, detail)
+        elif self._back_off(errno):
+            return
+        elif self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+            self._break(code, errno)
+            self._fail(head, code, errno, detail)
+            while self.head is not None:
+                self._fail(self.head, code, errno)
+        elif self._is_cut(head):
+            self._mark_torn(head, detail)
+            self._fail(head, code, errno, detail)
+            self._tear(head, detail)
+        else:
+            self._fail(head, code, errno, detail)
+
+    def _back_off(self, errno: int) -> bool:
+        """Pause before the next attempt if that may help; return whether it may."""
+        if errno not in NO_BUFFER_ERRNOS or self.backoffs == MAX_BACKOFFS:
+            self.backoff = 0.0
+            self.backoffs = 0
+            return False
+        self.backoff = FIRST_BACKOFF * 2**self.backoffs
+        self.backoffs += 1
+        return True
+
+    def _break(self, code: int, errno: int) -> None:
+        if self.broken is None:
+            self.broken = code, errno
+            self.gate |= BROKEN
+
+    # -- torn streams -------------------------------------------------------------------------------------------------
+
+    def _is_cut(self, operation: Operation) -> bool:
+        return (
+            self.port.is_stream
+            and self.refuse_torn
+            and operation._step is None
+            and operation._message is not None
+            and 0 < operation._transferred < operation._message.size
+        )
+
+    def has_cut(self, operation: Operation) -> bool:
+        return self.torn is not None and self.torn.is_about(operation)
+
+    def _mark_torn(self, operation: Operation, detail: str | None) -> None:
+        self.torn = TornMessage(operation, detail)
+        self.gate |= TORN
+
+    def _tear(self, operation: Operation, detail: str | None) -> None:
+        while self.head is not None:
+            self._abort(self.head, _CONNECTION_ABORTED, TORN_DETAIL)
+
+    @trio.lowlevel.enable_ki_protection
+    def resume(self, operation: Operation, owner: Owner) -> bool:
+        """Begin the rest of the message that was cut; return whether it is pending, as `start` does."""
+        torn = self.torn
+        assert torn is not None
+        self.torn = None
+        self.gate &= ~TORN
+        pending = self.start(operation, owner)
+        if not torn.is_about(operation) or (not pending and self.torn is None):
+            torn._operation._uncut()
+        return pending
+
+    @trio.lowlevel.enable_ki_protection
+    def forget_torn(self) -> None:
+        """Let the stream be written again; the operation that was cut is an ordinary idle one."""
+        torn, self.torn = self.torn, None
+        self.gate &= ~TORN
+        if torn is not None:
+            torn._operation._uncut()
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        self.forget_torn()
+        super().close()

@@ -1,0 +1,363 @@
+"""Two of the three faces of sending, event args and await, and what is done about a message that was cut.
+
+Part of layer 6.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ._awaiting import perform
+from ._buffers import Message, message_from_buffer, message_from_list
+from ._codes import SocketAsyncOperation, SocketError, SocketFlags, native_send_flags
+from ._endpoint import _NOSIGNAL, Endpoint
+from ._event_args import SocketAsyncEventArgs
+from ._exceptions import InvalidOperationError, ObjectDisposedError
+from ._initiator import get_initiator
+from ._operation import CUT, Operation, describe_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from ._send_queue import TornMessage
+
+_SEND: Final = SocketAsyncOperation.SEND
+_SUCCESS: Final = int(SocketError.SUCCESS)
+
+
+class Sending(Endpoint):
+    """The part of `Socket` that sends."""
+
+    __slots__ = ()
+
+    # -- event args ---------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def send_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to send the message of ``args``.
+
+        What the kernel takes at once is sent at once. All bytes of the message are sent, in however many steps, before
+        the first byte of any message that is started later on this socket.
+
+        Args:
+          args: what to send. They are in use until the operation has ended.
+
+        Returns:
+          True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
+          has ended on the spot, one way or the other: the args tell how, and the event is not raised (F119). Errors of
+          the connection, a message too long for a datagram (F178), a socket that was never connected (F091), and a torn
+          stream are told by the args too, not raised.
+
+        Raises:
+          TypeError: ``args`` is None or something else.
+          ValueError: ``args`` has neither a buffer nor a buffer list.
+          OperationInProgressError: ``args`` is in use (F087).
+          ObjectDisposedError: the socket or ``args`` was closed (F081, F088).
+          InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
+
+        **Checkpoints**: never. After many starts in a row that ended on the spot, one is answered "pending" although it
+        has ended, so that a loop over `send_async` and `SocketAsyncEventArgs.wait` yields now and then.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator, ends with it, and carries the
+        exact count.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `send_async` page.
+        """
+        # The fast path: one look at each of what could be in the way, then the send. Everything else is for the others.
+        initiator = get_initiator(None)
+        try:
+            data = args._direct
+        except AttributeError:
+            data = None
+        if (
+            data is None
+            or initiator is None
+            or initiator is not self._checked
+            or self._sends.gate
+            or args._state
+            or initiator.budget <= 0
+            or get_ident() != self._thread
+        ):
+            return self._send_async(args)
+        try:
+            sent = self._send(data, _NOSIGNAL)
+        except OSError as error:
+            args._reset_results()
+            args._last_operation = _SEND
+            return self._send_async_stuck(args, error)
+        args._transferred = sent
+        args._code = _SUCCESS
+        args._fresh = False
+        args._last_operation = _SEND
+        if sent == args._size:
+            initiator.budget -= 1
+            return False
+        return self._send_async_stuck(args, None)
+
+    def _send_async_stuck(self, args: SocketAsyncEventArgs, error: OSError | None) -> bool:
+        """Go on after a first attempt on the fast path that did not send everything."""
+        initiator = self._checked
+        assert initiator is not None
+        args._socket = self
+        args._flags = _NOSIGNAL
+        args._address = args._step = None
+        if (
+            error is not None
+            and not isinstance(error, BlockingIOError)
+            and self._sends._failed_first(args, *describe_os_error(error))
+        ):
+            return self._settle(args, initiator)
+        args._capture_context()
+        self._sends.join(args, initiator)
+        return True
+
+    def _send_async(self, args: SocketAsyncEventArgs) -> bool:
+        self._require_usable()
+        self._require_args(args)
+        if args._state == CUT:
+            initiator = get_initiator(None)
+            if initiator is not None and initiator.stopped is not None:
+                # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
+                return False
+        self._require_startable(args)
+        if args._message is None:
+            raise ValueError(
+                "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
+            )
+        self._require_initiator()
+        args._reset_results()
+        args._capture_context()
+        return self._begin_send(args, args._message, args._socket_flags, None)
+
+    def _require_args(self, args: SocketAsyncEventArgs) -> None:
+        if not isinstance(args, SocketAsyncEventArgs):
+            raise TypeError(f"args must be a SocketAsyncEventArgs, not {type(args).__name__}")
+        if args._closed:
+            raise ObjectDisposedError("these args were closed; make others")
+
+    def _begin_send(
+        self, operation: Operation, message: Message, flags: SocketFlags, address: Any
+    ) -> bool:
+        """Begin a send whose results are reset, for the initiator that was checked."""
+        if self._describe(operation, message, flags, address) and self._admit(operation):
+            return self._begin(operation, self._sends, _SEND)
+        assert self._checked is not None
+        return self._settle(operation, self._checked)
+
+    def _describe(
+        self, operation: Operation, message: Message, flags: SocketFlags, address: Any
+    ) -> bool:
+        """Note what to send and how; return False if that is impossible, with the reason in the results."""
+        operation._message = message
+        operation._address = address
+        operation._step = None
+        operation._socket = self
+        operation._last_operation = _SEND
+        native = native_send_flags(flags)
+        if native is None:
+            operation._set_error(
+                SocketError.OPERATION_NOT_SUPPORTED,
+                0,
+                f"{SocketFlags(flags)!r} cannot be used to send on this system",
+            )
+            return False
+        operation._flags = native
+        return True
+
+    def _admit(self, operation: Operation) -> bool:
+        """Return False if the socket takes no sends, with the reason in the results."""
+        refusal = self._sends.refusal()
+        if refusal is not None:
+            operation._set_error(*refusal)
+            return False
+        return True
+
+    # -- await --------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def send(
+        self,
+        data: Buffer | Sequence[Buffer] | SocketAsyncEventArgs,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+    ) -> int:
+        """Send a whole message and wait until the kernel has accepted all of it.
+
+        The calling task owns the operation, so no initiator is needed. It waits its turn in the socket's one queue.
+
+        Args:
+          data: a contiguous bytes-like object, a list or tuple of them as one message, or args. Args tell afterwards,
+            whatever happened, how many bytes were accepted and what remains; they bring their own flags, and
+            `SocketAsyncEventArgs.completed` is not raised.
+          socket_flags: how to send.
+
+        Returns:
+          How many bytes were accepted: all of them.
+
+        Raises:
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+          TypeError: ``data`` is None, not bytes-like or not contiguous.
+          ValueError: ``data`` is args without a buffer.
+          OperationInProgressError: ``data`` is args that are in use.
+          ObjectDisposedError: the socket, or the args, was closed.
+          InvalidOperationError: the call comes from another thread, or the message of the args stands half sent on a
+            torn stream.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and no further byte is sent. If some bytes were accepted, the stream is
+        torn; `torn` tells the count and the rest, and so do args.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        if isinstance(data, SocketAsyncEventArgs):
+            self._require_args(data)
+            self._require_startable(data)
+            if data._message is None:
+                raise ValueError(
+                    "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
+                )
+            return await self._send_awaited(data, data._message, data._socket_flags)
+        return await self._send_awaited(
+            Operation(), message_of("data", data, 0, None), socket_flags
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    async def _send_awaited(
+        self, operation: Operation, message: Message, flags: SocketFlags
+    ) -> int:
+        operation._reset_results()
+        if self._describe(operation, message, flags, None) and self._admit(operation):
+            await perform(operation, self._sends)
+        else:
+            await trio.lowlevel.checkpoint()
+        if operation._code:
+            raise operation._exception()
+        return operation._transferred
+
+    # -- the rest of a message that was cut ----------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def resume(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to send the rest of the message that was cut on this stream, which is then whole again.
+
+        Args:
+          args: the ones that were cut; their count goes on where it stopped. For a message that was started in another
+            way, fresh args for exactly its rest: ``SocketAsyncEventArgs(buffer_list=socket.torn.remaining)``.
+
+        Returns:
+          Whether the operation is pending, as `send_async` does.
+
+        Raises:
+          InvalidOperationError: the stream is not torn, or as `send_async`.
+          ValueError: ``args`` are other ones, and not as long as the rest.
+          TypeError: as `send_async`.
+          OperationInProgressError: the end of the cut operation has not been told yet, or ``args`` are in use.
+          ObjectDisposedError: as `send_async`.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here; see `send_async`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        self._require_args(args)
+        if args._pending:
+            self._require_startable(args)
+        torn = self._require_torn()
+        if not torn.is_about(args):
+            self._require_startable(args)
+            rest = torn.size - torn.bytes_transferred
+            if args._message is None or args._size != rest:
+                raise ValueError(
+                    f"args holds {args._size} bytes, but the rest of the message that was cut is {rest}; "
+                    "make args with buffer_list=socket.torn.remaining",
+                )
+        initiator = self._require_initiator()
+        if initiator.stopped is not None:
+            args._set_error(SocketError.OPERATION_ABORTED, 0, initiator.stopped)
+            return False
+        if not torn.is_about(args):
+            args._reset_results()
+            assert args._message is not None
+            if not self._describe(args, args._message, args._socket_flags, None):
+                return self._settle(args, initiator)
+        args._set_error(_SUCCESS, 0)
+        args._capture_context()
+        if self._sends.resume(args, initiator):
+            return True
+        return self._settle(args, initiator)
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_rest(self) -> int:
+        """Send the rest of the message that was cut on this stream, which is then whole again.
+
+        The count of args that were cut goes on where it stopped.
+
+        Returns:
+          How many bytes the rest was.
+
+        Raises:
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+          InvalidOperationError: the stream is not torn, or the call comes from another thread.
+          OperationInProgressError: the end of the cut operation has not been told yet.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the stream is torn again, unless no byte of the rest is missing.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        torn = self._require_torn()
+        cut = torn._operation
+        before = cut._transferred
+        if isinstance(cut, SocketAsyncEventArgs):
+            operation: Operation = cut
+            if cut._pending:
+                self._require_startable(cut)
+        else:
+            operation = Operation()
+            operation._reset_results()
+            self._describe(
+                operation, message_from_list("remaining", torn.remaining), SocketFlags.NONE, None
+            )
+            before = 0
+        operation._set_error(_SUCCESS, 0)
+        await perform(operation, self._sends, self._sends.resume)
+        if operation._code:
+            raise operation._exception()
+        return operation._transferred - before
+
+    def _require_torn(self) -> TornMessage:
+        torn = self._sends.torn
+        if torn is None:
+            raise InvalidOperationError(
+                "this stream is not torn, so there is no rest to send; start a send instead"
+            )
+        return torn
+
+
+def message_of(
+    name: str, data: Buffer | Sequence[Buffer], offset: int, size: int | None
+) -> Message:
+    """Check what is to be sent, one buffer or a list of them."""
+    if isinstance(data, (list, tuple)):
+        if offset != 0 or size is not None:
+            raise ValueError(
+                "offset and size are for a single buffer; slice the members of a list instead"
+            )
+        if not data:
+            raise ValueError(f"{name} is an empty list, but must hold at least one buffer")  # F017
+        return message_from_list(name, data)
+    return message_from_buffer(name, data, offset, size)  # type: ignore[arg-type]

@@ -1,0 +1,234 @@
+"""The public `Socket`: the faces put together, and the ways to make one.
+
+Part of layer 9.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from typing import TYPE_CHECKING, final
+
+from trio import lowlevel, socket as trio_socket
+
+from ._awaiting import perform
+from ._codes import SocketAsyncOperation, SocketShutdown
+from ._endpoint import Endpoint, translate
+from ._exceptions import SocketException
+from ._operation import Operation, Step
+from ._port import KernelPort, Port
+from ._queue import BROKEN, CLOSED, TORN
+from ._receiving import Receiving
+from ._trio_face import TrioFace
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+class _TurnStep(Step):
+    """Nothing but the turn in the queue."""
+
+    __slots__ = ()
+
+    def attempt(self, operation: Operation) -> None:
+        pass
+
+
+@final
+class Socket(Receiving):
+    """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
+
+    It belongs to the thread that made it and to the call of `trio.run` in which it was first used.
+
+    Args:
+      family: the address family.
+      type: the type; streams and datagrams.
+      proto: the protocol number; 0 stands for the usual one.
+      on_torn: what to do when a message on a stream was cut: ``"refuse"`` to write behind it until `resume`,
+        `send_rest` or `forget_torn` settles the matter, or ``"allow"`` it.
+
+    Raises:
+      SocketException: the system refused.
+      ValueError: ``on_torn`` is neither of the two.
+
+    Source: the two pages' ``Socket``.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        family: int = stdlib_socket.AF_INET,
+        type: int = stdlib_socket.SOCK_STREAM,  # the standard library's name
+        proto: int = 0,
+        *,
+        on_torn: str = "refuse",
+    ) -> None:
+        try:
+            sock = stdlib_socket.socket(family, type, proto)
+        except OSError as error:
+            raise translate(error) from error
+        try:
+            super().__init__(KernelPort(sock), connected=False, on_torn=on_torn)
+        except BaseException:
+            sock.close()
+            raise
+
+    @classmethod
+    def from_port(cls, port: Port, *, connected: bool = True, on_torn: str = "refuse") -> Self:
+        """Make a socket that sends through a port of your own, such as a `trio_send.testing.ScriptedPort`.
+
+        What the port does not offer, such as receiving, is refused with OPERATION_NOT_SUPPORTED.
+
+        Args:
+          port: an implementation of `trio_send.abc.Port`.
+          connected: whether there is a peer.
+          on_torn: as for `Socket`.
+
+        Returns:
+          The socket, which closes the port when it is closed.
+
+        Raises:
+          TypeError: ``port`` is something else.
+        """
+        if not isinstance(port, Port):
+            raise TypeError(f"port must be a trio_send.abc.Port, not {type(port).__name__}")
+        made = cls.__new__(cls)
+        Endpoint.__init__(made, port, connected=connected, on_torn=on_torn)
+        return made
+
+    @classmethod
+    def from_stdlib(cls, sock: stdlib_socket.socket, *, on_torn: str = "refuse") -> Self:
+        """Take over a socket of the standard library.
+
+        Args:
+          sock: a socket in any state; it becomes non-blocking and is not to be used directly any more.
+          on_torn: as for `Socket`.
+
+        Returns:
+          A socket on the same descriptor, connected or listening if ``sock`` was.
+
+        Raises:
+          TypeError: ``sock`` is something else.
+          ValueError: ``sock`` is closed.
+        """
+        if not isinstance(sock, stdlib_socket.socket):
+            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+        if sock.fileno() < 0:
+            raise ValueError("sock is closed")
+        try:
+            sock.getpeername()
+        except OSError:
+            connected = False
+        else:
+            connected = True
+        made = cls.from_port(KernelPort(sock), connected=connected, on_torn=on_torn)
+        try:
+            made._listening = bool(
+                sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN)
+            )
+        except OSError:
+            pass  # not every kind of socket, nor every system, knows the option
+        return made
+
+    @classmethod
+    def from_trio(cls, sock: trio_socket.SocketType, *, on_torn: str = "refuse") -> Self:
+        """Take over a trio socket.
+
+        Args:
+          sock: a trio socket in any state; it is detached from its descriptor. Use `trio` to get another.
+          on_torn: as for `Socket`.
+
+        Returns:
+          A socket on the same descriptor, connected or listening if ``sock`` was.
+
+        Raises:
+          TypeError: ``sock`` is something else.
+          ValueError: ``sock`` is closed.
+        """
+        if not isinstance(sock, trio_socket.SocketType):
+            raise TypeError(f"sock must be a trio socket, not {type(sock).__name__}")
+        if sock.fileno() < 0:
+            raise ValueError("sock is closed")
+        family, kind, proto = sock.family, sock.type, sock.proto
+        return cls.from_stdlib(
+            stdlib_socket.socket(family, kind, proto, fileno=sock.detach()),
+            on_torn=on_torn,
+        )
+
+    @property
+    def trio(self) -> trio_socket.SocketType:
+        """The same socket as a trio socket, for everything that is not here; the same object each time.
+
+        Closing it closes this one. Do not send through it while operations are queued, for it knows nothing of them.
+        """
+        if self._trio is None:
+            self._require_open()
+            self._trio = TrioFace(
+                trio_socket.from_stdlib_socket(self._require_kernel()), self.close
+            )
+        return self._trio  # type: ignore[no-any-return]
+
+    @lowlevel.enable_ki_protection
+    async def aclose(self) -> None:
+        """Let the queued sends finish, tell the peer that nothing more comes, and close.
+
+        A torn stream cannot be finished, so it is closed at once, with a reset.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and the socket is closed at once, as by `close`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        try:
+            if self._sends.gate & CLOSED:
+                await lowlevel.checkpoint()
+                return
+            self._require_usable()
+            turn = Operation()
+            self._note(turn, _TurnStep(), SocketAsyncOperation.NONE)
+            await perform(turn, self._sends)
+            if self.connected and self._port.is_stream and not self._sends.gate & (TORN | BROKEN):
+                try:
+                    self.shutdown(SocketShutdown.SEND)
+                except SocketException:
+                    pass  # the peer is gone, so there is nobody to tell
+        finally:
+            self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is not None:
+            self.close()
+        await self.aclose()
+
+
+def socketpair(
+    family: int | None = None,
+    type: int = stdlib_socket.SOCK_STREAM,  # the standard library's name
+    proto: int = 0,
+    *,
+    on_torn: str = "refuse",
+) -> tuple[Socket, Socket]:
+    """Make two sockets that are connected to each other.
+
+    Args:
+      family: the address family; None stands for the system's own choice, Unix sockets where there are any.
+      type: the type; streams and datagrams.
+      proto: the protocol number; 0 stands for the usual one.
+      on_torn: as for `Socket`.
+
+    Returns:
+      The two ends.
+    """
+    left, right = stdlib_socket.socketpair(family, type, proto)
+    return Socket.from_stdlib(left, on_torn=on_torn), Socket.from_stdlib(right, on_torn=on_torn)

@@ -1,0 +1,70 @@
+"""A `trio_send.Socket` seen as a trio socket, for everything that is not here.
+
+Part of layer 5.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+@final
+class TrioFace(trio.socket.SocketType):
+    """A trio socket on the same descriptor, whose closing is the closing of ours.
+
+    A trio socket that closed the descriptor by itself would leave pending sends waiting for a socket that is no more.
+    """
+
+    def __init__(self, inner: trio.socket.SocketType, close: Callable[[], None]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._close = close
+
+    def __repr__(self) -> str:
+        return f"<{self._inner!r} of a trio_send.Socket>"
+
+    def close(self) -> None:
+        """Close the `trio_send.Socket`."""
+        self._close()
+
+    def detach(self) -> int:
+        """Refuse to take the descriptor away from the `trio_send.Socket`."""
+        raise RuntimeError(
+            "this descriptor belongs to a trio_send.Socket; close that, or use fileno()"
+        )
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _forward(name: str, member: object) -> object:
+    """Make a member of `TrioFace` that hands everything to the inner socket."""
+    if isinstance(member, property):
+        return property(lambda self: getattr(self._inner, name), doc=member.__doc__)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._inner, name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+for _name, _member in vars(trio.socket.SocketType).items():
+    if (
+        _name not in vars(TrioFace)
+        and not _name.startswith("__")
+        and (isinstance(_member, property) or inspect.isfunction(_member))
+    ):
+        setattr(TrioFace, _name, _forward(_name, _member))

@@ -1,0 +1,5 @@
+"""Abstract classes: what an implementation of your own has to offer."""
+
+from __future__ import annotations
+
+from ._port import Port as Port
