@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.nodes import make_refnode
@@ -108,12 +109,14 @@ def gather_the_private_modules() -> None:
     """
     gathered = ModuleAnalyzer.for_module("trio_send")
     gathered.analyze()
+    names = [info.name for info in pkgutil.walk_packages(trio_send.__path__, "trio_send.")]
+    # The command line is a program, and nobody's reference.
     modules = [
-        importlib.import_module(info.name)
-        for info in pkgutil.iter_modules(trio_send.__path__, "trio_send.")
-        if info.name not in {"trio_send.__main__", "trio_send._cli"}
+        importlib.import_module(name)
+        for name in names
+        if not name.startswith(("trio_send.__main__", "trio_send._cli"))
     ]
-    private = [module for module in modules if module.__name__.startswith("trio_send._")]
+    private = [module for module in modules if "._" in module.__name__]
     public = [trio_send, *(module for module in modules if module not in private)]
     public_classes = [
         cls for module in public for cls in vars(module).values() if inspect.isclass(cls)
@@ -140,6 +143,22 @@ def gather_the_private_modules() -> None:
                 owner, _, member = tag.partition(".")
                 if owner == base.__name__ and member:
                     gathered.tagorder.setdefault(f"{cls.__name__}.{member}", place)
+
+
+def show_attrs_defaults(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str, str | None] | None:
+    """Show the defaults of an attrs class; what attrs writes into its constructor are look-ups."""
+    if not signature or not attrs.has(obj):
+        return None
+    default_of = {field.name: repr(field.default) for field in attrs.fields(obj)}
+    return re.sub(r"attr_dict\['(\w+)'\]\.default", lambda m: default_of[m[1]], signature), result
 
 
 # Unreleased changes ---------------------------------------------------------------------------
@@ -196,5 +215,6 @@ def resolve_short_name(
 
 def setup(app: Sphinx) -> None:
     gather_the_private_modules()
+    app.connect("autodoc-process-signature", show_attrs_defaults)
     app.connect("source-read", show_unreleased_changes)
     app.connect("missing-reference", resolve_short_name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import abc as abc
 from ._async_result import AsyncResult as AsyncResult
+from ._audit import Audit as Audit
 from ._codes import (
     SocketAsyncOperation as SocketAsyncOperation,
     SocketError as SocketError,

@@ -1,7 +1,4 @@
-"""`AsyncResult`: the single-use operation that the begin methods return.
-
-Part of layer 4.
-"""
+"""`AsyncResult`: the single-use operation that the begin methods return."""
 
 from __future__ import annotations
 
@@ -108,6 +105,10 @@ class AsyncResult(Operation):
 
         Returns:
           True if the operation was stopped; False if it had ended, or all its bytes were accepted already.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

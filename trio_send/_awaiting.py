@@ -1,13 +1,12 @@
 """A task that awaits an operation, and so owns it: no initiator is needed, and nobody else is told.
 
-Part of layer 3.
-
 The task waits for the socket itself while its operation heads the queue, and drains the queue when the socket is ready,
 the operations behind its own included. Otherwise it is parked, until its operation has come to the head or has ended.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 
 
+def _give_up(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
 @final
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
@@ -36,21 +39,24 @@ class AwaitingTask(Owner):
         self._parked = False
         self._scope: trio.CancelScope | None = None
 
-    def joined(self, queue: OperationQueue) -> None:
+    def _joined(self, queue: OperationQueue) -> None:
         """Nothing to note: there is one operation, in one queue."""
 
-    def ended(self, operation: Operation, queue: OperationQueue | None) -> None:
+    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         """Let the task go on with what the operation ended with."""
         self._over = True
         self._unpark()
         if self._scope is not None:
             self._scope.cancel()
 
-    def watch(self, queue: OperationQueue) -> None:
+    def _limit_changed(self, operation: Operation) -> None:
+        """Nothing to do: the task looks at the limits whenever it begins to wait."""
+
+    def _watch(self, queue: OperationQueue) -> None:
         """Have the task wait for the socket itself."""
         self._unpark()
 
-    def unwatch(self, queue: OperationQueue) -> None:
+    def _unwatch(self, queue: OperationQueue) -> None:
         """Nothing to do: the task's operation has left the head because it has ended."""
 
     def _unpark(self) -> None:
@@ -58,23 +64,25 @@ class AwaitingTask(Owner):
             self._parked = False
             trio.lowlevel.reschedule(self._task)
 
-    async def _park(self) -> None:
+    async def _park(self, due: float) -> None:
         self._parked = True
-
-        def abort(_: object) -> trio.lowlevel.Abort:
+        try:
+            if due == math.inf:
+                await trio.lowlevel.wait_task_rescheduled(_give_up)
+            else:
+                with trio.CancelScope(deadline=due):
+                    await trio.lowlevel.wait_task_rescheduled(_give_up)
+        finally:
             self._parked = False
-            return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    async def _wait_ready(self, operation: Operation, queue: OperationQueue) -> None:
+    async def _wait_ready(self, operation: Operation, queue: OperationQueue, due: float) -> None:
         try:
             if type(operation) is Operation and not queue.must_be_awaited:
                 # Nobody holds a handle on the operation, so nobody but the closing of the socket can end the wait
                 # from outside, and that is told by Trio. Saves the scope, which costs as much as the rest of the wait.
                 await queue.wait_ready()
             else:
-                with trio.CancelScope() as self._scope:
+                with trio.CancelScope(deadline=due) as self._scope:
                     await queue.wait_ready()
         except trio.ClosedResourceError:
             # Closed: then the operation has ended. Or closed behind the library's back: then the attempt tells.
@@ -87,12 +95,16 @@ class AwaitingTask(Owner):
         """Wait until the pending operation has ended; if that is interrupted, stop it first."""
         try:
             while not self._over:
+                limit = operation._limit
+                due = math.inf if limit is None else limit.due()
                 if queue.watcher is self:
-                    await self._wait_ready(operation, queue)
+                    await self._wait_ready(operation, queue, due)
                     if queue.watcher is self:
                         queue.drain(SOCKET_ALLOWANCE)
                 else:
-                    await self._park()
+                    await self._park(due)
+                if operation._limit is not None and operation._limit.due() <= trio.current_time():
+                    operation._limit.fire()
         except BaseException as interruption:
             if not self._over:
                 why = (

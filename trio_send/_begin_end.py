@@ -1,7 +1,4 @@
-"""The begin/end face: single-use results, callbacks, and the call that takes the count.
-
-Part of layer 8.
-"""
+"""The begin/end face: single-use results, callbacks, and the call that takes the count."""
 
 from __future__ import annotations
 
@@ -145,7 +142,7 @@ class BeginEnd(Sending):
             result._completed_synchronously = True
             if result._callback is not None and not result._code:
                 result._end_later(initiator)
-                initiator.ended(result, None)
+                initiator._ended(result, None)
         return result
 
     @trio.lowlevel.enable_ki_protection

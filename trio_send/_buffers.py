@@ -1,7 +1,5 @@
 """What is sent: buffers, ranges of buffers and gather lists, and the position in them.
 
-Part of layer 0: imports nothing of the package above it.
-
 A `Message` never changes. How far it has been sent is one number, the count of accepted bytes, and it lives in the
 operation; so the same message can be sent again, by several operations even, and a count can never disagree with a
 cursor kept elsewhere.

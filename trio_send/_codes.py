@@ -1,7 +1,5 @@
 """The numbers: Winsock's error codes, flags and modes, and the kernel's numbers for them.
 
-Part of layer 0: imports nothing of the package above it.
-
 The public enums carry Winsock's numbers on every platform, because that is what .NET's names stand
 for. The kernel speaks errno and MSG_ bits. This room translates between the two, in tables that are
 built once, so that a translation costs one dictionary lookup. Everything is an int: hot paths may

@@ -1,7 +1,4 @@
-"""How a socket gets its peer: bind and listen, connect and accept in all three faces.
-
-Part of layer 7.
-"""
+"""How a socket gets its peer: bind and listen, connect and accept in all three faces."""
 
 from __future__ import annotations
 
@@ -128,6 +125,9 @@ class _ConnectStep(Step):
                 raise BlockingIOError
             break
         self._socket._sends.gate &= ~UNCONNECTED
+        self._socket._acknowledged_before = (
+            1  # the kernel counts the opening of a connection by its active side
+        )
         if isinstance(operation, SocketAsyncEventArgs):
             operation._connect_socket = self._socket
 

@@ -1,7 +1,5 @@
 """The dispatcher: one task that tells what has ended, by raising `Completed` and calling callbacks.
 
-Part of layer 2.
-
 Operations that have ended come through a memory channel, in batches: a trip through the channel costs ten times what
 one more entry in a list does. The batch that nobody has received yet is still open; whatever ends meanwhile joins it.
 

@@ -1,16 +1,13 @@
-"""What every face of a socket stands on: the descriptor, its queues, its options, its end.
-
-Part of layer 5.
-"""
+"""What every face of a socket stands on: the descriptor, its queues, its options, its end."""
 
 from __future__ import annotations
 
-import socket as stdlib_socket
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, overload
 
 import trio
 
+from ._audit import Audit, kernel_totals
 from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
 from ._exceptions import (
     InvalidOperationError,
@@ -25,9 +22,13 @@ from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
 from ._send_queue import SendQueue, TornMessage
 
 if TYPE_CHECKING:
+    import socket as stdlib_socket
+
     from typing_extensions import Buffer
 
-_NOSIGNAL: Final = getattr(stdlib_socket, "MSG_NOSIGNAL", 0)
+# How often to ask about acknowledgements: at first as one does of a peer next door, at last as one does of one overseas.
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
 
 _ON_TORN: Final = ("refuse", "allow")
 
@@ -43,6 +44,7 @@ class Endpoint:
 
     __slots__ = (
         "__weakref__",
+        "_acknowledged_before",
         "_checked",
         "_kernel",
         "_listening",
@@ -76,6 +78,8 @@ class Endpoint:
         #: The initiator that was found fit for this socket at the latest start, so that the next one need not look.
         self._checked: Initiator | None = None
         self._trio: Any = None
+        #: What the kernel counted as acknowledged, or about to be, before the library's first byte.
+        self._acknowledged_before = 0
 
     # -- checks, in the order of the design's first step ---------------------------------------------------------------
 
@@ -137,8 +141,8 @@ class Endpoint:
         initiator = self._checked
         assert initiator is not None
         operation._last_operation = kind
-        if initiator.stopped is not None:
-            operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator.stopped)
+        if initiator._stopped is not None:
+            operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
             return False
         if queue.start(operation, initiator):
             return True
@@ -146,10 +150,10 @@ class Endpoint:
 
     def _settle(self, operation: Operation, initiator: Initiator) -> bool:
         """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
-        if not initiator.spend():
+        if not initiator._spend():
             return False
         operation._end_later(initiator)
-        initiator.ended(operation, None)
+        initiator._ended(operation, None)
         return True
 
     # -- properties ---------------------------------------------------------------------------------------------------
@@ -201,7 +205,10 @@ class Endpoint:
             raise ObjectDisposedError("this socket was closed")
 
     def fileno(self) -> int:
-        """Return the descriptor, or -1 if the socket is closed. Do not send, close or register it yourself."""
+        """Return the descriptor, or -1 if the socket is closed.
+
+        To look at, not to use: do not send through it or close it.
+        """
         return self._port.fileno()
 
     @overload
@@ -278,6 +285,79 @@ class Endpoint:
         self._require_usable()
         self._sends.forget_torn()
 
+    # -- the kernel's word ---------------------------------------------------------------------------------------------
+
+    def audit(self) -> Audit:
+        """Ask the kernel what became of the bytes that it has accepted.
+
+        Returns:
+          The library's count beside the kernel's; `Audit.agrees` tells whether they add up.
+
+        Raises:
+          SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        try:
+            acknowledged, unacknowledged, unsent, closed = kernel_totals(self._port)
+        except OSError as error:
+            raise translate(error) from error
+        if self._send_was_shut_down and not closed:
+            # The end of the stream counts as one byte, the last. As long as anything is unacknowledged, it is too.
+            if unacknowledged:
+                unacknowledged -= 1
+                unsent = max(0, unsent - 1)
+            else:
+                acknowledged -= 1
+        return Audit(
+            bytes_accepted=self._sends.accepted,
+            bytes_acknowledged=acknowledged - self._acknowledged_before,
+            bytes_unacknowledged=unacknowledged,
+            bytes_unsent=unsent,
+            is_closed=closed,
+        )
+
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer's kernel has acknowledged everything that was accepted before this call.
+
+        Acknowledged is not read: what the peer's application does with the bytes, or whether it will ever ask for
+        them, only the application can tell.
+
+        The kernel raises no event for this, so it is asked again and again, after 1 ms first and at last every 50 ms.
+
+        Raises:
+          SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux; CONNECTION_RESET if the connection ended
+            before everything was acknowledged.
+          ObjectDisposedError: the socket was closed, meanwhile perhaps.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the bytes are on their way all the same.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        accepted = self._sends.accepted
+        pause = _FIRST_PAUSE
+        while True:
+            audit = self.audit()
+            if audit.bytes_acknowledged >= accepted:
+                await trio.lowlevel.checkpoint()
+                return
+            if audit.is_closed:
+                await trio.lowlevel.checkpoint()
+                raise SocketException(
+                    SocketError.CONNECTION_RESET,
+                    detail=f"{audit.bytes_acknowledged} of {accepted} bytes were acknowledged before that",
+                )
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def shutdown(self, how: SocketShutdown) -> None:
@@ -314,6 +394,10 @@ class Endpoint:
           reset: whether the peer sees a reset instead of an orderly end. None stands for: if sends were pending or the
             stream is torn, and `shutdown` did not come first (F210, F211); so a message that was cut cannot be taken
             for a complete one.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

@@ -1,7 +1,5 @@
 """The engine: one task that waits for all the blocked sockets of an initiator, and drains the queues of the ready ones.
 
-Part of layer 2.
-
 A task per blocked socket would be simple and, at 10,000 of them, about three times as expensive. So the engine keeps an
 epoll set of its own and lets Trio wait for that set's descriptor: an epoll set is readable when one of its members is
 ready. (Where there is no epoll, and for ports without a descriptor, each blocked queue does get a waiting task.)

@@ -1,11 +1,9 @@
-"""`SocketAsyncEventArgs`: a reusable operation that raises `Completed`.
-
-Part of layer 4.
-"""
+"""`SocketAsyncEventArgs`: a reusable operation that raises ``Completed``."""
 
 from __future__ import annotations
 
 import contextvars
+import math
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
@@ -75,7 +73,7 @@ class SocketAsyncEventArgs(Operation):
     """One reusable operation: what to send, how it went, and whom to tell.
 
     An object serves one operation at a time (F093), any number of them in turn, on any sockets (F159). It is free again
-    before `Completed` is raised, so a handler may configure and start it anew (F130).
+    before ``Completed`` is raised, so a handler may configure and start it anew (F130).
 
     Args:
       buffer: what to send, any contiguous bytes-like object; it is not copied. Leave it alone while it is being sent.
@@ -283,6 +281,40 @@ class SocketAsyncEventArgs(Operation):
     def remote_end_point(self, address: Any) -> None:
         self._remote_end_point = address
 
+    @property
+    def timeout(self) -> float:
+        """How many seconds an operation may be pending, counted from its start; `math.inf` by default.
+
+        One that takes longer ends with TIMED_OUT and its exact count. It can be set when no operation is pending.
+        """
+        return math.inf if self._limits is None else self._limits[0]
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._set_limits("timeout", seconds, self.stall_timeout)
+
+    @property
+    def stall_timeout(self) -> float:
+        """How many seconds a send may go without an accepted byte while it heads its queue; `math.inf` by default.
+
+        One that stands still longer ends with TIMED_OUT and its exact count. It can be set when no operation is
+        pending.
+        """
+        return math.inf if self._limits is None else self._limits[1]
+
+    @stall_timeout.setter
+    def stall_timeout(self, seconds: float) -> None:
+        self._set_limits("stall_timeout", seconds, self.timeout)
+
+    def _set_limits(self, name: str, seconds: float, other: float) -> None:
+        if not seconds >= 0:
+            raise ValueError(
+                f"{name} is {seconds}, but must be a number of seconds from 0 on, or math.inf"
+            )
+        self._require_configurable()
+        limits = (float(seconds), other) if name == "timeout" else (other, float(seconds))
+        self._limits = None if limits == (math.inf, math.inf) else limits
+
     # -- how it went --------------------------------------------------------------------------------------------------
 
     @property
@@ -331,7 +363,7 @@ class SocketAsyncEventArgs(Operation):
 
     @property
     def accept_socket(self) -> Socket | None:
-        """The socket that the latest accept made. Set it to None before the next accept."""
+        """The socket that the latest accept made; it must be None before the next one."""
         return self._accept_socket  # type: ignore[no-any-return]
 
     @accept_socket.setter
@@ -431,6 +463,10 @@ class SocketAsyncEventArgs(Operation):
         Returns:
           True if the operation was stopped; False if there was none to stop, or all its bytes were accepted already.
 
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
         **Threads**: only from the Trio thread that uses the socket.
         """
         if self._state != QUEUED or (activation is not None and activation != self._activation):
@@ -442,7 +478,7 @@ class SocketAsyncEventArgs(Operation):
     def close(self) -> None:
         """Let go of the buffers and refuse further use; repeated calls are harmless (F155).
 
-        If an operation is pending, this happens when it has ended, before `Completed` is raised (F156, F157). It
+        If an operation is pending, this happens when it has ended, before ``Completed`` is raised (F156, F157). It
         cancels nothing and touches no socket (F158).
 
         **Threads**: only from the Trio thread that uses the socket.

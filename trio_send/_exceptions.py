@@ -1,7 +1,5 @@
 """The errors: what went wrong, as a sentence for people and as numbers for programs.
 
-Part of layer 0: imports nothing of the package above it.
-
 There are two sorts. `SocketException` reports what became of the input and output itself, with a
 code and with the exact count of bytes that were accepted in spite of it. The others report a call
 that was wrong, changed nothing and can be made right by the caller; they are also the Trio

@@ -1,7 +1,5 @@
 """The initiator: the scope that starts operations, and that ends them when it ends.
 
-Part of layer 3.
-
 The page says that all I/O initiated by a given thread is canceled when that thread exits. On Trio that thread is a
 scope: a nursery, a cancel scope and a small completion port, which is two tasks of the nursery however many operations
 are pending. The engine waits for blocked sockets, the dispatcher tells what has ended.
@@ -24,6 +22,7 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import math
 import sys
 from typing import TYPE_CHECKING, Final, final
 
@@ -34,11 +33,13 @@ from ._dispatcher import Dispatcher
 from ._engine import Engine
 from ._exceptions import InvalidOperationError
 from ._operation import Operation, Owner
+from ._timers import Timer, Timers
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from ._queue import OperationQueue
@@ -65,6 +66,36 @@ class ExitPolicy(enum.Enum):
     ABORT = "abort"
     #: Wait for all of them, as a nursery waits for its tasks. A cancelled scope, and a body that raises, abort them.
     JOIN = "join"
+    #: Wait for all of them for ``grace`` seconds, behind a shield and however the scope is left, then abort the rest.
+    DRAIN = "drain"
+    #: Stop those of which no byte was accepted. Let the others end for ``grace`` seconds, as DRAIN does.
+    FINISH_STARTED = "finish started"
+    #: Hand them over to the enclosing initiator, however the scope is left; its policy applies to them from then on.
+    ADOPT = "adopt"
+
+
+#: The policies that bound their patience.
+_PATIENT: Final = frozenset({ExitPolicy.DRAIN, ExitPolicy.FINISH_STARTED})
+
+
+class _Grace(Timer):
+    """The end of an initiator's patience with what it lets finish."""
+
+    __slots__ = ("_at", "_initiator")
+
+    def __init__(self, initiator: Initiator, seconds: float) -> None:
+        self._initiator = initiator
+        self._at = trio.current_time() + seconds
+
+    def is_live(self) -> bool:
+        return not self._initiator._exited
+
+    def due(self) -> float:
+        return self._at
+
+    def fire(self) -> None:
+        grace = self._initiator.grace
+        self._initiator._stop(f"its initiator was left, and its grace of {grace:g} s was over")
 
 
 @final
@@ -76,6 +107,7 @@ class Initiator(Owner):
     Attributes:
       name: what it is called in representations.
       on_exit: its exit policy.
+      grace: the seconds that DRAIN and FINISH_STARTED give; None for the others.
     """
 
     __slots__ = (
@@ -86,33 +118,50 @@ class Initiator(Owner):
         "_nursery",
         "_queues",
         "_quiet",
+        "_budget",
+        "_exited",
+        "_grace",
+        "_heir",
         "_stopped",
-        "budget",
-        "exited",
+        "_timers",
+        "grace",
         "name",
         "on_exit",
     )
 
-    def __init__(self, nursery: trio.Nursery, on_exit: ExitPolicy, name: str | None) -> None:
-        self.name = name
-        self.on_exit = on_exit
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        on_exit: ExitPolicy,
+        grace: float | None,
+        name: str | None,
+        heir: Initiator | None,
+    ) -> None:
+        self.name: str | None = name
+        self.on_exit: ExitPolicy = on_exit
+        self.grace: float | None = grace
         self._nursery = nursery
+        self._timers = Timers(nursery.start_soon)
+        #: Who takes over what is pending; only under ADOPT.
+        self._heir = heir
+        #: Set once the patience of the policy is being used up.
+        self._grace: _Grace | None = None
         self._engine = Engine(self._cancelled, nursery.start_soon)
         self._dispatcher = Dispatcher(nursery.start_soon, self._handler_failed, self._became_quiet)
         #: Where its pending operations stand, and how many there.
         self._queues: dict[OperationQueue, int] = {}
         #: Why starts are refused; None as long as they are not.
         self._stopped: str | None = None
-        self.exited = False
+        self._exited = False
         self._errors: list[BaseException] = []
         self._quiet: trio.Event | None = None
         #: How many starts may yet end on the spot before one is made to pend. 0 once starts are refused: this way the
         #: fast path has one thing to look at, not two.
-        self.budget = START_BUDGET
+        self._budget = START_BUDGET
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
-        state = "exited" if self.exited else "leaving" if self._stopped else "open"
+        state = "exited" if self._exited else "leaving" if self._stopped else "open"
         return f"<Initiator{name}: {self.on_exit.name}, {state}, {self.pending_operations} pending>"
 
     @property
@@ -127,14 +176,12 @@ class Initiator(Owner):
 
     # -- as an owner --------------------------------------------------------------------------------------------------
 
-    def joined(self, queue: OperationQueue) -> None:
-        """Note that one more of the initiator's operations stands in ``queue``; the library's own business."""
+    def _joined(self, queue: OperationQueue) -> None:
         self._queues[queue] = self._queues.get(queue, 0) + 1
         if self._stopped is None:
-            self.budget = START_BUDGET
+            self._budget = START_BUDGET
 
-    def ended(self, operation: Operation, queue: OperationQueue | None) -> None:
-        """Have an operation told that has ended; the library's own business."""
+    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         if queue is not None:
             left = self._queues[queue] - 1
             if left:
@@ -143,48 +190,68 @@ class Initiator(Owner):
                 del self._queues[queue]
         self._dispatcher.post(operation)
 
-    def watch(self, queue: OperationQueue) -> None:
-        """Have the engine watch a queue; the library's own business."""
+    def _watch(self, queue: OperationQueue) -> None:
         self._engine.watch(queue)
 
-    def unwatch(self, queue: OperationQueue) -> None:
-        """Have the engine watch a queue no more; the library's own business."""
+    def _limit_changed(self, operation: Operation) -> None:
+        self._timers.add(operation._limit)
+
+    def _unwatch(self, queue: OperationQueue) -> None:
         self._engine.unwatch(queue)
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    def require_open(self) -> None:
+    def _require_open(self) -> None:
         """Raise unless operations can be started here, or were until the stop."""
-        if self.exited:
+        if self._exited:
             raise InvalidOperationError(
                 "the initiator this task inherited has exited; open one in this task with "
                 "'async with trio_send.open_initiator():'",
             )
 
-    @property
-    def stopped(self) -> str | None:
-        """Why operations end at once with OPERATION_ABORTED; None as long as they do not."""
-        return self._stopped
-
-    def spend(self) -> bool:
+    def _spend(self) -> bool:
         """Note a start that ended on the spot; return whether it must be answered "pending" all the same."""
-        if self.budget > 0:
-            self.budget -= 1
+        if self._budget > 0:
+            self._budget -= 1
             return False
         if self._stopped is None:
-            self.budget = START_BUDGET
+            self._budget = START_BUDGET
         return True
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
     def _cancelled(self, why: str) -> None:
-        self._stop(f"its initiator was {why}")
+        """Apply the policy to an outside cancel, which the engine has noticed."""
+        if self.on_exit in _PATIENT:
+            self._lose_patience(f"its initiator was {why}")
+        elif not self._bequeath():
+            self._stop(f"its initiator was {why}")
+
+    def _lose_patience(self, why: str) -> None:
+        """Begin the time of grace, if it has not begun yet."""
+        if self._grace is None:
+            assert self.grace is not None
+            self._grace = _Grace(self, self.grace)
+            self._timers.add(self._grace)
+            if self.on_exit is ExitPolicy.FINISH_STARTED:
+                for queue in list(self._queues):
+                    queue.stop_owner(self, _OPERATION_ABORTED, why, spare_started=True)
+
+    def _bequeath(self) -> bool:
+        """Hand over what is pending if there is somebody to take it; return whether there is."""
+        heir = self._heir
+        if heir is None or heir._exited or heir._stopped is not None:
+            return False
+        for queue in list(self._queues):
+            del self._queues[queue]
+            queue.hand_over(self, heir)
+        return True
 
     def _stop(self, why: str) -> None:
         """Stop all that is pending and refuse all that comes."""
         if self._stopped is None:
             self._stopped = why
-            self.budget = 0
+            self._budget = 0
         while self._queues:
             next(iter(self._queues)).stop_owner(self, _OPERATION_ABORTED, why)
 
@@ -208,12 +275,22 @@ class Initiator(Owner):
         Returns:
           The exception that the body, or the waiting here, ended with.
         """
-        if self.on_exit is ExitPolicy.JOIN and error is None and self._stopped is None:
-            try:
+        why = _EXITED if error is None else _UNWINDING
+        try:
+            if self._stopped is not None:
+                pass
+            elif self.on_exit in _PATIENT:
+                self._lose_patience(why)
+                with trio.CancelScope(shield=True):
+                    await self._wait_quiet()
+            elif self.on_exit is ExitPolicy.ADOPT:
+                self._bequeath()
+            elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self._wait_quiet()
-            except BaseException as interruption:
-                error = interruption
-        self._stop(_EXITED if error is None else _UNWINDING)
+        except BaseException as interruption:
+            error = interruption
+            why = _UNWINDING
+        self._stop(why)
         if error is not None:
             self.cancel_scope.cancel(reason=_UNWINDING)
         while self._queues or not self._dispatcher.is_quiet:
@@ -223,7 +300,8 @@ class Initiator(Owner):
             except BaseException as interruption:  # only KeyboardInterrupt gets through a shield
                 self.cancel_scope.cancel(reason=_UNWINDING)
                 error = error or interruption
-        self.exited = True
+        self._exited = True
+        self._timers.quit()
         self._engine.quit()
         self._dispatcher.close()
         return error
@@ -251,7 +329,9 @@ def current_initiator() -> Initiator:
             "no initiator is open here to own the operation; start it inside "
             "'async with trio_send.open_initiator():', or use the awaiting form, which needs none",
         )
-    initiator.require_open()
+    while initiator._exited and initiator._heir is not None:
+        initiator = initiator._heir  # a handler of an operation that was handed over
+    initiator._require_open()
     return initiator
 
 
@@ -259,17 +339,32 @@ def current_initiator() -> Initiator:
 class _OpenInitiator:
     """The context manager that `open_initiator` returns."""
 
-    __slots__ = ("_initiator", "_manager", "_name", "_on_exit", "_token")
+    __slots__ = ("_grace", "_initiator", "_manager", "_name", "_on_exit", "_token")
 
-    def __init__(self, on_exit: ExitPolicy, name: str | None) -> None:
+    def __init__(self, on_exit: ExitPolicy, grace: float | None, name: str | None) -> None:
         self._on_exit = on_exit
+        self._grace = grace
         self._name = name
+
+    def _find_heir(self) -> Initiator | None:
+        if self._on_exit is not ExitPolicy.ADOPT:
+            return None
+        heir = _current.get(None)
+        if heir is None or heir._exited or heir._stopped is not None:
+            raise InvalidOperationError(
+                "ExitPolicy.ADOPT needs an enclosing initiator that is open, and here is none; "
+                "open one around this one, or choose another policy",
+            )
+        return heir
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Initiator:
+        heir = self._find_heir()
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        self._initiator = initiator = Initiator(nursery, self._on_exit, self._name)
+        self._initiator = initiator = Initiator(
+            nursery, self._on_exit, self._grace, self._name, heir
+        )
         self._token = _current.set(initiator)
         # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
         nursery.start_soon(initiator._engine.run, name=f"{initiator!r} engine")
@@ -356,8 +451,11 @@ def _combine(
 
 
 def open_initiator(
-    on_exit: ExitPolicy = ExitPolicy.ABORT, *, name: str | None = None
-) -> _OpenInitiator:
+    on_exit: ExitPolicy = ExitPolicy.ABORT,
+    *,
+    grace: float | None = None,
+    name: str | None = None,
+) -> AbstractAsyncContextManager[Initiator]:
     """Open a scope that owns the operations started inside it.
 
     Use it as ``async with open_initiator() as initiator:``. Tasks that are started inside inherit it, as they inherit
@@ -365,6 +463,8 @@ def open_initiator(
 
     Args:
       on_exit: what happens to operations that are pending when the scope is left.
+      grace: for how many seconds at most DRAIN and FINISH_STARTED let operations go on, counted from the first of an
+        outside cancel and the exit. These two need it, and it must be finite; the others must not have it.
       name: what to call it in representations.
 
     Returns:
@@ -373,10 +473,13 @@ def open_initiator(
 
     Raises:
       TypeError: ``on_exit`` is not an `ExitPolicy`.
+      ValueError: ``grace`` is missing, not finite, negative, or not for this policy.
+      InvalidOperationError: at the entry, for ADOPT, if there is no enclosing initiator that is open.
 
     **Checkpoints**: entering never does, leaving always does.
 
-    **If cancelled**: the pending operations are stopped, with exact counts, and told before the scope is left.
+    **If cancelled**: the policy is applied to what is pending; what is stopped has exact counts, and everything is told
+    before the scope is left.
 
     **Threads**: only from inside Trio.
 
@@ -384,4 +487,13 @@ def open_initiator(
     """
     if not isinstance(on_exit, ExitPolicy):
         raise TypeError(f"on_exit must be an ExitPolicy, such as ExitPolicy.JOIN, not {on_exit!r}")
-    return _OpenInitiator(on_exit, name)
+    if on_exit in _PATIENT:
+        if grace is None or not 0 <= grace < math.inf:
+            raise ValueError(
+                f"grace is {grace}, but {on_exit.name} needs a finite number of seconds from 0 on"
+            )
+    elif grace is not None:
+        raise ValueError(
+            f"grace is {grace}, but only DRAIN and FINISH_STARTED have one, not {on_exit.name}"
+        )
+    return _OpenInitiator(on_exit, grace, name)

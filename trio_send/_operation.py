@@ -1,7 +1,5 @@
 """One activation of an operation: its state, its count, its outcome.
 
-Part of layer 1. Nothing outside this file assigns a state.
-
 The states, and what each means for the queue the operation stands in::
 
     IDLE       in no queue. Never started, or ended and told; may be started
@@ -82,19 +80,23 @@ class Owner(abc.ABC):
     __slots__ = ()
 
     @abc.abstractmethod
-    def joined(self, queue: Any) -> None:
+    def _joined(self, queue: Any) -> None:
         """Note that one more of the owner's operations stands in ``queue``."""
 
     @abc.abstractmethod
-    def ended(self, operation: Operation, queue: Any) -> None:
+    def _ended(self, operation: Operation, queue: Any) -> None:
         """Note that an operation is terminal and has left ``queue`` (None: it was in none); tell of it."""
 
     @abc.abstractmethod
-    def watch(self, queue: Any) -> None:
+    def _limit_changed(self, operation: Operation) -> None:
+        """Watch the time limits of an operation, which have come up or come earlier."""
+
+    @abc.abstractmethod
+    def _watch(self, queue: Any) -> None:
         """See to it that ``queue`` is drained when its socket is ready; repeated calls are harmless."""
 
     @abc.abstractmethod
-    def unwatch(self, queue: Any) -> None:
+    def _unwatch(self, queue: Any) -> None:
         """Stop watching ``queue``."""
 
 
@@ -143,6 +145,8 @@ class Operation:
         "_flags",
         "_fresh",
         "_last_operation",
+        "_limit",
+        "_limits",
         "_message",
         "_next",
         "_owner",
@@ -179,6 +183,10 @@ class Operation:
         self._owner: Owner | None = None
         self._socket: Any = None
         self._context: Context | None = None
+        #: The time limits of every activation, as seconds in all and seconds standing still; None when there are none.
+        self._limits: tuple[float, float] | None = None
+        #: Those of the current activation, at work.
+        self._limit: Any = None
         self._waiters: list[trio.lowlevel.Task] | None = None
 
     # -- the transitions ------------------------------------------------------------------------------------------
@@ -214,13 +222,16 @@ class Operation:
 
     def _finish(self) -> None:
         self._move(DONE)
+        self._limit = None
 
     def _fail(self, code: int, errno: int, detail: str | None = None) -> None:
         self._move(FAILED)
+        self._limit = None
         self._set_error(code, errno, detail)
 
     def _abort(self, code: int, detail: str | None) -> None:
         self._move(ABORTED)
+        self._limit = None
         self._set_error(code, 0, detail)
 
     def _release(self) -> tuple[Context | None, list[trio.lowlevel.Task] | None]:

@@ -1,7 +1,5 @@
 """The seam to the kernel: everything that the rooms above ask of an operating system.
 
-Part of layer 1.
-
 `Port` is the narrow part, what sending needs: try a non-blocking send, wait until writable, close. Whatever implements
 it can stand below a `Socket`; `trio_send.testing.ScriptedPort` does, and so every order and every partial write can be
 tested without a kernel. `KernelPort` is the real one. It also carries the calls that connect, accept and receive.

@@ -1,7 +1,5 @@
 """The FIFO of one socket and one direction: the one place where operations wait and bytes move.
 
-Part of layer 2.
-
 What every start does, whichever face it came through:
 
 1. The faces check: right thread, socket open, arguments legal, operation free, an owner at hand. A refused start has
@@ -32,6 +30,7 @@ could be mistaken for, no reference to its buffer.
 from __future__ import annotations
 
 import errno as errno_module
+import math
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import trio
@@ -39,6 +38,7 @@ import trio
 from ._buffers import BufferShrankError
 from ._codes import SocketError
 from ._operation import QUEUED, Operation, Owner, describe_os_error
+from ._timers import TimeLimit
 
 if TYPE_CHECKING:
     from ._port import Port
@@ -143,8 +143,12 @@ class OperationQueue:
         operation._previous = operation._next = None
         self.length -= 1
         self.generation += 1
-        if self.head is None:
+        if behind is None and before is None:
             self.gate &= ~BUSY
+        elif before is None and behind is not None and behind._limit is not None:
+            behind._limit.moved()
+            assert behind._owner is not None
+            behind._owner._limit_changed(behind)
 
     def _rewatch(self) -> None:
         """Have the socket watched by the owner of the head, and by nobody else."""
@@ -153,9 +157,9 @@ class OperationQueue:
         if watcher is not owner:
             self.watcher = owner
             if watcher is not None:
-                watcher.unwatch(self)
+                watcher._unwatch(self)
         if owner is not None:
-            owner.watch(self)
+            owner._watch(self)
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -179,7 +183,15 @@ class OperationQueue:
         """Put an operation whose first attempt did not end it at the end of the queue."""
         operation._enter(owner)
         self._append(operation)
-        owner.joined(self)
+        owner._joined(self)
+        if operation._limits is not None:
+            timeout, stall_timeout = operation._limits
+            operation._limit = TimeLimit(
+                operation, timeout, stall_timeout if operation._step is None else math.inf
+            )
+            if self.head is operation:
+                operation._limit.moved()
+            owner._limit_changed(operation)
         if self.head is operation:
             self._rewatch()
 
@@ -253,14 +265,14 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._finish()
-        owner.ended(operation, self)
+        owner._ended(operation, self)
 
     def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
         owner = operation._owner
         assert owner is not None
         self._unlink(operation)
         operation._fail(code, errno, detail)
-        owner.ended(operation, self)
+        owner._ended(operation, self)
 
     # -- stopping -----------------------------------------------------------------------------------------------------
 
@@ -269,7 +281,7 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._abort(code, detail)
-        owner.ended(operation, self)
+        owner._ended(operation, self)
         if operation._step is not None:
             operation._step.abandon()
 
@@ -303,11 +315,19 @@ class OperationQueue:
         return True
 
     @trio.lowlevel.enable_ki_protection
-    def stop_owner(self, owner: Owner, code: int, detail: str | None) -> None:
+    def stop_owner(
+        self, owner: Owner, code: int, detail: str | None, *, spare_started: bool = False
+    ) -> None:
         """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
 
         In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
         of them as a follower of the first.
+
+        Args:
+          owner: whose operations.
+          code: what they end with.
+          detail: why.
+          spare_started: whether to leave alone what has bytes accepted already.
         """
         cut: Operation | None = None
         operation = self.head
@@ -323,6 +343,19 @@ class OperationQueue:
             operation = behind
         if cut is not None:
             self._tear(cut, detail)
+        self._rewatch()
+
+    @trio.lowlevel.enable_ki_protection
+    def hand_over(self, owner: Owner, heir: Owner) -> None:
+        """Make ``heir`` the owner of all operations of an owner that leaves."""
+        operation = self.head
+        while operation is not None:
+            if operation._owner is owner:
+                operation._owner = heir
+                heir._joined(self)
+                if operation._limit is not None:
+                    heir._limit_changed(operation)
+            operation = operation._next
         self._rewatch()
 
     def _mark_torn(self, operation: Operation, detail: str | None) -> None:

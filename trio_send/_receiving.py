@@ -1,7 +1,4 @@
-"""What a peer needs to be a peer: awaited receives, in a FIFO of their own.
-
-Part of layer 8.
-"""
+"""What a peer needs to be a peer: awaited receives, in a FIFO of their own."""
 
 from __future__ import annotations
 

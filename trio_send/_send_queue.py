@@ -1,7 +1,5 @@
 """The sending FIFO: what coalesces, what breaks, and what tears a stream.
 
-Part of layer 3.
-
 Three things can end more than one operation:
 
 *A broken connection.* An errno after which no byte will ever pass again fails the operation at the head with its count,
@@ -18,17 +16,25 @@ Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
 from __future__ import annotations
 
 import errno as errno_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from ._buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
-from ._codes import CONNECTION_DEAD_ERRNOS, NO_BUFFER_ERRNOS, SocketError
+from ._codes import (
+    CONNECTION_DEAD_ERRNOS,
+    NO_BUFFER_ERRNOS,
+    SocketError,
+    SocketFlags,
+    native_send_flags,
+)
 from ._operation import Operation, Owner
 from ._queue import BROKEN, BUSY, CLOSED, TORN, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
+    from ._async_result import AsyncResult
+    from ._event_args import SocketAsyncEventArgs
     from ._port import Port
 
 _CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
@@ -38,6 +44,9 @@ _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
 #: 512 ms, about one second in all. Then the operation fails with the error that it had all along.
 FIRST_BACKOFF: Final = 0.001
 MAX_BACKOFFS: Final = 10
+
+#: The native flags of an ordinary send.
+PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
 
 TORN_DETAIL: Final = (
     "an earlier message on this stream was cut after some of its bytes, so the peer would read this one as its "
@@ -62,9 +71,10 @@ class TornMessage:
         return self._operation is operation
 
     @property
-    def operation(self) -> Operation | None:
+    def operation(self) -> SocketAsyncEventArgs | AsyncResult | None:
         """The operation that was cut; None for an awaited send, which nobody holds."""
-        return None if type(self._operation) is Operation else self._operation
+        operation: Any = self._operation
+        return None if type(operation) is Operation else operation
 
     @property
     def bytes_transferred(self) -> int:
@@ -86,7 +96,7 @@ class TornMessage:
 class SendQueue(OperationQueue):
     """The FIFO for writing: sends, and the connect they wait for."""
 
-    __slots__ = ("broken", "refuse_torn", "torn")
+    __slots__ = ("accepted", "broken", "refuse_torn", "torn")
 
     writes = True
 
@@ -95,6 +105,8 @@ class SendQueue(OperationQueue):
         self.refuse_torn = refuse_torn
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
+        #: All bytes that were accepted on this socket.
+        self.accepted = 0
         #: The message that was cut on this stream.
         self.torn: TornMessage | None = None
 
@@ -120,7 +132,7 @@ class SendQueue(OperationQueue):
         assert message is not None
         done = operation._transferred
         if done == 0 and message.direct is not None:
-            operation._transferred = self._call(operation, message.direct)
+            sent = self._call(operation, message.direct)
         else:
             views: list[memoryview] = []
             opened: list[memoryview] = []
@@ -129,15 +141,21 @@ class SendQueue(OperationQueue):
                 message.open(done, views, opened, MAX_PIECES)
                 if self.head is not head or self.gate & CLOSED:
                     raise BlockingIOError
-                operation._transferred = done + self._call_views(
-                    operation, views, len(message.pieces)
-                )
+                sent = self._call_views(operation, views, len(message.pieces))
             finally:
                 release(opened)
-        self.backoff = 0.0
-        self.backoffs = 0
+        self._account(operation, sent)
         if operation._transferred < message.size:
             raise BlockingIOError
+
+    def _account(self, operation: Operation, sent: int) -> None:
+        """Note bytes that the kernel accepted."""
+        operation._transferred += sent
+        self.accepted += sent
+        self.backoff = 0.0
+        self.backoffs = 0
+        if operation._limit is not None:
+            operation._limit.moved()
 
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
         if operation._address is None:
@@ -159,7 +177,7 @@ class SendQueue(OperationQueue):
         message = head._message
         if head._step is not None or message is None:
             return super()._attempt_head(head)
-        if self.gate & UNCONNECTED:
+        if self.gate & UNCONNECTED and head._address is None:
             # The connect in front of it has failed. The kernel's answer would be EPIPE, as for a dead connection.
             self._fail(head, _NOT_CONNECTED, errno_module.ENOTCONN)
             return 0
@@ -168,8 +186,8 @@ class SendQueue(OperationQueue):
         if (
             behind is not None
             and self.port.is_stream
-            and behind._step is None
-            and behind._flags == head._flags
+            and self._is_plain(head)
+            and self._is_plain(behind)
             and 0 < message.size - done < JOIN_TOTAL
         ):
             return self._attempt_run(head)
@@ -177,6 +195,14 @@ class SendQueue(OperationQueue):
             return super()._attempt_head(head) + head._transferred - done
         except BlockingIOError:
             return head._transferred - done
+
+    def _is_plain(self, operation: Operation) -> bool:
+        """Whether the operation sends bytes that may share a system call with its neighbours'."""
+        return (
+            operation._step is None
+            and operation._flags == PLAIN_FLAGS
+            and operation._address is None
+        )
 
     def _attempt_run(self, head: Operation) -> int:
         """Send the head and as many of its followers as make up one sensible system call."""
@@ -186,40 +212,36 @@ class SendQueue(OperationQueue):
         total = 0
         try:
             operation: Operation | None = head
-            while (
-                operation is not None
-                and operation._step is None
-                and operation._flags == head._flags
-                and total < JOIN_TOTAL
-                and len(views) < MAX_PIECES
-            ):
+            while operation is not None and self._is_plain(operation) and total < JOIN_TOTAL:
                 message = operation._message
                 assert message is not None
                 mark = len(views)
                 try:
-                    total += message.open(operation._transferred, views, opened, MAX_PIECES - mark)
+                    opened_bytes = message.open(
+                        operation._transferred, views, opened, MAX_PIECES - mark
+                    )
                 except BufferShrankError:
                     if operation is head:
                         raise
                     del views[mark:]  # it fails when its turn comes
                     break
+                total += opened_bytes
+                if opened_bytes < message.size - operation._transferred or len(views) == MAX_PIECES:
+                    break  # nothing may follow a message that is not here as a whole
                 operation = operation._next
             if self.generation != generation:
                 return 0
             accepted = self._call_views(head, views, len(views))
         finally:
             release(opened)
-        self.backoff = 0.0
-        self.backoffs = 0
         left = accepted
         while left:
             assert self.head is not None and self.head._message is not None
             head = self.head
             missing = self.head._message.size - head._transferred
+            self._account(head, min(left, missing))
             if left < missing:
-                head._transferred += left
                 break
-            head._transferred += missing
             left -= missing
             self._finish(head)
         return accepted

@@ -1,7 +1,4 @@
-"""Two of the three faces of sending, event args and await, and what is done about a message that was cut.
-
-Part of layer 6.
-"""
+"""Two of the three faces of sending, event args and await, and what is done about a message that was cut."""
 
 from __future__ import annotations
 
@@ -13,11 +10,12 @@ import trio
 from ._awaiting import perform
 from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags, native_send_flags
-from ._endpoint import _NOSIGNAL, Endpoint
+from ._endpoint import Endpoint
 from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError, ObjectDisposedError
 from ._initiator import get_initiator
 from ._operation import CUT, Operation, describe_os_error
+from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +71,7 @@ class Sending(Endpoint):
         """
         # The fast path: one look at each of what could be in the way, then the send. Everything else is for the others.
         initiator = get_initiator(None)
+        queue = self._sends
         try:
             data = args._direct
         except AttributeError:
@@ -81,24 +80,25 @@ class Sending(Endpoint):
             data is None
             or initiator is None
             or initiator is not self._checked
-            or self._sends.gate
+            or queue.gate
             or args._state
-            or initiator.budget <= 0
+            or initiator._budget <= 0
             or get_ident() != self._thread
         ):
             return self._send_async(args)
         try:
-            sent = self._send(data, _NOSIGNAL)
+            sent = self._send(data, PLAIN_FLAGS)
         except OSError as error:
             args._reset_results()
             args._last_operation = _SEND
             return self._send_async_stuck(args, error)
+        queue.accepted += sent
         args._transferred = sent
         args._code = _SUCCESS
         args._fresh = False
         args._last_operation = _SEND
         if sent == args._size:
-            initiator.budget -= 1
+            initiator._budget -= 1
             return False
         return self._send_async_stuck(args, None)
 
@@ -107,7 +107,7 @@ class Sending(Endpoint):
         initiator = self._checked
         assert initiator is not None
         args._socket = self
-        args._flags = _NOSIGNAL
+        args._flags = PLAIN_FLAGS
         args._address = args._step = None
         if (
             error is not None
@@ -124,7 +124,7 @@ class Sending(Endpoint):
         self._require_args(args)
         if args._state == CUT:
             initiator = get_initiator(None)
-            if initiator is not None and initiator.stopped is not None:
+            if initiator is not None and initiator._stopped is not None:
                 # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
                 return False
         self._require_startable(args)
@@ -283,8 +283,8 @@ class Sending(Endpoint):
                     "make args with buffer_list=socket.torn.remaining",
                 )
         initiator = self._require_initiator()
-        if initiator.stopped is not None:
-            args._set_error(SocketError.OPERATION_ABORTED, 0, initiator.stopped)
+        if initiator._stopped is not None:
+            args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
             return False
         if not torn.is_about(args):
             args._reset_results()

@@ -1,7 +1,4 @@
-"""The public `Socket`: the faces put together, and the ways to make one.
-
-Part of layer 9.
-"""
+"""The public `Socket`: the faces put together, and the ways to make one."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from trio import lowlevel, socket as trio_socket
 
+from ._audit import kernel_totals
 from ._awaiting import perform
 from ._codes import SocketAsyncOperation, SocketShutdown
 from ._endpoint import Endpoint, translate
@@ -124,6 +122,11 @@ class Socket(Receiving):
         else:
             connected = True
         made = cls.from_port(KernelPort(sock), connected=connected, on_torn=on_torn)
+        try:
+            acknowledged, unacknowledged, _, _ = kernel_totals(made._port)
+            made._acknowledged_before = acknowledged + unacknowledged
+        except OSError:
+            pass  # not TCP, or not Linux: there will be no audit
         try:
             made._listening = bool(
                 sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN)

@@ -1,7 +1,4 @@
-"""A `trio_send.Socket` seen as a trio socket, for everything that is not here.
-
-Part of layer 5.
-"""
+"""A `trio_send.Socket` seen as a trio socket, for everything that is not here."""
 
 from __future__ import annotations
 

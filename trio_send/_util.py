@@ -1,7 +1,4 @@
-"""Small helpers that belong to no room in particular.
-
-Part of layer 0: imports nothing of the package.
-"""
+"""Small helpers that belong to no room in particular."""
 
 from __future__ import annotations
 

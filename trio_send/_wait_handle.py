@@ -1,7 +1,4 @@
-"""`WaitHandle` and `ManualResetEvent`: .NET's waitable flags, for Trio tasks.
-
-Part of layer 1.
-"""
+"""`WaitHandle` and `ManualResetEvent`: .NET's waitable flags, for Trio tasks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,98 @@
+"""What the kernel itself says about a TCP connection, beside what the library counted."""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+
+from ._codes import SocketError
+from ._exceptions import SocketException
+
+if TYPE_CHECKING:
+    from ._port import Port
+
+if sys.platform == "linux":
+    import fcntl
+
+# Linux's own numbers, from <linux/sockios.h> and <linux/tcp.h>; the standard library does not have them all.
+_SIOCOUTQ: Final = 0x5411
+_SIOCOUTQNSD: Final = 0x894B
+#: Where the state and the count of acknowledged bytes stand in `struct tcp_info`, and how much of it is read.
+_STATE_OFFSET: Final = 0
+_BYTES_ACKED_OFFSET: Final = 120
+_TCP_INFO_SIZE: Final = 128
+#: States in which nothing can be acknowledged any more.
+_TCP_CLOSE: Final = 7
+
+
+@final
+@attrs.frozen
+class Audit:
+    """The library's count and the kernel's, taken together.
+
+    Acknowledged is not read: the peer's kernel has the bytes, its application may never ask for them.
+    """
+
+    #: Bytes the kernel accepted on this socket since the library has had it, by the library's count.
+    bytes_accepted: int
+    #: How many of them the peer's kernel has acknowledged (``TCP_INFO``).
+    bytes_acknowledged: int
+    #: How many of them it has not, sent or not (``SIOCOUTQ``).
+    bytes_unacknowledged: int
+    #: How many of them have not been sent for the first time yet (``SIOCOUTQNSD``).
+    bytes_unsent: int
+    #: Whether the connection is gone, so that nothing will be acknowledged any more.
+    is_closed: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the kernel's numbers add up to the library's."""
+        return self.bytes_acknowledged + self.bytes_unacknowledged == self.bytes_accepted
+
+
+def kernel_totals(port: Port) -> tuple[int, int, int, bool]:
+    """Return what the kernel counted: acknowledged, unacknowledged and unsent bytes, and whether the connection is over.
+
+    Acknowledged counts the connection's opening as one byte, as the sequence numbers do.
+
+    Raises:
+      SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux.
+    """
+    sock = getattr(port, "sock", None)
+    if (
+        sys.platform != "linux"
+        or not isinstance(sock, stdlib_socket.socket)
+        or sock.family not in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+        or sock.type != stdlib_socket.SOCK_STREAM
+    ):
+        raise SocketException(
+            SocketError.OPERATION_NOT_SUPPORTED,
+            detail="only Linux tells what was acknowledged, and only of TCP connections",
+        )
+    # Acknowledgements come in while the questions are asked. The numbers belong together only if none did.
+    while True:
+        acknowledged, closed = _tcp_info(sock)
+        unacknowledged, unsent = _ioctl(sock, _SIOCOUTQ), _ioctl(sock, _SIOCOUTQNSD)
+        if _tcp_info(sock) == (acknowledged, closed):
+            return acknowledged, unacknowledged, unsent, closed
+
+
+def _tcp_info(sock: stdlib_socket.socket) -> tuple[int, bool]:
+    info = sock.getsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_INFO, _TCP_INFO_SIZE)
+    if len(info) < _TCP_INFO_SIZE:
+        raise SocketException(
+            SocketError.OPERATION_NOT_SUPPORTED,
+            detail="this kernel is too old to tell how many bytes were acknowledged",
+        )
+    (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_OFFSET)
+    return acknowledged, info[_STATE_OFFSET] == _TCP_CLOSE
+
+
+def _ioctl(sock: stdlib_socket.socket, request: int) -> int:
+    answer = fcntl.ioctl(sock, request, struct.pack("i", 0))
+    (number,) = struct.unpack("i", answer)
+    return int(number)

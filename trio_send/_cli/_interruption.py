@@ -1,0 +1,95 @@
+"""Ctrl-C and its like as a cancellation, so that what was under way can still be counted and told."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._failures import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: What a shell expects as the status of a command that a signal has ended is this plus the signal's number.
+SIGNAL_STATUS = 128
+
+#: The status after Ctrl-C.
+INTERRUPTED = SIGNAL_STATUS + signal.SIGINT
+
+_NAMES = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
+
+
+class Interruption:
+    """Whether a signal has arrived.
+
+    Attributes:
+      signal: its number; None as long as none has.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the user calls the signal that has arrived."""
+        return "" if self.signal is None else _NAMES[signal.Signals(self.signal).name]
+
+    @property
+    def status(self) -> int:
+        """The exit status that tells the shell of the signal."""
+        return SIGNAL_STATUS + (self.signal or 0)
+
+
+def _signals() -> list[int]:
+    """Return the signals to listen to: those that would end the process now."""
+    if threading.current_thread() is not threading.main_thread():
+        return []  # only the main thread may
+    # A signal that is ignored is so on purpose, as by nohup.
+    return [
+        getattr(signal, name)
+        for name in _NAMES
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
+    ]
+
+
+@asynccontextmanager
+async def interruptible() -> AsyncIterator[Interruption]:
+    """Run the body until a signal arrives; then cancel it and go on behind it.
+
+    Unlike a `KeyboardInterrupt`, which may strike between any two instructions, a cancellation comes where the body
+    waits. An exception of the body leaves as it is, not wrapped in a group.
+    """
+    interruption = Interruption()
+    error: Exception | None = None
+    with ExitStack() as stack:
+        signals = _signals()
+        arriving = stack.enter_context(trio.open_signal_receiver(*signals)) if signals else None
+        async with trio.open_nursery() as nursery:
+
+            async def listen(arriving: AsyncIterator[int]) -> None:
+                async for number in arriving:
+                    interruption.signal = number
+                    nursery.cancel_scope.cancel(reason=f"{interruption.name} was received")
+                    break
+
+            if arriving is not None:
+                nursery.start_soon(listen, arriving)
+            try:
+                yield interruption
+            except Exception as raised:
+                error = raised
+            nursery.cancel_scope.cancel()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error
+
+
+def interrupted(interruption: Interruption) -> Failure:
+    """Return the failure that ends a command which has nothing more to say about its interruption."""
+    return Failure(f"interrupted by {interruption.name}", interruption.status)

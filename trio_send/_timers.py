@@ -1,0 +1,141 @@
+"""Time limits: how long an operation may be pending, and how long it may stand still.
+
+An initiator's limits are watched by one task, which is started when the first limit is set and not before. It sleeps
+until the earliest one is due. A limit that moves to a later time, as a stall does with every accepted byte, is not
+moved in the heap but looked at again when its old time has come; so a transfer that goes well costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ._codes import SocketError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._operation import Operation
+
+_TIMED_OUT: Final = int(SocketError.TIMED_OUT)
+
+#: Limits of operations that ended in time stay in the heap until they would have been due, or until the heap has grown
+#: by this many and to twice what was live when it was last looked through.
+SLACK: Final = 64
+
+
+class Timer:
+    """Something that is due at some time."""
+
+    __slots__ = ()
+
+    def is_live(self) -> bool:
+        """Tell whether it still matters."""
+        raise NotImplementedError
+
+    def due(self) -> float:
+        """Return when it is due, by Trio's clock."""
+        raise NotImplementedError
+
+    def fire(self) -> None:
+        """Do what is to be done when it is due."""
+        raise NotImplementedError
+
+
+class TimeLimit(Timer):
+    """The limits of one activation of an operation.
+
+    Args:
+      timeout: seconds from now until it must have ended.
+      stall_timeout: seconds without an accepted byte, counted only while it heads its queue.
+    """
+
+    __slots__ = ("_ends_at", "_moved_at", "_operation", "_stall_timeout", "_timeout")
+
+    def __init__(self, operation: Operation, timeout: float, stall_timeout: float) -> None:
+        self._operation = operation
+        self._timeout = timeout
+        self._stall_timeout = stall_timeout
+        self._ends_at = trio.current_time() + timeout
+        #: When the last byte was accepted, or the head of the queue was reached.
+        self._moved_at = math.inf
+
+    def moved(self) -> None:
+        """Note that the operation has come to the head, or that bytes of it were accepted."""
+        self._moved_at = trio.current_time()
+
+    def is_live(self) -> bool:
+        return self._operation._limit is self
+
+    def due(self) -> float:
+        return min(self._ends_at, self._moved_at + self._stall_timeout)
+
+    def fire(self) -> None:
+        if self._ends_at <= trio.current_time():
+            why = f"it was not finished {self._timeout:g} s after its start"
+        else:
+            why = f"no byte was accepted for {self._stall_timeout:g} s"
+        self._operation._queue.stop(self._operation, _TIMED_OUT, why)
+
+
+class Timers:
+    """The time limits of one initiator.
+
+    Args:
+      spawn: starts a task in the initiator's nursery.
+    """
+
+    def __init__(self, spawn: Callable[..., None]) -> None:
+        self._spawn = spawn
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = 0
+        #: How long the heap may become before it is swept.
+        self._sweep_at = SLACK
+        self._scope: trio.CancelScope | None = None
+        #: The scope of the current sleep, whose deadline is lowered in place when an earlier limit comes.
+        self._sleep: trio.CancelScope | None = None
+
+    def add(self, timer: Timer) -> None:
+        """Watch a limit. One that has come earlier by itself must be added again."""
+        due = timer.due()
+        if due == math.inf:
+            return
+        if len(self._heap) >= self._sweep_at:
+            self._heap = [entry for entry in self._heap if entry[2].is_live()]
+            heapq.heapify(self._heap)
+            self._sweep_at = 2 * len(self._heap) + SLACK
+        self._count += 1  # orders limits that are due together, for timers cannot be compared
+        heapq.heappush(self._heap, (due, self._count, timer))
+        if self._scope is None:
+            self._scope = trio.CancelScope(shield=True)
+            self._spawn(self._run, self._scope)
+        elif self._sleep is not None and due < self._sleep.deadline:
+            self._sleep.deadline = due
+
+    def quit(self) -> None:
+        """End the task."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                self._fire_due()
+                due = self._heap[0][0] if self._heap else math.inf
+                with trio.CancelScope(deadline=due) as self._sleep:
+                    await trio.sleep_forever()
+
+    def _fire_due(self) -> None:
+        now = trio.current_time()
+        while self._heap and self._heap[0][0] <= now:
+            _, _, timer = heapq.heappop(self._heap)
+            if not timer.is_live():
+                continue
+            if timer.due() <= now:
+                timer.fire()
+            else:
+                self.add(timer)
