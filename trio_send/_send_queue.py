@@ -66,7 +66,7 @@ class TornMessage:
     def __repr__(self) -> str:
         return f"<TornMessage: {self.bytes_transferred} bytes accepted, {self._operation!r}>"
 
-    def is_about(self, operation: Operation) -> bool:
+    def _is_about(self, operation: Operation) -> bool:
         """Tell whether ``operation`` is the one that was cut."""
         return self._operation is operation
 
@@ -306,7 +306,7 @@ class SendQueue(OperationQueue):
         )
 
     def has_cut(self, operation: Operation) -> bool:
-        return self.torn is not None and self.torn.is_about(operation)
+        return self.torn is not None and self.torn._is_about(operation)
 
     def _mark_torn(self, operation: Operation, detail: str | None) -> None:
         self.torn = TornMessage(operation, detail)
@@ -324,7 +324,7 @@ class SendQueue(OperationQueue):
         self.torn = None
         self.gate &= ~TORN
         pending = self.start(operation, owner)
-        if not torn.is_about(operation) or (not pending and self.torn is None):
+        if not torn._is_about(operation) or (not pending and self.torn is None):
             torn._operation._uncut()
         return pending
 

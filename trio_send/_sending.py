@@ -274,7 +274,7 @@ class Sending(Endpoint):
         if args._pending:
             self._require_startable(args)
         torn = self._require_torn()
-        if not torn.is_about(args):
+        if not torn._is_about(args):
             self._require_startable(args)
             rest = torn.size - torn.bytes_transferred
             if args._message is None or args._size != rest:
@@ -286,7 +286,7 @@ class Sending(Endpoint):
         if initiator._stopped is not None:
             args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
             return False
-        if not torn.is_about(args):
+        if not torn._is_about(args):
             args._reset_results()
             assert args._message is not None
             if not self._describe(args, args._message, args._socket_flags, None):

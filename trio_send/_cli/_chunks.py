@@ -45,6 +45,14 @@ class Chunk:
         self.error: SocketException | None = None
         self.ended = trio.Event()
 
+    def begin(self, size: int) -> None:
+        """Forget what became of it before; its first ``size`` bytes are to be sent now."""
+        self.size = size
+        self.operation = None
+        self.pending = False
+        self.error = None
+        self.ended = trio.Event()
+
     @property
     def accepted(self) -> int:
         """How many bytes of it the kernel has accepted so far: its first ones."""
@@ -79,13 +87,7 @@ class Face(abc.ABC):
 
     @abc.abstractmethod
     async def start(self, chunk: Chunk) -> None:
-        """Start to send the first ``size`` bytes of a chunk behind all chunks that were started before it."""
-
-    def _begin(self, chunk: Chunk) -> None:
-        chunk.operation = None
-        chunk.pending = False
-        chunk.error = None
-        chunk.ended = trio.Event()
+        """Start to send a chunk that was begun, behind all chunks that were started before it."""
 
     def _end(self, chunk: Chunk, error: SocketException | None) -> None:
         chunk.error = error

@@ -51,7 +51,6 @@ class EventFace(Face):
         """Start; what has ended on the spot raises no event."""
         args = self._args_of(chunk)
         args.set_range(0, chunk.size)
-        self._begin(chunk)
         chunk.operation = args
         chunk.pending = self._socket.send_async(args)
         if not chunk.pending:
@@ -73,7 +72,6 @@ class BeginFace(Face):
 
     async def start(self, chunk: Chunk) -> None:
         """Start; the callback is called for what has ended on the spot too, unless it has failed."""
-        self._begin(chunk)
         try:
             result = self._socket.begin_send(chunk.buffer, 0, chunk.size, callback=self._called_back, state=chunk)
         except SocketException as error:
@@ -111,7 +109,6 @@ class AwaitFace(Face):
     async def start(self, chunk: Chunk) -> None:
         """Start a task and wait until its send has its place in the socket's queue."""
         assert self._nursery is not None
-        self._begin(chunk)
         await self._nursery.start(self._send, chunk)
 
     async def _send(self, chunk: Chunk, *, task_status: trio.TaskStatus[Any]) -> None:

@@ -17,7 +17,7 @@ import trio
 
 from .. import Socket, SocketError, SocketException
 from ._chunks import Chunk, Face
-from ._failures import Failure, describe
+from ._failures import Failure
 from ._values import show_seconds
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Transfer:
       pending: how many had to wait.
       stopped: how many of all ended before all of their bytes were accepted.
       stop_reason: why the transfer stopped by itself before the end; None if it did not.
-      broken: whether that was the connection's doing.
+      error: how the connection broke, if that was why.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Transfer:
         self.pending = 0
         self.stopped = 0
         self.stop_reason: str | None = None
-        self.broken = False
+        self.error: SocketException | None = None
 
     @property
     def accepted(self) -> int:
@@ -104,9 +104,9 @@ class Transfer:
 
     def connection_broke(self, error: SocketException) -> None:
         """End the transfer because nothing more can be sent."""
-        if self.stop_reason is None:
-            self.broken = True
-            self.stop(f"the connection broke: {describe(error)}")
+        if self.stop_reason is None and not self._sent_all:
+            self.error = error
+            self.stop("the connection broke")
 
     async def run(self, *, stall_timeout: float = math.inf) -> None:
         """Send until everything was accepted, or the transfer stops.
@@ -144,9 +144,10 @@ class Transfer:
                 made += 1
             else:
                 chunk = await self._take_oldest()
-            chunk.size = await self._source.read_into(chunk.buffer)
-            if chunk.size == 0:
+            size = await self._source.read_into(chunk.buffer)
+            if size == 0:
                 break
+            chunk.begin(size)
             self._flying.append(chunk)
             await self._face.start(chunk)
         while self._flying:
@@ -205,6 +206,7 @@ class Transfer:
             if self.accepted != accepted:
                 accepted, since = self.accepted, now
             elif now - since >= limit:
-                why = "" if self._flying else f", because {self._source.name} had nothing to send"
+                waiting = any(not chunk.is_whole for chunk in self._flying)
+                why = "" if waiting else f", because {self._source.name} had nothing to send"
                 self.stop(f"no byte was accepted for {show_seconds(limit)}{why}")
                 return

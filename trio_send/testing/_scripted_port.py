@@ -61,12 +61,12 @@ class ScriptedPort(Port):
                 raise ValueError(f"script has {line!r}, which is not the name of an errno")
         self._blocked_until = -math.inf
         self._lot = trio.lowlevel.ParkingLot()
-        self.is_stream = is_stream
-        self.accepted = bytearray()
+        self.is_stream: bool = is_stream
+        self.accepted: bytearray = bytearray()
         self.messages: list[bytes] = []
-        self.attempts = 0
-        self.closed = False
-        self.was_reset = False
+        self.attempts: int = 0
+        self.closed: bool = False
+        self.was_reset: bool = False
 
     def __repr__(self) -> str:
         return (
