@@ -29,13 +29,21 @@ class AsyncResult(Operation):
     Source: the `begin_send` page's ``IAsyncResult``.
     """
 
-    __slots__ = ("_async_state", "_callback", "_completed_synchronously", "_ended", "_handle")
+    __slots__ = (
+        "_async_state",
+        "_callback",
+        "_completed_synchronously",
+        "_ended",
+        "_handle",
+        "_origin",
+    )
 
     def __init__(
         self, socket: Any, callback: Callable[[AsyncResult], object] | None, state: Any
     ) -> None:
         super().__init__()
-        self._socket = socket
+        #: Whose end method may take it.
+        self._origin = socket
         self._callback = callback
         self._async_state = state
         self._completed_synchronously = False

@@ -55,7 +55,7 @@ class Audit:
 
 
 def kernel_totals(port: Port) -> tuple[int, int, int, bool]:
-    """Return what the kernel counted: acknowledged, unacknowledged and unsent bytes, and whether the connection is over.
+    """Return what the kernel counted: acknowledged, unacknowledged, unsent bytes, and whether the connection is over.
 
     Acknowledged counts the connection's opening as one byte, as the sequence numbers do.
 

@@ -281,7 +281,7 @@ class BeginEnd(Sending):
             raise TypeError("ar is None, but must be what the begin method returned")
         if not isinstance(ar, AsyncResult):
             raise ValueError(f"ar must be what the begin method returned, not {type(ar).__name__}")
-        if ar._socket is not self:
+        if ar._origin is not self:
             raise ValueError("ar is the result of an operation on another socket")
         if ar._last_operation != kind:
             raise ValueError(f"ar is the result of {ar._last_operation.name}, not of {kind.name}")

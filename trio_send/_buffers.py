@@ -33,7 +33,7 @@ JOIN_TOTAL: Final = 65536
 
 
 class BufferShrankError(Exception):
-    """A mutable buffer became shorter than the range that is being sent, or was released."""
+    """A mutable buffer became shorter than the range that is being sent, or cannot be read any more."""
 
 
 def require_range(size_name: str, length: int, offset: int, size: int | None) -> tuple[int, int]:
@@ -103,8 +103,10 @@ class Piece:
         """Return a view of the bytes from ``start`` on; add all that must be released to ``opened``."""
         try:
             view = memoryview(self.buffer)
-        except ValueError as error:  # a memoryview that its owner released
-            raise BufferShrankError(str(error)) from None
+        except (
+            Exception
+        ) as error:  # a memoryview that its owner released, or whatever a __buffer__ method raises
+            raise BufferShrankError(f"the buffer cannot be read any more: {error}") from None
         opened.append(view)
         end = self.offset + self.size
         if view.nbytes < end:

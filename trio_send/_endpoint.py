@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# How often to ask about acknowledgements: at first as one does of a peer next door, at last as one does of one overseas.
+# How often to ask about acknowledgements: soon enough for a peer next door, seldom enough for one overseas.
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 
@@ -131,7 +131,6 @@ class Endpoint:
         operation._reset_results()
         operation._step = step
         operation._address = None
-        operation._socket = self
         operation._last_operation = kind
 
     def _begin(
@@ -141,8 +140,10 @@ class Endpoint:
         initiator = self._checked
         assert initiator is not None
         operation._last_operation = kind
+        operation._socket = self
         if initiator._stopped is not None:
             operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
+            operation._socket = operation._context = None
             return False
         if queue.start(operation, initiator):
             return True
@@ -151,6 +152,7 @@ class Endpoint:
     def _settle(self, operation: Operation, initiator: Initiator) -> bool:
         """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
         if not initiator._spend():
+            operation._socket = operation._context = None
             return False
         operation._end_later(initiator)
         initiator._ended(operation, None)

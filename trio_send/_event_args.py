@@ -418,7 +418,7 @@ class SocketAsyncEventArgs(Operation):
         context, waiters = self._release()
         if self._closing:
             self._dispose()
-        count = self._transferred  # a handler may start the args anew
+        count, socket = self._transferred, self._socket  # a handler may start the args anew
         try:
             if (
                 self._completed_event
@@ -427,6 +427,8 @@ class SocketAsyncEventArgs(Operation):
                 dispatcher.call(context, self.on_completed)
         finally:
             self._wake(waiters, count)
+            if not self._pending and self._socket is socket:
+                self._socket = None  # args in a pool must not keep their last socket alive
 
     async def wait(self) -> int:
         """Wait until the operation that is pending has ended and its synchronous handlers were called.

@@ -394,6 +394,8 @@ class _OpenInitiator:
             escaped = nursery_error
         final = _combine(error, escaped, initiator._errors)
         initiator._errors = []
+        # They know the initiator too, and a scope that has been left should go away without the garbage collector.
+        del initiator._engine, initiator._dispatcher, initiator._timers
         try:
             if final is None:
                 return True

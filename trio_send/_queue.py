@@ -172,15 +172,18 @@ class OperationQueue:
         """
         if self.head is None and self._attempt_first(operation):
             return False
-        if self.gate & CLOSED:  # by application code that ran while the buffer was opened
-            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
-            return False
-        self.join(operation, owner)
-        return True
+        return self.join(operation, owner)
 
     @trio.lowlevel.enable_ki_protection
-    def join(self, operation: Operation, owner: Owner) -> None:
-        """Put an operation whose first attempt did not end it at the end of the queue."""
+    def join(self, operation: Operation, owner: Owner) -> bool:
+        """Put an operation whose first attempt did not end it at the end of the queue.
+
+        Returns:
+          Whether it is pending: True, unless application code that ran during the attempt has closed the socket.
+        """
+        if self.gate & CLOSED:
+            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+            return False
         operation._enter(owner)
         self._append(operation)
         owner._joined(self)
@@ -194,6 +197,7 @@ class OperationQueue:
             owner._limit_changed(operation)
         if self.head is operation:
             self._rewatch()
+        return True
 
     def _attempt_first(self, operation: Operation) -> bool:
         """Attempt an operation that is not in the queue; return whether that ended it."""
@@ -241,10 +245,8 @@ class OperationQueue:
                 self._failed_head(head, *describe_os_error(error))
             except BufferShrankError as error:
                 self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
-            if (
-                self.head is head
-            ):  # sent in part, or to be tried again after a pause: the kernel is full
-                break
+            if self.head is head:
+                break  # sent in part, or to be tried again after a pause: the kernel takes no more
         self._rewatch()
         return used
 
@@ -279,6 +281,12 @@ class OperationQueue:
     def _abort(self, operation: Operation, code: int, detail: str | None) -> None:
         owner = operation._owner
         assert owner is not None
+        if operation is self.head and self.must_be_awaited and self.watcher is not None:
+            # What is waited for concerns this operation alone, such as the looking up of a name.
+            self.watcher._unwatch(self)
+            self.watcher = None
+            self.backoff = 0.0
+            self.backoffs = 0
         self._unlink(operation)
         operation._abort(code, detail)
         owner._ended(operation, self)

@@ -116,8 +116,7 @@ class Sending(Endpoint):
         ):
             return self._settle(args, initiator)
         args._capture_context()
-        self._sends.join(args, initiator)
-        return True
+        return self._sends.join(args, initiator) or self._settle(args, initiator)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         self._require_usable()
@@ -150,6 +149,7 @@ class Sending(Endpoint):
         if self._describe(operation, message, flags, address) and self._admit(operation):
             return self._begin(operation, self._sends, _SEND)
         assert self._checked is not None
+        operation._socket = self
         return self._settle(operation, self._checked)
 
     def _describe(
@@ -159,7 +159,6 @@ class Sending(Endpoint):
         operation._message = message
         operation._address = address
         operation._step = None
-        operation._socket = self
         operation._last_operation = _SEND
         native = native_send_flags(flags)
         if native is None:
@@ -292,6 +291,7 @@ class Sending(Endpoint):
             if not self._describe(args, args._message, args._socket_flags, None):
                 return self._settle(args, initiator)
         args._set_error(_SUCCESS, 0)
+        args._socket = self
         args._capture_context()
         if self._sends.resume(args, initiator):
             return True

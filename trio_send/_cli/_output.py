@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -49,6 +50,14 @@ def complain(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(_encodable(text, sys.stderr) + "\n")
         sys.stderr.flush()
+
+
+def finish() -> None:
+    """Flush what others have printed, argparse for one, so that Python has nothing to complain of when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
 
 
 def _give_up_stdout() -> None:
@@ -111,3 +120,8 @@ def _say_rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numer
     for line in capture.get().rstrip("\n").split("\n"):
         say(line)
     return True
+
+
+def say_paragraph(text: str) -> None:
+    """Print a text in lines of a readable length."""
+    say(textwrap.fill(text, 88, break_long_words=False, break_on_hyphens=False))

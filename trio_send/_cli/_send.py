@@ -7,34 +7,20 @@ import math
 
 import trio
 
-from .. import Socket, SocketError, SocketException, SocketShutdown
 from ._addresses import Address, parse_peer
 from ._command import Command
 from ._endpoints import connect
 from ._faces import FACES
-from ._failures import FAILURE, Failure, describe
-from ._interruption import Interruption, interruptible
-from ._meter import keep_showing, meter
-from ._output import complain, say
-from ._peer import Peer
-from ._source import Source, open_source
-from ._transfer import Transfer
-from ._values import (
-    parse_count,
-    parse_positive_size,
-    parse_seconds,
-    parse_size,
-    show_bytes,
-    show_seconds,
-    show_size,
-)
+from ._failures import FAILURE, Failure
+from ._interruption import interruptible
+from ._output import say
+from ._report import summary, verdict
+from ._source import open_source
+from ._transmission import Transmission
+from ._values import parse_count, parse_positive_size, parse_seconds, parse_size, show_seconds
 
 DEFAULT_CHUNK = 256 * 1024
 DEFAULT_IN_FLIGHT = 4
-
-#: How long to wait, at the end of a whole transfer, for the receiver to close its side. Only then could a connection
-#: that breaks over the last bytes be noticed. Longer would be no help: some receivers never close.
-CLOSING_PATIENCE = 5.0
 
 DESCRIPTION = """\
 Send a file, or standard input, and say how many bytes were accepted, and their SHA-256. Accepted means taken by this
@@ -108,68 +94,37 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _Sending:
-    """One run of the command, from the connection to the report.
+async def _run(options: _Options) -> int:
+    transmission: Transmission | None = None
+    limit = trio.CancelScope()
+    async with interruptible() as interruption:
+        async with open_source(options.file, options.offset) as source:
+            limit.deadline = trio.current_time() + options.timeout
+            with limit:
+                socket = await connect(options.address)
+                transmission = Transmission(
+                    socket,
+                    source,
+                    FACES[options.face],
+                    chunk_size=options.chunk,
+                    in_flight=options.in_flight,
+                )
+                await transmission.run(stall_timeout=options.stall_timeout)
+    if interruption.signal is not None:
+        cause = f"stopped by {interruption.name}"
+    elif limit.cancelled_caught:
+        cause = f"stopped after {show_seconds(options.timeout)}, the limit of --timeout"
+    else:
+        cause = ""
+    status = interruption.status if interruption.signal is not None else FAILURE
+    if transmission is None:
+        raise Failure(f"{cause}, before there was a connection to {options.address}; nothing was sent", status)
+    for line in summary(transmission, options.face, options.offset):
+        say(line)
+    fault = verdict(transmission, options.offset, cause)
+    if fault is None and interruption.signal is None:
+        return 0
+    raise Failure(fault or f"{cause}, when all had been accepted and the receiver was waited for", status)
 
-    Args:
-      options: what the user wants.
-      source: what to send.
-    """
 
-    def __init__(self, options: _Options, source: Source) -> None:
-        self._options = options
-        self._source = source
-        self._transfer: Transfer | None = None
-        self._peer: Peer | None = None
-        self._peer_closed_early = False
-        self._timed_out = False
-
-    async def run(self, interruption: Interruption) -> int:
-        """Connect and send, until that is done or cancelled; return the exit status."""
-        with trio.move_on_after(self._options.timeout) as limit:
-            socket = await connect(self._options.address)
-            try:
-                await self._use(socket)
-            finally:
-                # In order, even behind a message that was cut. A reset would be the honest end for a protocol of
-                # messages, but it makes the kernels throw away what was accepted and not yet read, and a transfer that
-                # is to go on at its offset needs that delivered. That it is not whole is told by the exit status.
-                socket.close(reset=False)
-        self._timed_out = limit.cancelled_caught
-        return FAILURE
-
-    async def _use(self, socket: Socket) -> None:
-        options = self._options
-        self._transfer = transfer = Transfer(
-            socket,
-            self._source,
-            FACES[options.face],
-            chunk_size=options.chunk,
-            in_flight=options.in_flight,
-        )
-        self._peer = peer = Peer(socket)
-
-        async def listen() -> None:
-            await peer.listen()
-            if peer.error is not None:
-                transfer.connection_broke(peer.error)
-
-        with meter(self._source.name, self._source.remaining) as shown:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listen)
-                nursery.start_soon(keep_showing, shown, lambda: transfer.accepted)
-                await transfer.run(stall_timeout=options.stall_timeout)
-                if transfer.is_complete:
-                    await self._see_off(socket, peer)
-                nursery.cancel_scope.cancel()
-
-    async def _see_off(self, socket: Socket, peer: Peer) -> None:
-        """Tell the receiver that this was all, and see how it takes it."""
-        self._peer_closed_early = peer.closed.is_set()
-        try:
-            socket.shutdown(SocketShutdown.SEND)
-        except SocketException as error:
-            peer.error = peer.error or error
-            return
-        with trio.move_on_after(CLOSING_PATIENCE):
-            await peer.closed.wait()
+SEND = Command("send", "send a file or standard input", DESCRIPTION, _add_arguments, _run)

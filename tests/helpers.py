@@ -1,0 +1,227 @@
+"""What the suites share: connected sockets of each kind, peers that read, a port that counts, and the faces of a send.
+
+The peers are plain sockets of the standard library, so nothing of the library under test has a hand in what is compared.
+"""
+
+from __future__ import annotations
+
+import random
+import socket as stdlib_socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from trio_send import Socket, SocketAsyncEventArgs, SocketError, SocketException, SocketFlags
+from trio_send._port import KernelPort
+
+
+def _have_ipv6() -> bool:
+    try:
+        with stdlib_socket.socket(stdlib_socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HAVE_IPV6 = _have_ipv6()
+
+needs_ipv6 = pytest.mark.skipif(not HAVE_IPV6, reason="this machine has no ::1")
+
+#: The kinds of stream, as parameters of a fixture.
+KINDS = ("tcp4", pytest.param("tcp6", marks=needs_ipv6), "unix")
+
+#: Family and host of the kinds that have a port.
+HOSTS = {
+    "tcp4": (stdlib_socket.AF_INET, "127.0.0.1"),
+    "tcp6": (stdlib_socket.AF_INET6, "::1"),
+}
+
+
+def bytes_of(size: int, seed: int = 0) -> bytes:
+    """Bytes that look the same nowhere, so that a piece that is lost, doubled or moved shows."""
+    return random.Random(seed).randbytes(size)
+
+
+#: More than a connection with tiny buffers takes while nobody reads, and still quick to read.
+BIG = bytes_of(300_000, seed=1)
+
+
+def stdlib_pair(kind: str, *, tiny: bool = False) -> tuple[stdlib_socket.socket, stdlib_socket.socket]:
+    """Two plain sockets that are connected; if ``tiny``, little fits from the first to the second.
+
+    How little is the kernel's business. Nothing here depends on a number, only on BIG being more.
+    """
+    if kind == "unix":
+        left, right = stdlib_socket.socketpair(stdlib_socket.AF_UNIX)
+        if tiny:
+            left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+        return left, right
+    family, host = HOSTS[kind]
+    with stdlib_socket.socket(family) as listener:
+        # What is accepted inherits the listener's buffer, and the window is negotiated from the first packet on.
+        if tiny:
+            listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, 1)
+        listener.bind((host, 0))
+        listener.listen()
+        left = stdlib_socket.socket(family)
+        if tiny:
+            left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+        left.connect(listener.getsockname())
+        right, _ = listener.accept()
+    return left, right
+
+
+@contextmanager
+def connected(kind: str, *, tiny: bool = True) -> Iterator[tuple[Socket, stdlib_socket.socket]]:
+    """One of ours and its peer, a plain non-blocking socket; both are closed in the end."""
+    left, right = stdlib_pair(kind, tiny=tiny)
+    right.setblocking(False)
+    with right:
+        ours = Socket.from_stdlib(left)
+        try:
+            yield ours, right
+        finally:
+            ours.close()
+
+
+class CountingPort(KernelPort):
+    """The kernel's port, which also notes what the kernel said that it took.
+
+    Attributes:
+      accepted: the bytes that were accepted, in order.
+      calls: how many of each call were accepted, in order.
+    """
+
+    __slots__ = ("accepted", "calls")
+
+    def __init__(self, sock: stdlib_socket.socket) -> None:
+        super().__init__(sock)
+        self.accepted = bytearray()
+        self.calls: list[int] = []
+
+        def send(buffer: Any, flags: int, /) -> int:
+            return self._note(sock.send(buffer, flags), [buffer])
+
+        self.send = send
+
+    def send_gather(self, views: Sequence[Any], flags: int, /) -> int:
+        return self._note(super().send_gather(views, flags), views)
+
+    def _note(self, count: int, buffers: Sequence[Any]) -> int:
+        self.calls.append(count)
+        self.accepted += b"".join(bytes(memoryview(buffer)) for buffer in buffers)[:count]
+        return count
+
+
+# Peers ----------------------------------------------------------------------------------------
+
+
+async def read_some(peer: stdlib_socket.socket, at_most: int = 65536) -> bytes:
+    """What is there, as soon as something is; b"" at the end."""
+    while True:
+        try:
+            return peer.recv(at_most)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(peer)
+
+
+async def read_exactly(peer: stdlib_socket.socket, count: int) -> bytes:
+    """Exactly so many bytes; fewer only if the stream ends before."""
+    data = bytearray()
+    while len(data) < count:
+        piece = await read_some(peer, count - len(data))
+        if not piece:
+            break
+        data += piece
+    return bytes(data)
+
+
+async def read_to_end(peer: stdlib_socket.socket) -> bytes:
+    """Everything up to the clean end of the stream."""
+    data = bytearray()
+    while piece := await read_some(peer):
+        data += piece
+    return bytes(data)
+
+
+def nothing_to_read(peer: stdlib_socket.socket) -> bool:
+    """Whether the peer has been sent nothing, neither a byte nor an end."""
+    try:
+        peer.recv(1, stdlib_socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
+# Faces ----------------------------------------------------------------------------------------
+
+#: The ways to send a message.
+FACES = ("send_async", "begin_send", "try_begin_send", "send", "send args")
+
+
+def args_for(data: Any) -> SocketAsyncEventArgs:
+    """Args for one buffer, or for a list of them."""
+    if isinstance(data, (list, tuple)):
+        return SocketAsyncEventArgs(buffer_list=data)
+    return SocketAsyncEventArgs(data)
+
+
+async def send_through(face: str, socket: Socket, data: Any) -> int:
+    """Send one message through a face, wait for its end and return its count."""
+    if face == "send":
+        return await socket.send(data)
+    if face == "begin_send":
+        return await socket.end_send(socket.begin_send(data))
+    if face == "try_begin_send":
+        result, error = socket.try_begin_send(data)
+        assert error is SocketError.SUCCESS
+        assert result is not None
+        count, error = await socket.try_end_send(result)
+        assert error is SocketError.SUCCESS
+        return count
+    args = args_for(data)
+    if face == "send args":
+        assert await socket.send(args) == args.bytes_transferred
+    elif socket.send_async(args):
+        await args.wait()
+    assert args.outcome is not None
+    return args.outcome.unwrap()
+
+
+async def failure_on_the_spot(
+    face: str, socket: Socket, data: Any, flags: SocketFlags = SocketFlags.NONE
+) -> tuple[SocketError, int]:
+    """Send what cannot be sent, in the way of each face; return the error and the count."""
+    if face == "begin_send":
+        with pytest.raises(SocketException) as begun:
+            socket.begin_send(data, socket_flags=flags, callback=pytest.fail)
+        return begun.value.socket_error_code, begun.value.bytes_transferred
+    if face == "try_begin_send":
+        result, error = socket.try_begin_send(data, socket_flags=flags, callback=pytest.fail)
+        assert result is None
+        return error, 0
+    if face == "send":
+        with pytest.raises(SocketException) as sent:
+            await socket.send(data, flags)
+        return sent.value.socket_error_code, sent.value.bytes_transferred
+    args = args_for(data)
+    args.socket_flags = flags
+    args.completed += lambda *_: pytest.fail("Completed was raised")
+    if face == "send args":
+        with pytest.raises(SocketException) as awaited:
+            await socket.send(args)
+        assert awaited.value.socket_error_code is args.socket_error
+        assert awaited.value.bytes_transferred == args.bytes_transferred
+    else:
+        assert socket.send_async(args) is False
+    assert args.socket_flags == flags
+    assert args.outcome is not None
+    with pytest.raises(SocketException) as unwrapped:
+        args.outcome.unwrap()
+    assert unwrapped.value.socket_error_code is args.socket_error
+    assert unwrapped.value.bytes_transferred == args.bytes_transferred
+    return args.socket_error, args.bytes_transferred

@@ -1,0 +1,149 @@
+"""What the suites on a scripted port share: a port that notes every call, an owner that does nothing, a virtual clock."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+from trio_send._operation import Operation, Owner
+from trio_send.abc import Port
+from trio_send.testing import Blocked, ScriptedPort
+
+
+def run_virtual(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run ``main`` by a clock that jumps; for tests that call Trio themselves, one run for each example."""
+    return trio.run(main, *args, clock=MockClock(autojump_threshold=0))
+
+
+@attrs.frozen
+class Call:
+    """One call of a port.
+
+    Attributes:
+      kind: ``"send"``, ``"send_gather"`` or ``"send_to"``.
+      offered: the bytes.
+      flags: the native flags.
+      result: how many bytes were accepted, or the name of the errno.
+      time: when, by Trio's clock.
+    """
+
+    kind: str
+    offered: bytes
+    flags: int
+    result: int | str
+    time: float
+
+
+class SpyPort(Port):
+    """A scripted port that notes every call.
+
+    Args:
+      script: as for `ScriptedPort`.
+      is_stream: as for `ScriptedPort`.
+      on_call: called with the `Call` after each, before its result is returned.
+    """
+
+    def __init__(
+        self,
+        script: Iterable[int | str | Blocked] = (),
+        *,
+        is_stream: bool = True,
+        on_call: Callable[[Call], object] | None = None,
+    ) -> None:
+        self.inner = ScriptedPort(script, is_stream=is_stream)
+        self.is_stream = is_stream
+        self.calls: list[Call] = []
+        self.on_call = on_call
+
+    @property
+    def accepted(self) -> bytes:
+        return bytes(self.inner.accepted)
+
+    @property
+    def offers(self) -> list[bytes]:
+        return [call.offered for call in self.calls]
+
+    @property
+    def results(self) -> list[int | str]:
+        return [call.result for call in self.calls]
+
+    def _note(self, kind: str, offered: bytes, flags: int, send: Callable[[], int]) -> int:
+        result: int | str = 0
+        try:
+            result = send()
+        except OSError as error:
+            assert error.errno is not None
+            result = errno.errorcode[error.errno]
+            raise
+        finally:
+            call = Call(kind, offered, flags, result, trio.current_time())
+            self.calls.append(call)
+            if self.on_call is not None:
+                self.on_call(call)
+        assert isinstance(result, int)
+        return result
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        data = bytes(buffer)
+        return self._note("send", data, flags, lambda: self.inner.send(data, flags))
+
+    def send_gather(self, views: Sequence[Any], flags: int, /) -> int:
+        data = b"".join(views)
+        return self._note("send_gather", data, flags, lambda: self.inner.send_gather(views, flags))
+
+    def send_to(self, buffer: Any, flags: int, address: Any, /) -> int:
+        data = bytes(buffer)
+        return self._note("send_to", data, flags, lambda: self.inner.send_to(data, flags, address))
+
+    def fileno(self) -> int:
+        return -1
+
+    async def wait_writable(self) -> None:
+        await self.inner.wait_writable()
+
+    async def wait_readable(self) -> None:
+        await self.inner.wait_readable()
+
+    def close(self, *, reset: bool) -> None:
+        self.inner.close(reset=reset)
+
+
+class RecordingOwner(Owner):
+    """An owner that drains nothing by itself and notes what a queue says to it.
+
+    Attributes:
+      ended: the operations that ended, in order.
+      watched: the queues it is to watch.
+      joined: how many operations joined a queue.
+    """
+
+    def __init__(self) -> None:
+        self.ended: list[Operation] = []
+        self.watched: set[Any] = set()
+        self.joined = 0
+
+    def _joined(self, queue: Any) -> None:
+        self.joined += 1
+
+    def _ended(self, operation: Operation, queue: Any) -> None:
+        self.ended.append(operation)
+
+    def _limit_changed(self, operation: Operation) -> None:
+        pass
+
+    def _watch(self, queue: Any) -> None:
+        self.watched.add(queue)
+
+    def _unwatch(self, queue: Any) -> None:
+        self.watched.discard(queue)
+
+    def tell(self) -> None:
+        """Make every operation that has ended free again, as telling its user does."""
+        for operation in self.ended:
+            operation._release()
+        self.ended.clear()

@@ -1,0 +1,46 @@
+"""The command line ``trio-send``, also run as ``python -m trio_send``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._failures import Failure, innermost
+from ._interruption import INTERRUPTED
+from ._output import complain, finish
+from ._parser import make_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+      argv: the arguments without the name of the program; None stands for those of the process.
+
+    Returns:
+      The exit status: 0 if all went well, 1 if not, 2 if the arguments make no sense, 130 after Ctrl-C.
+    """
+    name = "trio-send"
+    try:
+        options = make_parser().parse_args(argv)
+        name = f"{name} {options.command.name}"
+        return trio.run(options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+    except SystemExit as ended:  # by argparse, which has said why
+        finish()
+        return ended.code if isinstance(ended.code, int) else 0
+    except BaseException as error:
+        cause = innermost(error)
+        if isinstance(cause, Failure):
+            if cause.sentence:
+                complain(f"{name}: {cause.sentence}")
+            return cause.status
+        if isinstance(cause, KeyboardInterrupt):
+            complain(f"{name}: interrupted by Ctrl-C")
+            return INTERRUPTED
+        raise
+
+
