@@ -1,10 +1,11 @@
 """What the suites share: connected sockets of each kind, peers that read, a port that counts, and the faces of a send.
 
-The peers are plain sockets of the standard library, so nothing of the library under test has a hand in what is compared.
+The peers are plain sockets of the standard library: the library under test has no hand in what is compared.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket as stdlib_socket
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import trio
 
 from trio_send import Socket, SocketAsyncEventArgs, SocketError, SocketException, SocketFlags
 from trio_send._port import KernelPort
+from trio_send.testing import Blocked, ScriptedPort
 
 
 def _have_ipv6() -> bool:
@@ -50,7 +52,9 @@ def bytes_of(size: int, seed: int = 0) -> bytes:
 BIG = bytes_of(300_000, seed=1)
 
 
-def stdlib_pair(kind: str, *, tiny: bool = False) -> tuple[stdlib_socket.socket, stdlib_socket.socket]:
+def stdlib_pair(
+    kind: str, *, tiny: bool = False
+) -> tuple[stdlib_socket.socket, stdlib_socket.socket]:
     """Two plain sockets that are connected; if ``tiny``, little fits from the first to the second.
 
     How little is the kernel's business. Nothing here depends on a number, only on BIG being more.
@@ -113,7 +117,11 @@ class CountingPort(KernelPort):
 
     def _note(self, count: int, buffers: Sequence[Any]) -> int:
         self.calls.append(count)
-        self.accepted += b"".join(bytes(memoryview(buffer)) for buffer in buffers)[:count]
+        left = count
+        for buffer in buffers:
+            taken = memoryview(buffer).cast("B")[:left] if left else b""
+            self.accepted += taken
+            left -= len(taken)
         return count
 
 
@@ -225,3 +233,53 @@ async def failure_on_the_spot(
     assert unwrapped.value.socket_error_code is args.socket_error
     assert unwrapped.value.bytes_transferred == args.bytes_transferred
     return args.socket_error, args.bytes_transferred
+
+
+# Ports that do what they are told, and handlers that remember ----------------------------------
+
+
+def scripted(
+    *script: int | str | Blocked, is_stream: bool = True, on_torn: str = "refuse"
+) -> tuple[Socket, ScriptedPort]:
+    """A socket on a port that follows a script, and that port."""
+    port = ScriptedPort(script, is_stream=is_stream)
+    return Socket.from_port(port, on_torn=on_torn), port
+
+
+class Told:
+    """A handler that remembers what it was told.
+
+    Attributes:
+      events: the name, the error and the count of each operation, in the order in which it was told of them.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, SocketError, int]] = []
+
+    def __call__(self, socket: Socket, args: SocketAsyncEventArgs) -> None:
+        self.events.append((args.user_token, args.socket_error, args.bytes_transferred))
+
+    def args(self, name: str, data: Any = None) -> SocketAsyncEventArgs:
+        """Args of that name whose completion is remembered; by default ten bytes of their own."""
+        args = SocketAsyncEventArgs(ten(name) if data is None else data, user_token=name)
+        args.completed += self
+        return args
+
+
+def ten(name: str) -> bytes:
+    """Ten bytes that tell whose they are."""
+    return name.encode().ljust(9, b".")[:9] + b"|"
+
+
+def fill(socket: Socket) -> int:
+    """Send zeros past the library until the kernel takes no more; return how many it took."""
+    filled = 0
+    with stdlib_socket.socket(fileno=os.dup(socket.fileno())) as twin:
+        twin.setblocking(False)
+        for size in (4096, 1):
+            try:
+                while True:
+                    filled += twin.send(bytes(size))
+            except BlockingIOError:
+                pass
+    return filled

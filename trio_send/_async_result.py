@@ -32,6 +32,7 @@ class AsyncResult(Operation):
     __slots__ = (
         "_async_state",
         "_callback",
+        "_can_be_taken",
         "_completed_synchronously",
         "_ended",
         "_handle",
@@ -47,6 +48,8 @@ class AsyncResult(Operation):
         self._callback = callback
         self._async_state = state
         self._completed_synchronously = False
+        #: Whether the operation has ended for everybody, though its callback has yet to be called.
+        self._can_be_taken = False
         self._ended = False
         self._handle: WaitHandle | None = None
 
@@ -68,19 +71,19 @@ class AsyncResult(Operation):
         """
         if self._handle is None:
             self._handle = WaitHandle()
-            if not self._pending:
+            if self.is_completed:
                 self._handle._signal()
         return self._handle
 
     @property
     def completed_synchronously(self) -> bool:
-        """Whether the kernel had taken everything, or failed the operation, when the begin method returned."""
+        """Whether the kernel had taken everything when the begin method returned."""
         return self._completed_synchronously
 
     @property
     def is_completed(self) -> bool:
         """Whether the operation has ended; true before the callback is called (F066)."""
-        return not self._pending or self._completed_synchronously
+        return not self._pending or self._can_be_taken
 
     @property
     def bytes_transferred(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, final
 
+import outcome
 import trio
 
 from ._codes import SocketError
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from ._queue import OperationQueue
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
-
-
-def _give_up(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
 
 
 @final
@@ -64,31 +61,38 @@ class AwaitingTask(Owner):
             self._parked = False
             trio.lowlevel.reschedule(self._task)
 
-    async def _park(self, due: float) -> None:
-        self._parked = True
-        try:
-            if due == math.inf:
-                await trio.lowlevel.wait_task_rescheduled(_give_up)
-            else:
-                with trio.CancelScope(deadline=due):
-                    await trio.lowlevel.wait_task_rescheduled(_give_up)
-        finally:
-            self._parked = False
+    async def _park(self, operation: Operation, queue: OperationQueue, due: float) -> None:
+        with trio.CancelScope(deadline=due):
+            self._parked = True
 
-    async def _wait_ready(self, operation: Operation, queue: OperationQueue, due: float) -> None:
+            def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+                # The task is on its way with a cancellation and cannot be told otherwise, so the operation has to end
+                # here and now: before the task runs, somebody else may drain the queue.
+                self._parked = False
+                if trio.current_time() < due:
+                    interruption = outcome.capture(raise_cancel)
+                    assert isinstance(interruption, outcome.Error)
+                    self._stop(operation, queue, interruption.error)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _wait_ready(self, queue: OperationQueue, due: float) -> None:
         try:
-            if type(operation) is Operation and not queue.must_be_awaited:
-                # Nobody holds a handle on the operation, so nobody but the closing of the socket can end the wait
-                # from outside, and that is told by Trio. Saves the scope, which costs as much as the rest of the wait.
+            with trio.CancelScope(deadline=due) as self._scope:
                 await queue.wait_ready()
-            else:
-                with trio.CancelScope(deadline=due) as self._scope:
-                    await queue.wait_ready()
         except trio.ClosedResourceError:
             # Closed: then the operation has ended. Or closed behind the library's back: then the attempt tells.
             pass
         finally:
             self._scope = None
+
+    def _stop(
+        self, operation: Operation, queue: OperationQueue, interruption: BaseException
+    ) -> None:
+        cancelled = isinstance(interruption, trio.Cancelled)
+        why = str(interruption) if cancelled else repr(interruption)
+        queue.stop(operation, _OPERATION_ABORTED, f"the awaiting task was interrupted: {why}")
 
     @trio.lowlevel.enable_ki_protection
     async def see_through(self, operation: Operation, queue: OperationQueue) -> None:
@@ -98,23 +102,16 @@ class AwaitingTask(Owner):
                 limit = operation._limit
                 due = math.inf if limit is None else limit.due()
                 if queue.watcher is self:
-                    await self._wait_ready(operation, queue, due)
+                    await self._wait_ready(queue, due)
                     if queue.watcher is self:
                         queue.drain(SOCKET_ALLOWANCE)
                 else:
-                    await self._park(due)
+                    await self._park(operation, queue, due)
                 if operation._limit is not None and operation._limit.due() <= trio.current_time():
                     operation._limit.fire()
         except BaseException as interruption:
             if not self._over:
-                why = (
-                    str(interruption)
-                    if isinstance(interruption, trio.Cancelled)
-                    else repr(interruption)
-                )
-                queue.stop(
-                    operation, _OPERATION_ABORTED, f"the awaiting task was interrupted: {why}"
-                )
+                self._stop(operation, queue, interruption)
             raise
         finally:
             _, waiters = operation._release()
@@ -127,16 +124,16 @@ async def perform(
     queue: OperationQueue,
     begin: Callable[[Operation, Owner], bool] | None = None,
 ) -> None:
-    """Begin an operation whose results are reset and wait until it has ended; always a checkpoint.
+    """Begin an operation whose results are reset and wait until it has ended.
 
-    An operation that was interrupted has ended too, with its exact count.
+    Always a schedule point, and a cancellation point while it waits. Whoever calls it looks first whether it is
+    cancelled already, before it touches the results. An operation that was interrupted has ended, with its exact count.
 
     Args:
       operation: what to do.
       queue: where.
       begin: the method of ``queue`` to begin it with, if not `OperationQueue.start`.
     """
-    await trio.lowlevel.checkpoint_if_cancelled()
     owner = AwaitingTask()
     if (begin or queue.start)(operation, owner):
         await owner.see_through(operation, queue)

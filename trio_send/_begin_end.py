@@ -137,12 +137,20 @@ class BeginEnd(Sending):
         )
 
     def _conclude(self, result: AsyncResult, pending: bool, initiator: Initiator) -> AsyncResult:
-        """Have the callback of a result that ended on the spot called, unless it failed."""
-        if not pending:
-            result._completed_synchronously = True
-            if result._callback is not None and not result._code:
-                result._end_later(initiator)
-                initiator._ended(result, None)
+        """Settle what is left to do for a result that was begun."""
+        if pending:
+            return result
+        result._completed_synchronously = True
+        if result._code:
+            # An error is told here and now, whatever the budget, for it is here that people look for it.
+            initiator._spend()
+        elif initiator._spend():
+            result._end_later(initiator)
+            initiator._ended(result, None)
+        elif result._callback is not None:
+            result._end_later(initiator)
+            result._can_be_taken = True
+            initiator._ended(result, None)
         return result
 
     @trio.lowlevel.enable_ki_protection

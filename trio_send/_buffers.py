@@ -40,16 +40,17 @@ def require_range(size_name: str, length: int, offset: int, size: int | None) ->
     """Check a range of a buffer of ``length`` bytes and return it as ``(offset, size)``.
 
     Raises:
+      TypeError: a part of the range is no whole number.
       ValueError: the range leaves the buffer; the message names ``offset`` or ``size_name`` (F004 to F006, F102).
     """
-    offset = operator.index(offset)
+    offset = _whole_number("offset", offset)
     if not 0 <= offset <= length:
         raise ValueError(
             f"offset is {offset}, but must be from 0 to {length}, the length of the buffer in bytes",
         )
     if size is None:
         return offset, length - offset
-    size = operator.index(size)
+    size = _whole_number(size_name, size)
     if not 0 <= size <= length - offset:
         raise ValueError(
             f"{size_name} is {size}, but must be from 0 to {length - offset}, "
@@ -58,16 +59,26 @@ def require_range(size_name: str, length: int, offset: int, size: int | None) ->
     return offset, size
 
 
+def _whole_number(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number of bytes, not {value!r}") from None
+
+
 def measure(name: str, buffer: Buffer) -> int:
     """Return the length of ``buffer`` in bytes.
 
     Raises:
       TypeError: it is None, not bytes-like, or not contiguous; the message starts with ``name``.
+      ValueError: it is a `memoryview` that was released, or a buffer that was closed.
     """
     if buffer is None:
         raise TypeError(f"{name} is None, but must be a bytes-like object")
     try:
         view = memoryview(buffer)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read: {error}") from None
     except TypeError:
         raise TypeError(
             f"{name} must be a bytes-like object such as bytes, bytearray or memoryview, "
@@ -170,6 +181,17 @@ class Message:
             total += view.nbytes
         return total
 
+    def tail(self, start: int) -> Message:
+        """Return what lies behind byte ``start`` as a message of its own, which holds no view of a mutable buffer."""
+        pieces: list[Piece] = []
+        begin = 0
+        for piece in self.pieces:
+            skipped = max(0, start - begin)
+            begin += piece.size
+            if skipped < piece.size:
+                pieces.append(Piece(piece.buffer, piece.offset + skipped, piece.size - skipped))
+        return Message(tuple(pieces))
+
     def remaining(self, start: int) -> list[memoryview]:
         """Return views of everything behind byte ``start``, fit for a ``buffer_list``.
 
@@ -201,10 +223,16 @@ def message_from_buffer(
 
 def message_from_list(name: str, buffers: Iterable[Buffer]) -> Message:
     """Check a gather list and return the message; the list itself is not looked at again (F112)."""
+    try:
+        members = list(buffers)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a list of bytes-like objects, not {type(buffers).__name__}"
+        ) from None
     return Message(
         tuple(
             Piece(buffer, 0, measure(f"{name}[{index}]", buffer))
-            for index, buffer in enumerate(buffers)
+            for index, buffer in enumerate(members)
         ),
     )
 

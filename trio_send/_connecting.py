@@ -240,6 +240,7 @@ class Connecting(BeginEnd):
         **Threads**: only from the Trio thread that uses the socket.
         """
         step = self._connect_step(address)
+        await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         self._note(operation, step, _CONNECT)
         await perform(operation, self._sends)
@@ -283,7 +284,7 @@ class Connecting(BeginEnd):
         args._connect_socket = None
         self._note(args, step, _CONNECT)
         args._capture_context()
-        return self._begin(args, self._sends, _CONNECT)
+        return self._begin(args, self._sends, _CONNECT) or self._settle(args)
 
     def begin_connect(
         self,
@@ -371,6 +372,7 @@ class Connecting(BeginEnd):
         **Threads**: only from the Trio thread that uses the socket.
         """
         step = self._accept_step()
+        await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         self._note(operation, step, _ACCEPT)
         await perform(operation, self._reading_queue())
@@ -418,7 +420,7 @@ class Connecting(BeginEnd):
         self._require_initiator()
         self._note(args, step, _ACCEPT)
         args._capture_context()
-        return self._begin(args, self._reading_queue(), _ACCEPT)
+        return self._begin(args, self._reading_queue(), _ACCEPT) or self._settle(args)
 
     def begin_accept(
         self,

@@ -84,6 +84,7 @@ class Dispatcher:
                     except BaseException as error:
                         self._on_error(error)
                     self._settle()
+                del batch, operation  # or what was told last would stay alive until the next is
 
     def _settle(self) -> None:
         self._outstanding -= 1

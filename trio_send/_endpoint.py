@@ -9,6 +9,7 @@ import trio
 
 from ._audit import Audit, kernel_totals
 from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
+from ._engine import SOCKET_ALLOWANCE
 from ._exceptions import (
     InvalidOperationError,
     ObjectDisposedError,
@@ -143,20 +144,22 @@ class Endpoint:
         operation._socket = self
         if initiator._stopped is not None:
             operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
-            operation._socket = operation._context = None
             return False
-        if queue.start(operation, initiator):
-            return True
-        return self._settle(operation, initiator)
+        return queue.start(operation, initiator)
 
-    def _settle(self, operation: Operation, initiator: Initiator) -> bool:
+    def _settle(self, operation: Operation) -> bool:
         """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
-        if not initiator._spend():
-            operation._socket = operation._context = None
-            return False
-        operation._end_later(initiator)
-        initiator._ended(operation, None)
-        return True
+        initiator = self._checked
+        assert initiator is not None
+        if initiator._spend():
+            operation._end_later(initiator)
+            operation._queue = (
+                self._sends
+            )  # which knows whether this was the rest of a message, now cut again
+            initiator._ended(operation, None)
+            return True
+        operation._socket = operation._context = None
+        return False
 
     # -- properties ---------------------------------------------------------------------------------------------------
 
@@ -384,6 +387,8 @@ class Endpoint:
             raise translate(error) from error
         if how != SocketShutdown.RECEIVE:
             self._send_was_shut_down = True
+            # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
+            self._sends.drain(SOCKET_ALLOWANCE)
 
     @trio.lowlevel.enable_ki_protection
     def close(self, *, reset: bool | None = None) -> None:

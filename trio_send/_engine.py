@@ -106,6 +106,9 @@ class Engine:
     async def _wait_for(self, queue: OperationQueue, scope: trio.CancelScope) -> None:
         """Wait for one queue in a task of its own."""
         with scope:
+            # If the watch was given up before the task ran, the next watcher may be waiting for the socket already,
+            # and only one task may.
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
                 await queue.wait_ready()
             except trio.ClosedResourceError:

@@ -150,13 +150,16 @@ class SocketAsyncEventArgs(Operation):
     # -- what to send -------------------------------------------------------------------------------------------------
 
     def _require_configurable(self) -> None:
+        self._require_idle()
+        self._require_free()
+
+    def _require_idle(self) -> None:
         if self._closed:
             raise ObjectDisposedError("these args were closed; make others")
         if self._pending:
             raise OperationInProgressError(
                 "these args are in use by an operation that is pending; wait for it to end, or use other args",
             )
-        self._require_free()
 
     def _assign(self, message: Message | None) -> None:
         self._message = message
@@ -311,7 +314,7 @@ class SocketAsyncEventArgs(Operation):
             raise ValueError(
                 f"{name} is {seconds}, but must be a number of seconds from 0 on, or math.inf"
             )
-        self._require_configurable()
+        self._require_idle()
         limits = (float(seconds), other) if name == "timeout" else (other, float(seconds))
         self._limits = None if limits == (math.inf, math.inf) else limits
 
@@ -414,10 +417,14 @@ class SocketAsyncEventArgs(Operation):
         ):
             self._context = contextvars.copy_context()
 
-    def _completed(self, dispatcher: Dispatcher) -> None:
-        context, waiters = self._release()
+    def _release(self) -> tuple[contextvars.Context | None, list[trio.lowlevel.Task] | None]:
+        released = super()._release()
         if self._closing:
             self._dispose()
+        return released
+
+    def _completed(self, dispatcher: Dispatcher) -> None:
+        context, waiters = self._release()
         count, socket = self._transferred, self._socket  # a handler may start the args anew
         try:
             if (

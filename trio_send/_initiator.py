@@ -123,6 +123,7 @@ class Initiator(Owner):
         "_grace",
         "_heir",
         "_stopped",
+        "_successor",
         "_timers",
         "grace",
         "name",
@@ -144,6 +145,8 @@ class Initiator(Owner):
         self._timers = Timers(nursery.start_soon)
         #: Who takes over what is pending; only under ADOPT.
         self._heir = heir
+        #: Who has taken over, and owns from then on what handlers start in a context of this initiator.
+        self._successor: Initiator | None = None
         #: Set once the patience of the policy is being used up.
         self._grace: _Grace | None = None
         self._engine = Engine(self._cancelled, nursery.start_soon)
@@ -211,11 +214,12 @@ class Initiator(Owner):
 
     def _spend(self) -> bool:
         """Note a start that ended on the spot; return whether it must be answered "pending" all the same."""
+        if self._stopped is not None:
+            return False
         if self._budget > 0:
             self._budget -= 1
             return False
-        if self._stopped is None:
-            self._budget = START_BUDGET
+        self._budget = START_BUDGET
         return True
 
     # -- leaving ------------------------------------------------------------------------------------------------------
@@ -275,7 +279,7 @@ class Initiator(Owner):
         Returns:
           The exception that the body, or the waiting here, ended with.
         """
-        why = _EXITED if error is None else _UNWINDING
+        why = _why(error)
         try:
             if self._stopped is not None:
                 pass
@@ -284,12 +288,13 @@ class Initiator(Owner):
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()
             elif self.on_exit is ExitPolicy.ADOPT:
-                self._bequeath()
+                if self._bequeath():
+                    self._successor = self._heir
             elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self._wait_quiet()
         except BaseException as interruption:
             error = interruption
-            why = _UNWINDING
+            why = _why(error)
         self._stop(why)
         if error is not None:
             self.cancel_scope.cancel(reason=_UNWINDING)
@@ -304,13 +309,24 @@ class Initiator(Owner):
         self._timers.quit()
         self._engine.quit()
         self._dispatcher.close()
-        return error
+        try:
+            return error
+        finally:
+            del error  # a frame that holds its own exception is a cycle
 
 
 _current: Final[contextvars.ContextVar[Initiator]] = contextvars.ContextVar("trio_send.initiator")
 
 #: The fast path's way to the initiator; None where there is none.
 get_initiator: Final = _current.get
+
+
+def _find_initiator() -> Initiator | None:
+    """Return the initiator of the current context, or who has taken over from it."""
+    initiator = _current.get(None)
+    while initiator is not None and initiator._successor is not None:
+        initiator = initiator._successor
+    return initiator
 
 
 def current_initiator() -> Initiator:
@@ -323,14 +339,12 @@ def current_initiator() -> Initiator:
 
     **Threads**: only from inside Trio.
     """
-    initiator = _current.get(None)
+    initiator = _find_initiator()
     if initiator is None:
         raise InvalidOperationError(
             "no initiator is open here to own the operation; start it inside "
             "'async with trio_send.open_initiator():', or use the awaiting form, which needs none",
         )
-    while initiator._exited and initiator._heir is not None:
-        initiator = initiator._heir  # a handler of an operation that was handed over
     initiator._require_open()
     return initiator
 
@@ -349,7 +363,7 @@ class _OpenInitiator:
     def _find_heir(self) -> Initiator | None:
         if self._on_exit is not ExitPolicy.ADOPT:
             return None
-        heir = _current.get(None)
+        heir = _find_initiator()
         if heir is None or heir._exited or heir._stopped is not None:
             raise InvalidOperationError(
                 "ExitPolicy.ADOPT needs an enclosing initiator that is open, and here is none; "
@@ -383,16 +397,20 @@ class _OpenInitiator:
             error = await initiator._leave(exc)
         finally:
             _current.reset(self._token)
+        # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
+        # own; any other exception of the body's leaves as it came.
+        passing = error if _has_cancellation(error) else None
         try:
             caught = await self._manager.__aexit__(
-                None if error is None else type(error),
-                error,
-                None if error is None else error.__traceback__,
+                None if passing is None else type(passing),
+                passing,
+                None if passing is None else passing.__traceback__,
             )
-            escaped = None if caught else error
+            escaped = None if caught else passing
         except BaseException as nursery_error:
             escaped = nursery_error
-        final = _combine(error, escaped, initiator._errors)
+        own = [] if error is None or error is passing else [error]
+        final = _combine(own, passing, escaped, initiator._errors)
         initiator._errors = []
         # They know the initiator too, and a scope that has been left should go away without the garbage collector.
         del initiator._engine, initiator._dispatcher, initiator._timers
@@ -407,17 +425,26 @@ class _OpenInitiator:
             finally:
                 final.__context__ = context
         finally:
-            del (
-                exc,
-                error,
-                escaped,
-                final,
-                initiator,
-            )  # a frame that holds its own exception is a cycle
+            # A frame that holds the exception it raised is a cycle.
+            del exc, error, passing, own, escaped, final, initiator
+
+
+def _why(error: BaseException | None) -> str:
+    """Say why an initiator that was left with ``error`` stops what is pending."""
+    if error is None:
+        return _EXITED
+    return f"its initiator was {error}" if isinstance(error, trio.Cancelled) else _UNWINDING
+
+
+def _has_cancellation(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_has_cancellation, error.exceptions))
+    return isinstance(error, trio.Cancelled)
 
 
 def _combine(
-    error: BaseException | None,
+    own: list[BaseException],
+    passing: BaseException | None,
     escaped: BaseException | None,
     handler_errors: list[BaseException],
 ) -> BaseException | None:
@@ -427,29 +454,28 @@ def _combine(
     come as a group, the body's first if there is one too.
 
     Args:
-      error: what the body raised, or what interrupted the wait at its end.
-      escaped: what the nursery made of it and of the exceptions of its tasks.
+      own: what the body raised, or what interrupted the wait at its end, if it went around the nursery.
+      passing: the same, if it went through the nursery.
+      escaped: what the nursery made of that and of the exceptions of its tasks.
       handler_errors: exceptions of synchronous handlers.
     """
-    parts: list[BaseException] = []
-    if escaped is error:
-        parts = [] if error is None else [error]
-    elif isinstance(escaped, BaseExceptionGroup):
-        parts = list(escaped.exceptions)
-    elif escaped is not None:
-        parts = [escaped]
-    cancellations = [part for part in parts if isinstance(part, trio.Cancelled)]
-    others = [part for part in parts if part is not error and not isinstance(part, trio.Cancelled)]
+    through: list[BaseException] = []
+    if escaped is not None:
+        group = escaped is not passing and isinstance(escaped, BaseExceptionGroup)
+        through = list(escaped.exceptions) if group else [escaped]  # type: ignore[attr-defined]
+    cancellations = [part for part in through if isinstance(part, trio.Cancelled)]
+    others = [
+        part for part in through if not isinstance(part, trio.Cancelled) and part is not passing
+    ]
+    if passing is not None and not isinstance(passing, trio.Cancelled):
+        # A group of the body's own, from which the nursery may have taken its own cancellations.
+        own = own + [part for part in through if part is passing]
     others += handler_errors
-    own = [part for part in parts if part is error]
     if not others:
         if own:
             return own[0]
         return cancellations[0] if cancellations else None
-    leaving = (
-        [part for part in own if not isinstance(part, trio.Cancelled)] + others + cancellations
-    )
-    return BaseExceptionGroup("completion handlers failed", leaving)
+    return BaseExceptionGroup("completion handlers failed", [*own, *others, *cancellations])
 
 
 def open_initiator(

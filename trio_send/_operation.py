@@ -140,6 +140,7 @@ class Operation:
         "_address",
         "_code",
         "_context",
+        "_continues",
         "_detail",
         "_errno",
         "_flags",
@@ -169,6 +170,8 @@ class Operation:
         self._flags = 0
         self._address: Any = None
         self._step: Step | None = None
+        #: Whether the message is the rest of one that was cut, so that its first byte is not the first of a message.
+        self._continues = False
         # Results of the latest activation, as plain numbers; enums, exceptions and outcomes are made when read.
         self._transferred = 0
         self._code = _SUCCESS
@@ -208,6 +211,7 @@ class Operation:
         self._owner = owner
 
     def _reset_results(self) -> None:
+        self._continues = False
         self._transferred = 0
         self._code = _SUCCESS
         self._errno = 0
@@ -263,6 +267,11 @@ class Operation:
             for task in waiters:
                 trio.lowlevel.reschedule(task, outcome.Value(count))
             waiters.clear()
+
+    @property
+    def _is_started(self) -> bool:
+        """Whether the peer may have begun to read the message."""
+        return self._transferred > 0 or self._continues
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

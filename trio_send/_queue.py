@@ -240,6 +240,8 @@ class OperationQueue:
             try:
                 used += self._attempt_head(head)
             except BlockingIOError:
+                self.backoff = 0.0  # it is room that is lacking now, not memory
+                self.backoffs = 0
                 break
             except OSError as error:
                 self._failed_head(head, *describe_os_error(error))
@@ -251,7 +253,7 @@ class OperationQueue:
         return used
 
     def _attempt_head(self, head: Operation) -> int:
-        """Attempt the head, and finish what is complete then; return how many bytes were accepted."""
+        """Attempt the head, and finish what is complete then; return how much of the allowance that used."""
         self._attempt(head)
         self._finish(head)
         return 0
@@ -341,9 +343,9 @@ class OperationQueue:
         operation = self.head
         while operation is not None:
             behind = operation._next
-            if (
-                operation._owner is owner and operation._state == QUEUED
-            ):  # abandoning a connect closes the socket
+            spared = spare_started and operation._is_started
+            # Stopping a connect closes the socket, which ends what is behind it.
+            if operation._owner is owner and operation._state == QUEUED and not spared:
                 if self._is_cut(operation):
                     cut = operation
                     self._mark_torn(operation, detail)

@@ -108,6 +108,7 @@ class Receiving(Connecting):
     async def _receive(self, step: _ReceiveStep) -> int:
         self._require_usable()
         self._require_kernel()
+        await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         self._note(operation, step, _RECEIVE)
         await perform(operation, self._reading_queue())

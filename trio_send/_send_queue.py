@@ -30,10 +30,11 @@ from ._codes import (
     native_send_flags,
 )
 from ._operation import Operation, Owner
-from ._queue import BROKEN, BUSY, CLOSED, TORN, UNCONNECTED, OperationQueue
+from ._queue import BROKEN, BUSY, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
     from ._async_result import AsyncResult
+    from ._buffers import Message
     from ._event_args import SocketAsyncEventArgs
     from ._port import Port
 
@@ -130,23 +131,31 @@ class SendQueue(OperationQueue):
             return
         message = operation._message
         assert message is not None
-        done = operation._transferred
-        if done == 0 and message.direct is not None:
-            sent = self._call(operation, message.direct)
+        if operation._transferred == 0 and message.direct is not None:
+            self._account(operation, self._call(operation, message.direct))
+        elif len(message.pieces) > MAX_PIECES and not self.port.is_stream:
+            # One datagram must be one call, and the kernel takes no longer list than this (F171).
+            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         else:
-            views: list[memoryview] = []
-            opened: list[memoryview] = []
-            head = self.head
-            try:
-                message.open(done, views, opened, MAX_PIECES)
-                if self.head is not head or self.gate & CLOSED:
-                    raise BlockingIOError
-                sent = self._call_views(operation, views, len(message.pieces))
-            finally:
-                release(opened)
-        self._account(operation, sent)
+            while self._attempt_views(operation, message):
+                pass
         if operation._transferred < message.size:
             raise BlockingIOError
+
+    def _attempt_views(self, operation: Operation, message: Message) -> bool:
+        """Send as much of a message as fits one system call; return whether it is worth while to go on at once."""
+        views: list[memoryview] = []
+        opened: list[memoryview] = []
+        head = self.head
+        try:
+            total = message.open(operation._transferred, views, opened, MAX_PIECES)
+            if self.head is not head or self.gate & CLOSED:
+                raise BlockingIOError
+            sent = self._call_views(operation, views)
+        finally:
+            release(opened)
+        self._account(operation, sent)
+        return sent == total and operation._transferred < message.size
 
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""
@@ -162,13 +171,10 @@ class SendQueue(OperationQueue):
             return self.port.send(data, operation._flags)
         return self.port.send_to(data, operation._flags, operation._address)
 
-    def _call_views(self, operation: Operation, views: list[memoryview], pieces: int) -> int:
+    def _call_views(self, operation: Operation, views: list[memoryview]) -> int:
         if len(views) == 1:
             return self._call(operation, views[0])
         total = sum(view.nbytes for view in views)
-        if not self.port.is_stream and pieces > MAX_PIECES:
-            # One datagram must be one call, and the kernel takes no longer list than this (F171).
-            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         if operation._address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
             return self.port.send_gather(views, operation._flags)
         return self._call(operation, b"".join(views))
@@ -194,6 +200,8 @@ class SendQueue(OperationQueue):
         try:
             return super()._attempt_head(head) + head._transferred - done
         except BlockingIOError:
+            if head._transferred == done:
+                raise
             return head._transferred - done
 
     def _is_plain(self, operation: Operation) -> bool:
@@ -231,20 +239,22 @@ class SendQueue(OperationQueue):
                 operation = operation._next
             if self.generation != generation:
                 return 0
-            accepted = self._call_views(head, views, len(views))
+            accepted = self._call_views(head, views)
         finally:
             release(opened)
         left = accepted
+        used = accepted - OPERATION_COST  # what the drain adds for one operation
         while left:
             assert self.head is not None and self.head._message is not None
             head = self.head
             missing = self.head._message.size - head._transferred
             self._account(head, min(left, missing))
+            used += OPERATION_COST
             if left < missing:
                 break
             left -= missing
             self._finish(head)
-        return accepted
+        return used
 
     # -- errors -------------------------------------------------------------------------------------------------------
 
@@ -302,7 +312,8 @@ class SendQueue(OperationQueue):
             and self.refuse_torn
             and operation._step is None
             and operation._message is not None
-            and 0 < operation._transferred < operation._message.size
+            and operation._is_started
+            and operation._transferred < operation._message.size
         )
 
     def has_cut(self, operation: Operation) -> bool:
@@ -323,6 +334,7 @@ class SendQueue(OperationQueue):
         assert torn is not None
         self.torn = None
         self.gate &= ~TORN
+        operation._continues = True
         pending = self.start(operation, owner)
         if not torn._is_about(operation) or (not pending and self.torn is None):
             torn._operation._uncut()

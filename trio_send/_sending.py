@@ -114,18 +114,16 @@ class Sending(Endpoint):
             and not isinstance(error, BlockingIOError)
             and self._sends._failed_first(args, *describe_os_error(error))
         ):
-            return self._settle(args, initiator)
+            return self._settle(args)
         args._capture_context()
-        return self._sends.join(args, initiator) or self._settle(args, initiator)
+        return self._sends.join(args, initiator) or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         self._require_usable()
         self._require_args(args)
-        if args._state == CUT:
-            initiator = get_initiator(None)
-            if initiator is not None and initiator._stopped is not None:
-                # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
-                return False
+        if args._state == CUT and self._require_initiator()._stopped is not None:
+            # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
+            return False
         self._require_startable(args)
         if args._message is None:
             raise ValueError(
@@ -134,7 +132,7 @@ class Sending(Endpoint):
         self._require_initiator()
         args._reset_results()
         args._capture_context()
-        return self._begin_send(args, args._message, args._socket_flags, None)
+        return self._begin_send(args, args._message, args._socket_flags, None) or self._settle(args)
 
     def _require_args(self, args: SocketAsyncEventArgs) -> None:
         if not isinstance(args, SocketAsyncEventArgs):
@@ -145,12 +143,15 @@ class Sending(Endpoint):
     def _begin_send(
         self, operation: Operation, message: Message, flags: SocketFlags, address: Any
     ) -> bool:
-        """Begin a send whose results are reset, for the initiator that was checked."""
-        if self._describe(operation, message, flags, address) and self._admit(operation):
+        """Begin a send whose results are reset, for the initiator that was checked; return whether it is pending."""
+        initiator = self._checked
+        assert initiator is not None
+        if self._describe(operation, message, flags, address) and (
+            initiator._stopped is not None or self._admit(operation)
+        ):
             return self._begin(operation, self._sends, _SEND)
-        assert self._checked is not None
         operation._socket = self
-        return self._settle(operation, self._checked)
+        return False
 
     def _describe(
         self, operation: Operation, message: Message, flags: SocketFlags, address: Any
@@ -233,6 +234,7 @@ class Sending(Endpoint):
     async def _send_awaited(
         self, operation: Operation, message: Message, flags: SocketFlags
     ) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
         operation._reset_results()
         if self._describe(operation, message, flags, None) and self._admit(operation):
             await perform(operation, self._sends)
@@ -289,13 +291,12 @@ class Sending(Endpoint):
             args._reset_results()
             assert args._message is not None
             if not self._describe(args, args._message, args._socket_flags, None):
-                return self._settle(args, initiator)
+                args._socket = self
+                return self._settle(args)
         args._set_error(_SUCCESS, 0)
         args._socket = self
         args._capture_context()
-        if self._sends.resume(args, initiator):
-            return True
-        return self._settle(args, initiator)
+        return self._sends.resume(args, initiator) or self._settle(args)
 
     @trio.lowlevel.enable_ki_protection
     async def send_rest(self) -> int:
@@ -321,17 +322,18 @@ class Sending(Endpoint):
         self._require_usable()
         torn = self._require_torn()
         cut = torn._operation
+        if isinstance(cut, SocketAsyncEventArgs) and cut._pending:
+            self._require_startable(cut)
+        await trio.lowlevel.checkpoint_if_cancelled()
         before = cut._transferred
         if isinstance(cut, SocketAsyncEventArgs):
             operation: Operation = cut
-            if cut._pending:
-                self._require_startable(cut)
         else:
+            assert cut._message is not None
             operation = Operation()
             operation._reset_results()
-            self._describe(
-                operation, message_from_list("remaining", torn.remaining), SocketFlags.NONE, None
-            )
+            self._describe(operation, cut._message.tail(before), SocketFlags.NONE, None)
+            operation._flags = cut._flags
             before = 0
         operation._set_error(_SUCCESS, 0)
         await perform(operation, self._sends, self._sends.resume)

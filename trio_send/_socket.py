@@ -190,6 +190,7 @@ class Socket(Receiving):
                 await lowlevel.checkpoint()
                 return
             self._require_usable()
+            await lowlevel.checkpoint_if_cancelled()
             turn = Operation()
             self._note(turn, _TurnStep(), SocketAsyncOperation.NONE)
             await perform(turn, self._sends)

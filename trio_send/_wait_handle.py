@@ -52,7 +52,8 @@ class WaitHandle:
             return True
         with trio.move_on_after(timeout):
             await self._lot.park()
-        # Not what ended the wait but the flag decides: it may have been set in the step in which the time ran out.
+            return True  # it was set, even if it has been reset since
+        # It may have been set in the very step in which the time ran out.
         return self._is_set
 
 

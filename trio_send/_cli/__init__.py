@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = make_parser().parse_args(argv)
         name = f"{name} {options.command.name}"
-        return trio.run(options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        status: int = trio.run(options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        return status
     except SystemExit as ended:  # by argparse, which has said why
         finish()
         return ended.code if isinstance(ended.code, int) else 0
@@ -42,5 +43,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(f"{name}: interrupted by Ctrl-C")
             return INTERRUPTED
         raise
-
-

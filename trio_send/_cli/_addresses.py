@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 UNIX_PREFIX = "unix:"
+
+#: The kernel's address structure has room for so many bytes and a null character.
+MAX_UNIX_PATH = 107 if sys.platform in ("linux", "win32") else 103
 
 #: What no host name contains, but URLs, mail addresses and typing errors do.
 _NOT_IN_HOSTS = re.compile(r"[\s\x00-\x1f\x7f/\\@?#%\[\]]")
@@ -59,6 +64,8 @@ def parse_address(text: str) -> Address:
             raise _fault(text, "no path behind unix:", "unix:PATH, such as unix:/tmp/sink")
         if "\0" in path:
             raise _fault(text, "a null character in its path", "unix:PATH, such as unix:/tmp/sink")
+        if len(os.fsencode(path)) > MAX_UNIX_PATH:
+            raise _fault(text, "too long a path", f"one of at most {MAX_UNIX_PATH} bytes")
         return UnixAddress(path)
     if text.startswith("["):
         return _parse_bracketed(text)
@@ -68,9 +75,7 @@ def parse_address(text: str) -> Address:
     if not host:
         raise _fault(text, "no host", "HOST:PORT, such as 127.0.0.1:9000")
     if "/" in host:
-        raise _fault(
-            text, "a slash in its host", "HOST:PORT without anything in front, or unix:PATH"
-        )
+        raise _fault(text, "a slash in its host", "HOST:PORT without anything in front, or unix:PATH")
     if ":" in host:
         raise _fault(
             text,
@@ -81,9 +86,7 @@ def parse_address(text: str) -> Address:
     if bad is not None:
         raise _fault(text, f"{bad[0]!r} in its host", "HOST:PORT, such as 127.0.0.1:9000")
     if re.fullmatch(r"[0-9.]+", host) and not _is_v4(host):
-        raise _fault(
-            text, "a host that is neither a name nor an IPv4 address", "four numbers from 0 to 255"
-        )
+        raise _fault(text, "a host that is neither a name nor an IPv4 address", "four numbers from 0 to 255")
     return InternetAddress(host, _parse_port(text, port))
 
 
@@ -95,9 +98,7 @@ def parse_peer(text: str) -> Address:
     """
     address = parse_address(text)
     if isinstance(address, InternetAddress) and address.port == 0:
-        raise _fault(
-            text, "the port 0, at which nobody can be reached", "the port that the receiver printed"
-        )
+        raise _fault(text, "the port 0, at which nobody can be reached", "the port that the receiver printed")
     return address
 
 
@@ -109,9 +110,7 @@ def _parse_bracketed(text: str) -> InternetAddress:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise _fault(
-            text, "something else than an IPv6 address between its brackets", example
-        ) from None
+        raise _fault(text, "something else than an IPv6 address between its brackets", example) from None
     if not rest.startswith(":"):
         raise _fault(text, "no port behind its brackets", example)
     return InternetAddress(host, _parse_port(text, rest[1:]))

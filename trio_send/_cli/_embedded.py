@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .. import Socket
 from ._addresses import InternetAddress
 from ._endpoints import connect, listening
 from ._reception import Reception
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from .. import Socket
 
 LOOPBACK = InternetAddress("127.0.0.1", 0)
 
@@ -32,10 +33,15 @@ async def slow_connection(rate: int) -> AsyncIterator[tuple[Socket, Reception]]:
         host, port = listener.local_end_point
         sender = await connect(InternetAddress(host, port), send_buffer=SMALL_BUFFER)
         try:
-            async with await listener.accept() as connection:
-                reception = Reception(connection, rate=rate)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(reception.run)
-                    yield sender, reception
+            connection = await listener.accept()
+            reception = Reception(connection, rate=rate)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_receive, connection, reception)
+                yield sender, reception
         finally:
             sender.close()
+
+
+async def _receive(connection: Socket, reception: Reception) -> None:
+    async with connection:
+        await reception.run()

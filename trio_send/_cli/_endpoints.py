@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .. import Socket, SocketException
+from .. import Socket, SocketError, SocketException
 from ._addresses import Address, InternetAddress, UnixAddress, show_end_point
 from ._failures import Failure, describe
 
@@ -77,10 +77,12 @@ async def connect(address: Address, *, send_buffer: int | None = None) -> Socket
 
 
 def _cannot(verb: str, address: Address, error: OSError) -> Failure:
-    if isinstance(address, UnixAddress) and isinstance(error, SocketException):
-        if error.native_error_code:  # of files the system speaks more clearly: "No such file or directory"
-            return Failure(f"cannot {verb} {address}: {os.strerror(error.native_error_code)}")
-    return Failure(f"cannot {verb} {address}: {describe(error)}")
+    why = describe(error)
+    if isinstance(address, UnixAddress) and isinstance(error, SocketException) and error.native_error_code:
+        why = os.strerror(
+            error.native_error_code
+        )  # of files the system speaks more clearly: "No such file or directory"
+    return Failure(f"cannot {verb} {address}: {why}")
 
 
 @asynccontextmanager
@@ -145,16 +147,24 @@ async def _make_room(address: UnixAddress) -> None:
     except OSError:
         return  # nothing there, or nothing that can be reached; bind() tells
     if not stat.S_ISSOCK(status.st_mode):
-        raise Failure(f"cannot listen at {address}: there is a file at that path, which is left alone; use another path")
-    with Socket(_unix_family()).trio as probe:
-        try:
-            await probe.connect(address.path)
-        except ConnectionRefusedError:
-            pass  # nobody listens any more
-        except OSError as error:
-            raise _cannot("listen at", address, error) from None
-        else:
-            raise Failure(f"cannot listen at {address}: somebody else does; use another path")
+        raise Failure(
+            f"cannot listen at {address}: there is a file at that path, which is left alone; use another path"
+        )
+    # A datagram socket cannot be connected to a stream socket, but learns whether it is alive. A connection would be
+    # noticed at the other end, and taken for that of a sender.
+    probe = Socket(_unix_family(), stdlib_socket.SOCK_DGRAM)
+    try:
+        await probe.connect(address.path)
+    except SocketException as error:
+        left_over = error.socket_error_code is SocketError.CONNECTION_REFUSED
+        if not left_over and error.socket_error_code is not SocketError.PROTOCOL_TYPE:
+            raise
+    else:
+        left_over = False
+    finally:
+        probe.close()
+    if not left_over:
+        raise Failure(f"cannot listen at {address}: somebody else does; use another path")
     try:
         os.unlink(address.path)
     except OSError as error:

@@ -61,33 +61,35 @@ async def interruptible() -> AsyncIterator[Interruption]:
     """Run the body until a signal arrives; then cancel it and go on behind it.
 
     Unlike a `KeyboardInterrupt`, which may strike between any two instructions, a cancellation comes where the body
-    waits. An exception of the body leaves as it is, not wrapped in a group.
+    waits. Further signals are ignored, for the body is on its way out and may have something to say. An exception of
+    the body leaves as it is, not wrapped in a group.
     """
     interruption = Interruption()
     error: Exception | None = None
+    signals = _signals()
     with ExitStack() as stack:
-        signals = _signals()
         arriving = stack.enter_context(trio.open_signal_receiver(*signals)) if signals else None
         async with trio.open_nursery() as nursery:
-
-            async def listen(arriving: AsyncIterator[int]) -> None:
-                async for number in arriving:
-                    interruption.signal = number
-                    nursery.cancel_scope.cancel(reason=f"{interruption.name} was received")
-                    break
-
-            if arriving is not None:
-                nursery.start_soon(listen, arriving)
-            try:
-                yield interruption
-            except Exception as raised:
-                error = raised
+            with trio.CancelScope() as scope:
+                if arriving is not None:
+                    nursery.start_soon(_listen, arriving, interruption, scope)
+                try:
+                    yield interruption
+                except Exception as raised:
+                    error = raised
             nursery.cancel_scope.cancel()
     if error is not None:
         try:
             raise error
         finally:
             del error
+
+
+async def _listen(arriving: AsyncIterator[int], interruption: Interruption, scope: trio.CancelScope) -> None:
+    async for number in arriving:
+        if interruption.signal is None:
+            interruption.signal = number
+            scope.cancel(reason=f"{interruption.name} was received")
 
 
 def interrupted(interruption: Interruption) -> Failure:

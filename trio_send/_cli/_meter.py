@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import abc
+import shutil
 import sys
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ._output import is_terminal
+from ._output import is_terminal, write
 from ._values import show_size
 
 if TYPE_CHECKING:
@@ -19,65 +20,74 @@ if TYPE_CHECKING:
 INTERVAL = 0.1
 
 
-class Meter(abc.ABC):
-    """Something on the screen that shows how many bytes have gone by."""
+#: The rate shown is that of so many looks, three seconds.
+_LOOKS = 30
 
-    @abc.abstractmethod
+
+class Meter:
+    """Something on the screen that shows how many bytes have gone by; this one shows nothing."""
+
     def show(self, done: int) -> None:
         """Show that ``done`` bytes have gone by."""
 
-    @abc.abstractmethod
     def hide(self) -> None:
         """Take it off the screen until the next `show`, so that a line can be printed."""
 
 
-class _NoMeter(Meter):
-    """Shows nothing, because nobody would see it."""
+class _ScreenMeter(Meter):
+    """A meter that can be seen."""
 
-    def show(self, done: int) -> None:
-        pass
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
 
-    def hide(self) -> None:
-        pass
+    def _describe(self, done: int) -> str:
+        """Return the numbers to show."""
+        now = trio.current_time()
+        self._looks.append((now, done))
+        then, before = self._looks[0]
+        rate = (done - before) / (now - then) if now > then else 0
+        of_all = "" if self._total is None else f" of {show_size(self._total)}"
+        return f"{show_size(done)}{of_all}, {show_size(rate)}/s"
 
 
-class _PlainMeter(Meter):
+class _PlainMeter(_ScreenMeter):
     """One line of text that is written over and over."""
 
     def __init__(self, label: str, total: int | None) -> None:
+        super().__init__(total)
         self._label = label
-        self._total = total
-        self._began = trio.current_time()
         self._width = 0
 
     def show(self, done: int) -> None:
-        passed = max(trio.current_time() - self._began, 1e-9)
-        share = "" if not self._total else f" of {show_size(self._total)}, {min(100 * done // self._total, 100)} %"
-        line = f"{self._label}: {show_size(done)}{share}, {show_size(done / passed)}/s"
-        sys.stderr.write("\r" + line.ljust(self._width))
-        sys.stderr.flush()
+        line = f"{self._label}: {self._describe(done)}"[: shutil.get_terminal_size().columns - 1]
+        self._write("\r" + line.ljust(self._width))
         self._width = len(line)
 
     def hide(self) -> None:
         if self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
+            self._write("\r" + " " * self._width + "\r")
             self._width = 0
 
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # of all that is printed this matters least
+            write(sys.stderr, text)
 
-class _RichMeter(Meter):
+
+class _RichMeter(_ScreenMeter):
     """A bar of rich's."""
 
     def __init__(self, progress: Any, label: str, total: int | None) -> None:
+        super().__init__(total)
         self._progress = progress
-        self._task = progress.add_task(label, total=total)
+        self._task = progress.add_task(label, total=total, numbers="")
         self._shown = False
 
     def show(self, done: int) -> None:
         if not self._shown:
             self._progress.start()
             self._shown = True
-        self._progress.update(self._task, completed=done)
+        self._progress.update(self._task, completed=done, numbers=self._describe(done))
         self._progress.refresh()
 
     def hide(self) -> None:
@@ -88,27 +98,16 @@ class _RichMeter(Meter):
 
 def _make_meter(label: str, total: int | None) -> Meter:
     if not is_terminal(sys.stderr):
-        return _NoMeter()
+        return Meter()
     try:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         return _PlainMeter(label, total)
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        *([] if total is None else [TimeRemainingColumn()]),
-    ]
-    # A thread that redraws would do so in the middle of other output, and redirecting would swallow it.
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[numbers]}")]
+    if total is not None:
+        columns.append(TimeRemainingColumn())
+    # A thread that redraws would do so in the middle of other output, and redirecting would swallow some of it.
     progress = Progress(
         *columns,
         console=Console(stderr=True),
@@ -137,6 +136,6 @@ def meter(label: str, total: int | None = None) -> Iterator[Meter]:
 
 async def keep_showing(shown: Meter, progress: Callable[[], int]) -> None:
     """Show the progress again and again, until cancelled."""
-    while not isinstance(shown, _NoMeter):
+    while isinstance(shown, _ScreenMeter):
         shown.show(progress())
         await trio.sleep(INTERVAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from contextlib import suppress
@@ -13,6 +14,8 @@ from ._failures import FAILURE, Failure, describe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_NUMBER = re.compile(r"[0-9.]+( [a-zA-Z]+)?")
+
 
 class OutputLost(Failure):
     """End the command because nobody takes its output any more.
@@ -22,10 +25,17 @@ class OutputLost(Failure):
     """
 
 
-def _encodable(text: str, stream: TextIO) -> str:
-    """Replace what the stream cannot show; file names may hold anything."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def write(stream: TextIO | None, text: str) -> None:
+    """Write to a stream at once, and replace what it cannot show: file names may hold anything.
+
+    Raises:
+      OSError: that failed.
+    """
+    if stream is None:  # the process was started without it, and nobody misses anything
+        return
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
 
 
 def say(text: str = "") -> None:
@@ -35,8 +45,7 @@ def say(text: str = "") -> None:
       OutputLost: that failed.
     """
     try:
-        sys.stdout.write(_encodable(text, sys.stdout) + "\n")
-        sys.stdout.flush()
+        write(sys.stdout, f"{text}\n")
     except BrokenPipeError:
         _give_up_stdout()
         raise OutputLost("", FAILURE) from None
@@ -48,14 +57,13 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """Print a line on standard error, if it can be printed."""
     with suppress(OSError):
-        sys.stderr.write(_encodable(text, sys.stderr) + "\n")
-        sys.stderr.flush()
+        write(sys.stderr, f"{text}\n")
 
 
 def finish() -> None:
     """Flush what others have printed, argparse for one, so that Python has nothing to complain of when it exits."""
     try:
-        sys.stdout.flush()
+        write(sys.stdout, "")
     except OSError:
         _give_up_stdout()
 
@@ -70,10 +78,10 @@ def _give_up_stdout() -> None:
             os.close(nowhere)
 
 
-def is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a person looks at the stream, on a terminal that can move its cursor."""
     try:
-        return stream.isatty() and os.environ.get("TERM") != "dumb"
+        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
     except ValueError:  # it is closed
         return False
 
@@ -83,7 +91,7 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     Columns of numbers are aligned to the right.
     """
-    numeric = [all(row[column][:1].isdigit() for row in rows) for column in range(len(headers))]
+    numeric = [all(_NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(headers))]
     if is_terminal(sys.stdout) and _say_rich_table(headers, rows, numeric):
         return
     for line in plain_table(headers, rows, numeric):
@@ -117,7 +125,7 @@ def _say_rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numer
     console = Console(highlight=False)
     with console.capture() as capture:
         console.print(table)
-    for line in capture.get().rstrip("\n").split("\n"):
+    for line in capture.get().strip("\n").split("\n"):
         say(line)
     return True
 

@@ -122,7 +122,7 @@ class AppendingFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._raw = open(path, "ab", buffering=0)
+            self._raw = open(path, "ab", buffering=0)  # noqa: SIM115  # closed by close()
         except OSError as error:
             raise Failure(f"{path!r} cannot be written: {describe(error)}") from None
 

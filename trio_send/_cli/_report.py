@@ -23,17 +23,15 @@ def summary(transmission: Transmission, face: str, offset: int) -> Iterator[str]
     """
     transfer = transmission.transfer
     accepted = transfer.accepted
-    yield (
-        f"accepted    {show_bytes(accepted)} ({show_size(accepted)}), "
-        f"from offset {offset} up to {offset + accepted}"
-    )
+    in_short = f" ({show_size(accepted)})" if accepted >= 1024 else ""
+    yield f"accepted    {show_bytes(accepted)}{in_short}, from offset {offset} up to {offset + accepted}"
     stopped = f", {transfer.stopped} of all stopped before their end" if transfer.stopped else ""
     yield (
         f"operations  {transfer.on_the_spot} finished on the spot, {transfer.pending} pending{stopped}, "
         f"with the face {face}"
     )
     rate = show_size(accepted / transfer.seconds) if transfer.seconds > 0 else "0 B"
-    yield f"time        {transfer.seconds:.2f} s, {rate}/s"
+    yield f"time        {transfer.seconds:.3f} s, {rate}/s"
     yield f"sha256      {transfer.digest()}"
     if transfer.is_complete and transmission.error is None:
         yield f"receiver    {_receiver(transmission)}"
@@ -72,7 +70,9 @@ def verdict(transmission: Transmission, offset: int, cause: str) -> str | None:
     error = transfer.error
     if error is not None:
         if error.socket_error_code is SocketError.SHUTDOWN and transmission.error is not None:
-            error = transmission.error  # the first of two to look is told the reason, the other one just that it is over
+            error = (
+                transmission.error
+            )  # the first of two to look is told the reason, the other one just that it is over
         cause = f"the connection broke: {_describe_break(error)}"
     elif transfer.stop_reason is not None:
         cause = f"stopped because {transfer.stop_reason}"

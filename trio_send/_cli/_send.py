@@ -108,6 +108,7 @@ async def _run(options: _Options) -> int:
                     FACES[options.face],
                     chunk_size=options.chunk,
                     in_flight=options.in_flight,
+                    label=source.name,
                 )
                 await transmission.run(stall_timeout=options.stall_timeout)
     if interruption.signal is not None:

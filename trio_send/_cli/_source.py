@@ -98,7 +98,9 @@ class Source:
             left -= count
 
     def _too_short(self, offset: int, size: int) -> Failure:
-        return Failure(f"{self.name} ends after {show_bytes(max(size, 0))}, so nothing can be sent from offset {offset}")
+        return Failure(
+            f"{self.name} ends after {show_bytes(max(size, 0))}, so nothing can be sent from offset {offset}"
+        )
 
 
 def _open(path: str) -> io.RawIOBase:

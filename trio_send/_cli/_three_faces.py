@@ -12,9 +12,12 @@ from ._source import open_source
 from ._transmission import Transmission
 from ._values import show_bytes, show_size
 
-#: Small enough that some operations fit into the kernel's buffers at once, and large enough that others do not.
-CHUNK_SIZE = 32 * 1024
-IN_FLIGHT = 4
+#: Large files are cut into some hundred operations, small ones into operations that often fit into the kernel's small
+#: buffers at once, and often do not.
+OPERATIONS = 512
+SMALLEST_CHUNK = 8 * 1024
+LARGEST_CHUNK = 1024 * 1024
+IN_FLIGHT = 2
 
 #: How many seconds each of the transfers is to take, if the file is not too large for that.
 SECONDS = 0.8
@@ -47,10 +50,11 @@ async def show_three_faces(path: str, name: str) -> bool:
       Whether all counts and hashes agree.
     """
     size, digest = await _measure(path)
+    chunk_size = min(max(size // OPERATIONS, SMALLEST_CHUNK), LARGEST_CHUNK)
     rate = max(round(size / SECONDS), SLOWEST)
     say_paragraph(
         f"1. One file, three faces. {name}, {show_bytes(size)}, goes over TCP to a sink that reads no faster than "
-        f"{show_size(rate)}/s through small buffers. It is cut into operations of {show_size(CHUNK_SIZE)}, of which "
+        f"{show_size(rate)}/s through small buffers. It is cut into operations of {show_size(chunk_size)}, of which "
         f"{IN_FLIGHT} are under way at once. An operation for which the kernel has room is finished when the call that "
         "starts it returns. The others are pending, and are finished bit by bit while the sink reads."
     )
@@ -59,7 +63,14 @@ async def show_three_faces(path: str, name: str) -> bool:
     agreed = True
     for face, strategy in FACES.items():
         async with slow_connection(rate) as (socket, reception), open_source(path) as source:
-            transmission = Transmission(socket, source, strategy, chunk_size=CHUNK_SIZE, in_flight=IN_FLIGHT)
+            transmission = Transmission(
+                socket,
+                source,
+                strategy,
+                chunk_size=chunk_size,
+                in_flight=IN_FLIGHT,
+                label=face,
+            )
             await transmission.run()
         transfer = transmission.transfer
         if transfer.stop_reason is not None:

@@ -84,7 +84,8 @@ class Transfer:
     @property
     def is_complete(self) -> bool:
         """Whether all of the source was accepted."""
-        return self._sent_all or (self.stopped == 0 and self.accepted == self._source.remaining)
+        # A cancellation may come when all was accepted and before the end of the source was seen.
+        return self._sent_all or (self.stop_reason is None and self.accepted == self._source.remaining)
 
     @property
     def seconds(self) -> float:

@@ -37,6 +37,7 @@ class Transmission:
       face: how.
       chunk_size: the bytes of each operation.
       in_flight: how many operations may be under way at once.
+      label: what to call it on the screen.
 
     Attributes:
       transfer: the transfer.
@@ -53,10 +54,12 @@ class Transmission:
         *,
         chunk_size: int,
         in_flight: int,
+        label: str,
     ) -> None:
         self.transfer = Transfer(socket, source, face, chunk_size=chunk_size, in_flight=in_flight)
         self._socket = socket
-        self._source = source
+        self._total = source.remaining
+        self._label = label
         self._closed = trio.Event()
         self.thrown_away = 0
         self.error: SocketException | None = None
@@ -76,7 +79,7 @@ class Transmission:
           stall_timeout: as for `Transfer.run`.
         """
         try:
-            with meter(self._source.name, self._source.remaining) as shown:
+            with meter(self._label, self._total) as shown:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen)
                     nursery.start_soon(keep_showing, shown, lambda: self.transfer.accepted)

@@ -30,9 +30,7 @@ def parse_size(text: str) -> int:
     # Python refuses to read numbers of thousands of digits.
     size = int(digits) * UNITS[match[2].upper()] if len(digits) < 20 else MAX_SIZE + 1
     if size > MAX_SIZE:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is too large a size; the largest is {MAX_SIZE} bytes"
-        )
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large a size; the largest is {MAX_SIZE} bytes")
     return size
 
 
@@ -58,21 +56,19 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is not a time in seconds, which is a number above 0"
-        )
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a time in seconds, which is a number above 0")
     return seconds
 
 
 def show_size(size: float) -> str:
-    """Show a number of bytes with three or four digits, such as ``64.0 KiB``."""
-    if size < 1024:
+    """Show a number of bytes in a few digits, such as ``64 KiB`` or ``1.5 MiB``."""
+    if size < 1023.5:
         return f"{size:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
         size /= 1024
-        if size < 1023.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1024:.1f} TiB"
+        if size < 1023.95 or unit == "TiB":
+            break
+    return f"{size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def show_bytes(count: int) -> str:

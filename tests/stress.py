@@ -1,0 +1,749 @@
+"""Trials in large numbers: something strikes at an instant that nobody chose, and the counts are compared.
+
+Run in the checkout as ``python -m tests.stress NAME --trials N --seed S``. It prints how many trials there were, what
+happened in them, and each trial in which what the library reported was not, byte for byte, what the peer has got. Its
+exit status says whether there was any. A trial depends on the seed and on its number alone, so far as timing allows;
+``--first`` begins with a later number.
+
+cancel
+    Operations of all faces on a real socket, and cancels, stops, closes and exits in between. What was cut is resumed
+    in half of the trials, and then the peer must have the stream of a send that nobody cancelled.
+sigint
+    Ctrl-C at a random instant while one of the faces sends to a thread that reads.
+instants
+    Ctrl-C at each instant in turn, on a scripted port. An instant is a line that is about to run, a call or a return,
+    in the library or in the code that uses it.
+
+Another one is a function of `Trials`, registered by `named`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import socket as stdlib_socket
+import statistics
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+import trio_send
+from trio_send import (
+    AsyncResult,
+    ExitPolicy,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketException,
+    _engine,
+    open_initiator,
+)
+from trio_send.testing import Blocked, ScriptedPort
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+
+@attrs.define
+class Trials:
+    """What to do, and what has come of it so far.
+
+    Attributes:
+      count: how many trials to run.
+      seed: what their random numbers depend on.
+      first: the number of the first one.
+      happened: what happened, and how often.
+      mismatches: what was wrong, a sentence for each trial in which something was.
+    """
+
+    count: int
+    seed: int = 0
+    first: int = 0
+    happened: Counter[str] = attrs.field(factory=Counter)
+    mismatches: list[str] = attrs.field(factory=list)
+
+    def __iter__(self) -> Iterator[tuple[int, random.Random]]:
+        """Give each trial its number and its random numbers."""
+        for number in range(self.first, self.first + self.count):
+            yield number, random.Random(f"{self.seed} {number}")
+
+    def check(self, number: int, what: str, complaint: str | None) -> None:
+        """Note what came of a trial."""
+        if complaint is not None:
+            self.mismatches.append(f"trial {number} ({what}): {complaint}")
+
+
+NAMES: dict[str, Callable[[Trials], None]] = {}
+
+
+def named(function: Callable[[Trials], None]) -> Callable[[Trials], None]:
+    """Let the command line find a kind of trial."""
+    NAMES[function.__name__] = function
+    return function
+
+
+# What was sent --------------------------------------------------------------------------------
+
+#: Where all messages come from: no two pieces of it look alike.
+POOL = random.Random(0).randbytes(1 << 20)
+
+
+def a_message(rng: random.Random, most: int) -> bytes:
+    """A piece of the pool, more often short than long."""
+    size = int(most ** rng.random())
+    start = rng.randrange(len(POOL) - size)
+    return POOL[start : start + size]
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One message, and how to find out how much of it was reported as accepted."""
+
+    message: bytes
+    operation: SocketAsyncEventArgs | AsyncResult | None = None
+    #: For a message whose operation nobody holds.
+    told: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.told if self.operation is None else self.operation.bytes_transferred
+
+    @property
+    def is_pending(self) -> bool:
+        if isinstance(self.operation, SocketAsyncEventArgs):
+            return self.operation.pending
+        return self.operation is not None and not self.operation.is_completed
+
+
+def compare(entries: list[Entry], received: bytes | bytearray) -> str | None:
+    """Say what is wrong if the peer did not get, in order of the starts, what each operation reports."""
+    expected = b"".join(entry.message[: entry.count] for entry in entries)
+    pending = sum(entry.is_pending for entry in entries)
+    if pending:
+        return f"{pending} operations are still pending"
+    if expected == received:
+        return None
+    where = next(
+        (n for n, (one, other) in enumerate(zip(expected, received, strict=False)) if one != other),
+        min(len(expected), len(received)),
+    )
+    return f"{len(expected)} bytes were reported, {len(received)} received; they differ from byte {where} on"
+
+
+@trio.lowlevel.enable_ki_protection
+def begin(socket: Socket, entry: Entry) -> AsyncResult:
+    """Begin a send and keep its result, in one step as far as Ctrl-C is concerned."""
+    entry.operation = result = socket.begin_send(entry.message)
+    return result
+
+
+@trio.lowlevel.enable_ki_protection
+async def send_plain(socket: Socket, entry: Entry) -> None:
+    """Await a send of plain bytes, and find out the count however that ends."""
+    try:
+        entry.told = await socket.send(entry.message)
+    except SocketException as error:
+        entry.told = error.bytes_transferred
+        raise
+    except BaseException:
+        torn = socket.torn
+        if (
+            torn is not None
+            and torn.operation is None
+            and torn.size == len(entry.message)
+            and b"".join(torn.remaining) == entry.message[torn.bytes_transferred :]
+        ):
+            entry.told = torn.bytes_transferred
+        raise
+
+
+# Cancels --------------------------------------------------------------------------------------
+
+
+def tcp_pair() -> tuple[stdlib_socket.socket, stdlib_socket.socket]:
+    """Two ends of a connection on this machine, with little room in it."""
+    with stdlib_socket.socket() as listener:
+        listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        left = stdlib_socket.socket()
+        left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 4096)
+        left.connect(listener.getsockname())
+        right, _ = listener.accept()
+    return left, right
+
+
+def unix_pair() -> tuple[stdlib_socket.socket, stdlib_socket.socket]:
+    """Two ends of a connection inside the kernel, with little room in it."""
+    left, right = stdlib_socket.socketpair()
+    left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+    return left, right
+
+
+class CancelTrial:
+    """One socket, a handful of operations on it, and what happens to them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.happened: Counter[str] = Counter()
+        self.entries: list[Entry] = []
+        self.received = bytearray()
+        self.kind = rng.choice(("tcp", "unix"))
+        self.on_torn = rng.choice(("refuse", "refuse", "allow"))
+        left, self.peer = tcp_pair() if self.kind == "tcp" else unix_pair()
+        self.peer.setblocking(False)
+        self.socket = Socket.from_stdlib(left, on_torn=self.on_torn)
+        self.scopes: list[trio.CancelScope] = []
+        self.read_on = trio.Event()
+
+    async def run(self) -> str | None:
+        """Run it; say what was wrong."""
+        with self.peer:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.read)
+                    await self.send()
+                    await self.settle()
+                    # No reset, for what was accepted shall arrive.
+                    self.socket.close(reset=False)
+                    self.read_on.set()
+            finally:
+                self.socket.close(reset=False)
+            linger = b"\x01\0\0\0\0\0\0\0"  # leaves no connection in TIME_WAIT behind
+            self.peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+        for entry in self.entries:
+            if 0 < entry.count < len(entry.message):
+                self.happened["cut"] += 1
+        return compare(self.entries, self.received)
+
+    async def read(self) -> None:
+        """Read now and then, until it is time to read to the end."""
+        for _ in range(self.rng.randrange(12)):
+            for _ in range(self.rng.randrange(4)):
+                await trio.lowlevel.checkpoint()
+            try:
+                self.received += self.peer.recv(self.rng.choice((100, 3000, 65536)))
+            except BlockingIOError:
+                pass
+        await self.read_on.wait()
+        while True:
+            try:
+                piece = self.peer.recv(65536)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.peer)
+                continue
+            if not piece:
+                return
+            self.received += piece
+
+    async def send(self) -> None:
+        """Start operations in an initiator and do something to them."""
+        rng = self.rng
+        with trio.CancelScope() as scope:
+            try:
+                async with open_initiator(rng.choice((ExitPolicy.ABORT, ExitPolicy.JOIN))) as owner:
+                    self.scopes += [scope, owner.cancel_scope]
+                    async with trio.open_nursery() as nursery:
+                        for _ in range(rng.randrange(1, 7)):
+                            self.start(nursery)
+                            if rng.random() < 0.3:
+                                await trio.lowlevel.checkpoint()
+                        for _ in range(rng.randrange(3)):
+                            for _ in range(rng.randrange(6)):
+                                await trio.lowlevel.checkpoint()
+                            self.strike()
+                        if rng.random() < 0.5:
+                            # Otherwise nobody reads what JOIN, or an awaiting task, waits for.
+                            self.read_on.set()
+                        elif rng.random() < 0.5:
+                            scope.cancel()
+                        else:
+                            raise InterruptedError
+            except InterruptedError:
+                pass
+            except BaseExceptionGroup as group:
+                _, rest = group.split(InterruptedError)
+                if rest is not None:
+                    raise rest from None
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start one operation, through one of the faces."""
+        rng = self.rng
+        entry = Entry(a_message(rng, 20_000))
+        face = rng.choice(("send_async", "begin_send", "args", "plain"))
+        if face == "plain" and self.on_torn == "allow":
+            face = "args"  # where a cut is not kept, nobody could say how long it is
+        if face in ("send_async", "args"):
+            entry.operation = SocketAsyncEventArgs(entry.message)
+        if face == "send_async":
+            self.entries.append(entry)
+            self.socket.send_async(entry.operation)
+        elif face == "begin_send":
+            entry.operation, _ = self.socket.try_begin_send(entry.message)
+            self.entries.append(entry)
+        else:
+            nursery.start_soon(self.send_awaited, entry)
+
+    async def send_awaited(self, entry: Entry) -> None:
+        scope = trio.CancelScope()
+        self.scopes.append(scope)
+        self.entries.append(entry)  # the send starts before this task yields
+        with scope:
+            try:
+                if entry.operation is None:
+                    await send_plain(self.socket, entry)
+                else:
+                    await self.socket.send(entry.operation)
+            except (SocketException, trio_send.ObjectDisposedError):
+                pass
+
+    def strike(self) -> None:
+        """Do something to what is pending."""
+        rng = self.rng
+        what = rng.choice(("operation", "operation", "scope", "scope", "close", "nothing"))
+        if what == "operation" and self.entries:
+            operation = rng.choice(self.entries).operation
+            if operation is not None and operation.cancel():
+                self.happened["operation cancelled"] += 1
+        elif what == "scope":
+            rng.choice(self.scopes).cancel()
+            self.happened["scope cancelled"] += 1
+        elif what == "close" and rng.random() < 0.2:
+            self.socket.close(reset=False)
+            self.happened["closed"] += 1
+
+    async def settle(self) -> None:
+        """Resume what was cut, or give it up, or leave it."""
+        while self.socket.torn is not None and self.rng.random() < 0.7:
+            torn = self.socket.torn
+            entry = next(
+                entry
+                for entry in self.entries
+                if entry.operation is torn.operation
+                and 0 < entry.count < len(entry.message)
+                and b"".join(torn.remaining) == entry.message[entry.count :]
+            )
+            self.read_on.set()
+            if self.rng.random() < 0.2:
+                self.socket.forget_torn()
+                self.happened["given up"] += 1
+                return
+            before = torn.bytes_transferred
+            with trio.CancelScope() as scope:
+                if self.rng.random() < 0.3:
+                    scope.deadline = trio.current_time() + self.rng.random() * 0.001
+                if isinstance(torn.operation, SocketAsyncEventArgs) and self.rng.random() < 0.5:
+                    async with open_initiator(ExitPolicy.JOIN):
+                        self.socket.resume(torn.operation)
+                elif isinstance(torn.operation, AsyncResult) or torn.operation is None:
+                    rest = SocketAsyncEventArgs(buffer_list=torn.remaining)
+                    self.entries.insert(
+                        self.entries.index(entry) + 1, Entry(entry.message[before:], rest)
+                    )
+                    async with open_initiator(ExitPolicy.JOIN):
+                        self.socket.resume(rest)
+                else:
+                    await self.socket.send_rest()
+            if self.socket.torn is None:
+                self.happened["resumed to the end"] += 1
+
+
+@named
+def cancel(trials: Trials) -> None:
+    """Cancel operations of all faces on real sockets."""
+
+    async def main() -> None:
+        have_epoll = _engine.HAVE_EPOLL
+        for number, rng in trials:
+            _engine.HAVE_EPOLL = have_epoll and rng.random() < 0.7
+            trial = CancelTrial(rng)
+            with trio.fail_after(60):
+                complaint = await trial.run()
+            trials.happened += trial.happened
+            trials.check(number, f"{trial.kind}, {trial.on_torn}", complaint)
+        _engine.HAVE_EPOLL = have_epoll
+
+    trio.run(main)
+
+
+# Ctrl-C ---------------------------------------------------------------------------------------
+
+
+async def through_send_async(socket: Socket, entries: list[Entry]) -> None:
+    """Start each as soon as the one before has ended."""
+    for entry in entries:
+        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        if socket.send_async(args):
+            await args.wait()
+
+
+async def through_the_queue(socket: Socket, entries: list[Entry]) -> None:
+    """Start all of them at once, and leave the waiting to the initiator."""
+    for entry in entries:
+        entry.operation = SocketAsyncEventArgs(entry.message)
+        socket.send_async(entry.operation)
+
+
+async def through_handlers(socket: Socket, entries: list[Entry]) -> None:
+    """Have each started by the handler of the one before; both are interrupted like any code of an application."""
+    ahead = iter(entries)
+
+    def start_next(*_: object) -> None:
+        for entry in ahead:
+            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            args.completed += start_next
+            if socket.send_async(args):
+                return
+
+    start_next()
+
+
+async def through_async_handlers(socket: Socket, entries: list[Entry]) -> None:
+    """The same with handlers that are tasks."""
+    ahead = iter(entries)
+
+    async def start_next(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        for entry in ahead:
+            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            args.completed += start_next
+            if socket.send_async(args):
+                return
+
+    await start_next()
+
+
+async def through_begin_and_end(socket: Socket, entries: list[Entry]) -> None:
+    """Begin two, end one, and so on."""
+    results: list[AsyncResult] = []
+    for entry in entries:
+        results.append(begin(socket, entry))
+        if len(results) == 2:
+            await socket.end_send(results.pop(0))
+    for result in results:
+        await socket.end_send(result)
+
+
+async def through_awaiting(socket: Socket, entries: list[Entry]) -> None:
+    """Await each, by turns as args and as plain bytes."""
+    for number, entry in enumerate(entries):
+        if number % 2:
+            await send_plain(socket, entry)
+        else:
+            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            await socket.send(args)
+
+
+async def through_many_tasks(socket: Socket, entries: list[Entry]) -> None:
+    """Await each in a task of its own."""
+
+    async def send(entry: Entry) -> None:
+        started.append(entry)
+        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        await socket.send(args)
+
+    started: list[Entry] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            for entry in entries:
+                nursery.start_soon(send, entry)
+    except BaseExceptionGroup as group:
+        _, rest = group.split(SocketException)  # those behind one that was cut
+        if rest is not None:
+            raise
+    finally:
+        in_order(entries, started)
+
+
+@trio.lowlevel.enable_ki_protection
+def in_order(entries: list[Entry], started: list[Entry]) -> None:
+    """Put the entries into the order of their starts."""
+    entries[:] = started + [entry for entry in entries if entry not in started]
+
+
+async def through_resuming(socket: Socket, entries: list[Entry]) -> None:
+    """Cut each on the way and send the rest."""
+    for number, entry in enumerate(entries):
+        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        if socket.send_async(args):
+            args.cancel()
+            await args.wait()
+            if socket.torn is None:
+                continue
+            if number % 2:
+                await socket.send_rest()
+            elif socket.resume(args):
+                await args.wait()
+
+
+SENDERS: dict[str, Callable[[Socket, list[Entry]], Awaitable[None]]] = {
+    function.__name__.removeprefix("through_").replace("_", " "): function
+    for function in (
+        through_send_async,
+        through_the_queue,
+        through_handlers,
+        through_async_handlers,
+        through_begin_and_end,
+        through_awaiting,
+        through_many_tasks,
+        through_resuming,
+    )
+}
+
+
+async def send_all(name: str, socket: Socket, entries: list[Entry], policy: ExitPolicy) -> None:
+    """Send everything inside an initiator."""
+    async with open_initiator(policy):
+        await SENDERS[name](socket, entries)
+
+
+class Alarm:
+    """Ctrl-C after a while, if it is armed when its time comes.
+
+    The interval timer's own signal is passed on as SIGINT from inside its handler, so that it strikes the very
+    instruction that was about to run.
+
+    Attributes:
+      armed: whether to strike.
+      struck: whether it has struck.
+      ignored: whether Python has thrown the exception away, as it does in finalisers and the callbacks of weak
+        references, which return to nobody.
+    """
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.struck = False
+        self.ignored = False
+
+    def ignore(self, unraisable: Any) -> None:
+        """Stand in for `sys.unraisablehook`."""
+        if unraisable.exc_type is KeyboardInterrupt:
+            self.ignored = True
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def ring(self, *_: object) -> None:
+        if self.armed:
+            self.struck = True
+            signal.raise_signal(signal.SIGINT)
+
+
+def without_interrupt(error: BaseException) -> BaseException | None:
+    """What is left of an exception when Ctrl-C, and what it cut off, is taken out."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((KeyboardInterrupt, SocketException))[1]
+    return None if isinstance(error, KeyboardInterrupt) else error
+
+
+def interrupted(run: Callable[[], object], alarm: Alarm, delay: float) -> tuple[bool, str | None]:
+    """Run something under an alarm.
+
+    Returns:
+      Whether Ctrl-C came out of it, and what else did, if anything.
+    """
+    caught: BaseException | None = None
+    try:
+        try:
+            alarm.armed, alarm.struck, alarm.ignored = True, False, False
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            run()
+        finally:
+            alarm.armed = False
+    except BaseException as error:
+        caught = error
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if caught is None:
+        return False, None
+    rest = without_interrupt(caught)
+    return rest is not caught, None if rest is None else f"it raised {rest!r}"
+
+
+def sigint_trial(
+    rng: random.Random, name: str, kind: str, alarm: Alarm, delay: float
+) -> tuple[str, str | None, list[Entry]]:
+    """Send to a thread that reads; return what happened, and what was wrong."""
+    left, right = tcp_pair() if kind == "tcp" else unix_pair()
+    received = bytearray()
+
+    def read() -> None:
+        while piece := right.recv(4096):
+            received.extend(piece)
+
+    reader = threading.Thread(target=read)
+    entries = [Entry(a_message(rng, 20_000)) for _ in range(10)]
+    policy = rng.choice((ExitPolicy.ABORT, ExitPolicy.JOIN))
+    socket = Socket.from_stdlib(left)
+    with left, right:
+        reader.start()
+        came_out, complaint = interrupted(
+            partial(trio.run, send_all, name, socket, entries, policy), alarm, delay
+        )
+        socket.close(reset=False)
+        reader.join()
+    if complaint is None and alarm.struck and not came_out and not alarm.ignored:
+        complaint = "Ctrl-C was lost"
+    happened = (
+        "interrupted" if came_out else "thrown away by Python" if alarm.ignored else "too late"
+    )
+    return happened, complaint or compare(entries, received), entries
+
+
+@named
+def sigint(trials: Trials) -> None:
+    """Press Ctrl-C while something is sent on a real socket."""
+    alarm = Alarm()
+    before = signal.signal(signal.SIGALRM, alarm.ring)
+    sys.unraisablehook, hook = alarm.ignore, sys.unraisablehook
+    kinds = [(name, kind) for name in SENDERS for kind in ("tcp", "unix")]
+    durations: dict[tuple[str, str], float] = {}
+    try:
+        for number, rng in trials:
+            name, kind = kinds[number % len(kinds)]
+            if (name, kind) not in durations:
+                taken = []
+                for _ in range(5):
+                    start = time.perf_counter()
+                    sigint_trial(random.Random(number), name, kind, alarm, 1000)
+                    taken.append(time.perf_counter() - start)
+                durations[name, kind] = statistics.median(taken)
+            # Never 0, which would mean never.
+            delay = 1e-6 + rng.random() * durations[name, kind]
+            happened, complaint, entries = sigint_trial(rng, name, kind, alarm, delay)
+            trials.happened[happened] += 1
+            if any(0 < entry.count < len(entry.message) for entry in entries):
+                trials.happened["cut"] += 1
+            trials.check(number, f"{name}, {kind}", complaint)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = hook
+
+
+# Ctrl-C at each instant -----------------------------------------------------------------------
+
+#: Whose lines count as instants: the library's, and those of the code above that uses it.
+WATCHED = (str(Path(trio_send.__file__).parent), __file__)
+
+
+class Instants:
+    """Counts the instants of a run, and presses Ctrl-C at one of them.
+
+    A trace function runs on top of the frame that it traces, so Trio takes what it does for a part of that frame: where
+    the frame is protected, Ctrl-C is kept for later, and where it is not, KeyboardInterrupt strikes there.
+    """
+
+    def __init__(self, strike_at: int) -> None:
+        self.seen = 0
+        self.struck = False
+        self._strike_at = strike_at
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(WATCHED):
+            return None
+        self.seen += 1
+        if self.seen == self._strike_at:
+            self.struck = True
+            signal.raise_signal(signal.SIGINT)
+        return self.trace
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instants, str | None]:
+    """Send on a scripted port, with Ctrl-C at one instant; return what was wrong."""
+    port = ScriptedPort([10, 3, Blocked(0), 4, Blocked(1), 8, 10, Blocked(0)])
+    socket = Socket.from_port(port)
+    entries = [Entry(bytes([65 + number]) * 10) for number in range(5)]
+    told: Counter[int] = Counter()
+    instants = Instants(strike_at)
+
+    async def main() -> None:
+        # The clock jumps when nothing else can happen, so a hang is found at once.
+        with trio.fail_after(1000):
+            await send_all(name, socket, entries, policy)
+
+    caught: BaseException | None = None
+    with warnings.catch_warnings():
+        # An asynchronous handler that is interrupted before its first step was called, but never begins.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        try:
+            with instants.counted():
+                trio.run(main, clock=MockClock(autojump_threshold=0))
+        except BaseException as error:
+            caught = error
+    rest = None if caught is None else without_interrupt(caught)
+    complaint = compare(entries, port.accepted)
+    if rest is not None:
+        complaint = f"it raised {rest!r}"
+    elif instants.struck and caught is None:
+        complaint = "Ctrl-C was lost"
+    del told
+    return instants, complaint
+
+
+def sweep(name: str, policy: ExitPolicy, trials: Trials, every: int = 1) -> None:
+    """Press Ctrl-C at every so-many-th instant of one scenario, beginning with that of the trials' first number."""
+    strike_at = 1 + trials.first
+    for _ in range(trials.count):
+        instants, complaint = instant_trial(name, policy, strike_at)
+        if not instants.struck:
+            return
+        trials.happened["struck"] += 1
+        trials.check(strike_at, f"{name}, {policy.name}", complaint)
+        strike_at += every
+
+
+@named
+def instants(trials: Trials) -> None:
+    """Press Ctrl-C at each instant of each scenario; the number of trials bounds that for each scenario."""
+    for name in SENDERS:
+        for policy in (ExitPolicy.ABORT, ExitPolicy.JOIN):
+            sweep(name, policy, trials)
+
+
+# The command line -----------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run trials of one kind; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("name", choices=sorted(NAMES))
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    trials = Trials(chosen.trials, chosen.seed, chosen.first)
+    begun = time.perf_counter()
+    NAMES[chosen.name](trials)
+    taken = time.perf_counter() - begun
+    print(f"{chosen.name}: {chosen.trials} trials, seed {chosen.seed}, {taken:.1f} s")
+    for what, count in sorted(trials.happened.items()):
+        print(f"  {what}: {count}")
+    for mismatch in trials.mismatches[:20]:
+        print(f"  {mismatch}")
+    print(f"mismatches: {len(trials.mismatches)}")
+    return 1 if trials.mismatches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

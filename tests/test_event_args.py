@@ -1,0 +1,937 @@
+"""Hold `SocketAsyncEventArgs` to what it says: its properties, its event, its reuse, its end."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import math
+import socket as stdlib_socket
+import weakref
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+
+from tests.helpers import BIG, KINDS, connected, nothing_to_read, read_exactly
+from trio_send import (
+    ObjectDisposedError,
+    OperationInProgressError,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketAsyncOperation,
+    SocketError,
+    SocketException,
+    SocketFlags,
+    open_initiator,
+)
+from trio_send.testing import Blocked, ScriptedPort
+
+Ends = tuple[Socket, stdlib_socket.socket]
+
+
+@pytest.fixture(params=KINDS)
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """A stream with tiny buffers, from one of ours to a plain socket."""
+    with connected(request.param) as both:
+        yield both
+
+
+@pytest.fixture
+def unix() -> Iterator[Ends]:
+    """The same, where the kind makes no difference."""
+    with connected("unix") as both:
+        yield both
+
+
+# A fresh object -------------------------------------------------------------------------------
+
+
+def test_a_fresh_object() -> None:
+    """F136."""
+    args = SocketAsyncEventArgs()
+    assert args.buffer is None
+    assert args.buffer_list is None
+    assert (args.offset, args.count, args.bytes_transferred) == (0, 0, 0)
+    assert args.last_operation is SocketAsyncOperation.NONE
+    assert args.socket_error is SocketError.SUCCESS
+    assert args.socket_flags is SocketFlags.NONE
+    assert args.user_token is None
+    assert args.remote_end_point is None
+    assert args.accept_socket is None
+    assert args.connect_socket is None
+    assert args.outcome is None
+    assert args.remaining == []
+    assert args.pending is False
+    assert args.activation == 0
+    assert args.timeout == math.inf
+    assert args.stall_timeout == math.inf
+    assert len(args.completed) == 0
+    assert args.cancel() is False
+    assert repr(args) == "<SocketAsyncEventArgs: NONE, SUCCESS, 0 of 0 bytes accepted>"
+
+
+def test_the_constructor_takes_what_the_setters_do() -> None:
+    token = object()
+    buffer = bytearray(b"0123456789")
+    args = SocketAsyncEventArgs(buffer, 2, 5, user_token=token)
+    assert args.buffer is buffer
+    assert (args.offset, args.count) == (2, 5)
+    assert args.user_token is token
+    members = [b"a", b"b"]
+    args = SocketAsyncEventArgs(buffer_list=members)
+    assert args.buffer_list is members  # F111
+    with pytest.raises(ValueError, match=r"^buffer and buffer_list exclude each other"):
+        SocketAsyncEventArgs(b"x", buffer_list=[b"y"])
+    with pytest.raises(ValueError, match=r"^offset is 4"):
+        SocketAsyncEventArgs(b"abc", 4)
+    with pytest.raises(ValueError, match=r"^count is 3"):
+        SocketAsyncEventArgs(b"abc", 1, 3)
+
+
+# Buffer and buffer list -----------------------------------------------------------------------
+
+
+def shape(args: SocketAsyncEventArgs) -> tuple[Any, ...]:
+    """What is set to be sent, in every way one can see it."""
+    rest = b"".join(args.remaining)
+    return args.buffer, args.offset, args.count, args.buffer_list, rest
+
+
+def test_buffer_and_list_exclude_each_other_and_a_refusal_changes_nothing() -> None:
+    """F097 to F099."""
+    args = SocketAsyncEventArgs(b"0123456789", 2, 5)
+    before = shape(args)
+    for members in ([b"x"], []):
+        with pytest.raises(ValueError, match=r"call set_buffer\(None\) first$"):
+            args.buffer_list = members
+        assert shape(args) == before
+    args = SocketAsyncEventArgs(buffer_list=[b"x", b"y"])
+    before = shape(args)
+    for offset in (0, -1, 100):  # exclusion comes before the range
+        with pytest.raises(ValueError, match=r"set buffer_list to None first$"):
+            args.set_buffer(b"abc", offset)
+        assert shape(args) == before
+
+
+def test_none_takes_off_the_one_and_leaves_the_other_alone() -> None:
+    """F100, F101."""
+    args = SocketAsyncEventArgs(b"0123456789", 2, 5)
+    before = shape(args)
+    args.buffer_list = None
+    assert shape(args) == before
+    args.set_buffer(None, -7, 99)
+    assert shape(args) == (None, 0, 0, None, b"")
+    args.buffer_list = [b"x", b"y"]
+    before = shape(args)
+    args.set_buffer(None, 5, 5)
+    assert shape(args) == before == (None, 0, 0, [b"x", b"y"], b"xy")
+    args.buffer_list = None
+    assert shape(args) == (None, 0, 0, None, b"")
+    args.set_buffer(b"abc")
+    assert shape(args) == (b"abc", 0, 3, None, b"abc")
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
+def test_a_bad_range_is_refused_and_changes_nothing(make: Any) -> None:
+    """F102; the names are those of the parameters."""
+    buffer = make(b"0123456789")
+    args = SocketAsyncEventArgs(buffer, 2, 5)
+    before = shape(args)
+    for offset, count, sentence in (
+        (-1, 1, r"^offset is -1, but must be from 0 to 10"),
+        (11, 0, r"^offset is 11, but must be from 0 to 10"),
+        (11, -1, r"^offset is 11"),
+        (0, -1, r"^count is -1, but must be from 0 to 10"),
+        (4, 7, r"^count is 7, but must be from 0 to 6"),
+        (10, 1, r"^count is 1, but must be from 0 to 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            args.set_buffer(buffer, offset, count)
+        with pytest.raises(ValueError, match=sentence):
+            args.set_range(offset, count)
+        with pytest.raises(ValueError, match=sentence):
+            args.set_buffer(make(b"9876543210"), offset, count)
+        assert shape(args) == before
+    with pytest.raises(TypeError, match=r"^buffer must be a bytes-like object"):
+        args.set_buffer("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        args.set_buffer(b"abc", "1")  # type: ignore[arg-type]
+    assert shape(args) == before
+    args.set_buffer(buffer, 10, 0)
+    assert shape(args) == (buffer, 10, 0, None, b"")
+
+
+def test_set_range() -> None:
+    """On the buffer that is set; without one it does nothing (F103)."""
+    args = SocketAsyncEventArgs(b"0123456789", 2, 5)
+    args.set_range(4)
+    assert shape(args) == (b"0123456789", 4, 6, None, b"456789")
+    args.set_range(0, 3)
+    assert shape(args) == (b"0123456789", 0, 3, None, b"012")
+    args = SocketAsyncEventArgs()
+    args.set_range(3, 4)
+    assert shape(args) == (None, 0, 0, None, b"")
+    args.buffer_list = [b"x"]
+    args.set_range(3, 4)
+    assert shape(args) == (None, 0, 0, [b"x"], b"x")
+
+
+def test_a_bad_member_of_a_list_changes_nothing() -> None:
+    """F114, and no half-written snapshot (F115)."""
+    members = [b"one", b"two"]
+    args = SocketAsyncEventArgs(buffer_list=members)
+    bad: list[Any] = [b"three", None]
+    with pytest.raises(TypeError, match=r"^buffer_list\[1\] is None"):
+        args.buffer_list = bad
+    assert args.buffer_list is members
+    assert b"".join(args.remaining) == b"onetwo"
+    for no_list in (5, object()):
+        with pytest.raises(TypeError, match=r"^buffer_list"):
+            args.buffer_list = no_list  # type: ignore[assignment]
+    assert args.buffer_list is members
+    assert b"".join(args.remaining) == b"onetwo"
+
+
+def test_what_remains_shares_memory_and_is_the_new_message_once_one_was_set() -> None:
+    buffer = bytearray(b"0123456789")
+    args = SocketAsyncEventArgs(buffer, 2, 5)
+    [view] = args.remaining
+    assert view.obj is buffer
+    assert bytes(view) == b"23456"
+    view.release()
+    buffer += b"..."  # nothing is locked once the view is gone
+
+
+async def test_what_remains_after_a_send_until_a_message_is_set(unix: Ends) -> None:
+    socket, peer = unix
+    args = SocketAsyncEventArgs(b"hello")
+    async with open_initiator():
+        assert socket.send_async(args) is False
+        assert args.remaining == []
+        args.set_range(1)
+        assert b"".join(args.remaining) == b"ello"  # the count is about the earlier message
+        assert args.bytes_transferred == 5
+        assert socket.send_async(args) is False
+        args.set_buffer(None)
+        args.buffer_list = [b"a", b"bc"]
+        assert b"".join(args.remaining) == b"abc"
+    assert await read_exactly(peer, 9) == b"helloello"
+
+
+# Setters while in use -------------------------------------------------------------------------
+
+
+async def test_what_is_sent_cannot_be_changed_while_in_use(ends: Ends) -> None:
+    """F106; the operation and the args stay as they were."""
+    socket, peer = ends
+    args = SocketAsyncEventArgs(BIG)
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        for change in (
+            lambda: args.set_buffer(b"x"),
+            lambda: args.set_buffer(None),
+            lambda: args.set_range(0, 1),
+            lambda: setattr(args, "buffer_list", [b"x"]),
+            lambda: setattr(args, "buffer_list", None),
+            lambda: setattr(args, "timeout", 1),
+            lambda: setattr(args, "stall_timeout", 1),
+        ):
+            with pytest.raises(OperationInProgressError, match=r"^these args are in use"):
+                change()
+        assert args.buffer is BIG
+        assert args.count == len(BIG)
+        assert args.timeout == math.inf
+        assert await read_exactly(peer, len(BIG)) == BIG
+        assert await args.wait() == len(BIG)
+        args.set_buffer(b"x")
+
+
+async def test_what_can_be_changed_while_in_use(ends: Ends) -> None:
+    """F110. The flags of the operation that is under way are those of its start."""
+    socket, peer = ends
+    args = SocketAsyncEventArgs(BIG)
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        args.user_token = "token"
+        args.socket_flags = SocketFlags.PARTIAL  # would be refused at a start
+        args.remote_end_point = ("127.0.0.1", 9)
+        args.accept_socket = None
+        assert await read_exactly(peer, len(BIG)) == BIG
+        assert await args.wait() == len(BIG)
+        assert args.socket_error is SocketError.SUCCESS
+        assert args.user_token == "token"
+        assert args.socket_flags is SocketFlags.PARTIAL
+        assert args.remote_end_point == ("127.0.0.1", 9)  # F154
+        assert socket.send_async(args) is False
+        assert args.socket_error is SocketError.OPERATION_NOT_SUPPORTED
+        args.socket_flags = 0  # type: ignore[assignment]
+        assert args.socket_flags is SocketFlags.NONE
+        args.set_buffer(b"x")
+        assert socket.send_async(args) is False
+        assert args.socket_error is SocketError.SUCCESS
+    assert await read_exactly(peer, 1) == b"x"
+
+
+def test_time_limits_are_numbers_of_seconds() -> None:
+    args = SocketAsyncEventArgs()
+    args.timeout = 5
+    args.stall_timeout = 0.5
+    assert (args.timeout, args.stall_timeout) == (5.0, 0.5)
+    for bad in (-1, math.nan):
+        with pytest.raises(ValueError, match=r"^timeout is"):
+            args.timeout = bad
+        with pytest.raises(ValueError, match=r"^stall_timeout is"):
+            args.stall_timeout = bad
+    assert (args.timeout, args.stall_timeout) == (5.0, 0.5)
+    args.timeout = math.inf
+    assert (args.timeout, args.stall_timeout) == (math.inf, 0.5)
+
+
+async def test_the_token_is_never_touched(ends: Ends) -> None:
+    """F145."""
+    socket, peer = ends
+    token: list[Any] = []
+    args = SocketAsyncEventArgs(BIG, user_token=token)
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        assert args.user_token is token
+        assert await read_exactly(peer, len(BIG)) == BIG
+        await args.wait()
+        assert args.user_token is token
+        args.close()
+    assert args.user_token is token
+    assert token == []
+
+
+# The event ------------------------------------------------------------------------------------
+
+
+async def complete(socket: Socket, peer: stdlib_socket.socket, args: SocketAsyncEventArgs) -> None:
+    """Send a message of BIG with ``args`` from start to end."""
+    args.set_buffer(BIG)
+    assert socket.send_async(args) is True
+    assert await read_exactly(peer, len(BIG)) == BIG
+    await args.wait()
+    await wait_all_tasks_blocked()
+
+
+async def test_handlers_run_in_the_order_in_which_they_were_added(unix: Ends) -> None:
+    """F127; the latest of equal ones is taken off first, and one that is not there does no harm."""
+    socket, peer = unix
+    log: list[str] = []
+
+    def a(sender: Socket, args: SocketAsyncEventArgs) -> None:
+        log.append("a")
+
+    def b(sender: Socket, args: SocketAsyncEventArgs) -> None:
+        log.append("b")
+
+    class Holder:
+        def method(self, sender: Socket, args: SocketAsyncEventArgs) -> None:
+            log.append("method")
+
+    holder = Holder()
+    args = SocketAsyncEventArgs()
+    async with open_initiator():
+        for adds, takes_off, expected in (
+            ([a, b, holder.method], [], ["a", "b", "method"]),
+            ([a, a], [], ["a", "b", "method", "a", "a"]),
+            ([], [a], ["a", "b", "method", "a"]),
+            ([], [holder.method], ["a", "b", "a"]),  # a bound method is found by its equality
+            ([], [holder.method, print], ["a", "b", "a"]),
+            ([], [b, a, a], []),  # F128
+        ):
+            for handler in adds:
+                args.completed += handler
+            for handler in takes_off:
+                args.completed -= handler
+            assert len(args.completed) == len(expected)
+            del log[:]
+            await complete(socket, peer, args)
+            assert log == expected
+
+
+def test_the_event_can_only_be_added_to_and_taken_from() -> None:
+    args = SocketAsyncEventArgs()
+    event = args.completed
+    event += print
+    assert args.completed is event
+    assert len(event) == 1
+    assert bool(event)
+    assert repr(event) == "<CompletedEvent: 1 handlers>"
+    with pytest.raises(AttributeError, match=r"add a handler with \+="):
+        args.completed = print  # type: ignore[assignment]
+    with pytest.raises(AttributeError, match=r"^completed cannot be replaced"):
+        args.completed = SocketAsyncEventArgs().completed
+    with pytest.raises(
+        TypeError, match=r"^handler must be a function of \(socket, args\), not int"
+    ):
+        args.completed += 5  # type: ignore[arg-type]
+    assert len(args.completed) == 1
+
+
+async def test_handlers_may_come_and_go_while_the_operation_is_pending(unix: Ends) -> None:
+    """Those that are there at the end are called, each once, also when one of them changes the list."""
+    socket, peer = unix
+    log: list[str] = []
+    args = SocketAsyncEventArgs(BIG)
+
+    def late(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("late")
+
+    def early(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("early")
+
+    def last(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("last")
+        args.completed -= last
+        args.completed += late
+
+    args.completed += early
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        args.completed -= early
+        args.completed += late
+        args.completed += last
+        assert await read_exactly(peer, len(BIG)) == BIG
+        await args.wait()
+        await wait_all_tasks_blocked()
+        assert log == ["late", "last"]
+        del log[:]
+        await complete(socket, peer, args)
+        assert log == ["late", "late"]
+
+
+async def test_handlers_added_while_pending_get_no_context_of_an_earlier_start(
+    unix: Ends,
+) -> None:
+    """What there was no handler for when it started runs in a copy of the initiator's context."""
+    socket, peer = unix
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+    args = SocketAsyncEventArgs(b"x")
+
+    def handler(_: Socket, __: SocketAsyncEventArgs) -> None:
+        seen.append(variable.get())
+
+    async with open_initiator():
+        args.completed += handler
+        variable.set("an earlier start")
+        assert socket.send_async(args) is False
+        assert await read_exactly(peer, 1) == b"x"
+        args.completed -= handler
+        args.set_buffer(BIG)
+        assert socket.send_async(args) is True
+        args.completed += handler
+        assert await read_exactly(peer, len(BIG)) == BIG
+        await args.wait()
+        assert seen == ["unset"]
+
+
+async def test_asynchronous_handlers_run_as_tasks_one_after_the_other(unix: Ends) -> None:
+    """Synchronous ones before the first asynchronous one run at once, and `wait` waits for those only."""
+    socket, peer = unix
+    log: list[str] = []
+    go_on = trio.Event()
+
+    def first(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("first")
+
+    async def second(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("second begins")
+        await go_on.wait()
+        log.append("second ends")
+
+    def third(_: Socket, __: SocketAsyncEventArgs) -> None:
+        log.append("third")
+
+    async def fourth(_: Socket, __: SocketAsyncEventArgs) -> None:
+        await trio.lowlevel.checkpoint()
+        log.append("fourth")
+
+    args = SocketAsyncEventArgs(BIG)
+    for handler in (first, second, third, fourth):
+        args.completed += handler
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        assert await read_exactly(peer, len(BIG)) == BIG
+        await args.wait()
+        assert log[:1] == ["first"]
+        await wait_all_tasks_blocked()
+        assert log == ["first", "second begins"]
+        assert not args.pending
+        # Another operation of the same initiator is told meanwhile.
+        other = SocketAsyncEventArgs(BIG)
+        other.completed += lambda *_: log.append("other")
+        await complete(socket, peer, other)
+        assert log == ["first", "second begins", "other"]
+        go_on.set()  # and leaving waits for the handlers
+    assert log == ["first", "second begins", "other", "second ends", "third", "fourth"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_on_completed_can_be_overridden(unix: Ends, asynchronous: bool) -> None:
+    """Instead of a handler, or around them (F129)."""
+    socket, peer = unix
+    log: list[Any] = []
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    class Told(SocketAsyncEventArgs):
+        def on_completed(self) -> None:
+            log.append((self.bytes_transferred, self.pending, variable.get()))
+            super().on_completed()
+
+    class ToldLater(SocketAsyncEventArgs):
+        async def on_completed(self) -> None:  # type: ignore[override]
+            await trio.lowlevel.checkpoint()
+            log.append((self.bytes_transferred, self.pending, variable.get()))
+            super().on_completed()
+
+    args = (ToldLater if asynchronous else Told)(BIG)
+    async with open_initiator():
+        variable.set("at the start")
+        assert socket.send_async(args) is True
+        variable.set("later")
+        assert log == []
+        assert await read_exactly(peer, len(BIG)) == BIG
+        await args.wait()
+        await wait_all_tasks_blocked()
+        assert log == [(len(BIG), False, "at the start")]
+        args.completed += lambda *_: log.append("handler")
+        await complete(socket, peer, args)
+        assert log[1:] == [(len(BIG), False, "later"), "handler"]
+        args.set_buffer(b"x")
+        assert socket.send_async(args) is False  # on the spot: nobody is told
+        await wait_all_tasks_blocked()
+        assert len(log) == 3
+
+
+async def test_a_handler_may_reconfigure_and_restart_its_args(ends: Ends) -> None:
+    """They are free before Completed is raised, and each pending start raises it once (F130)."""
+    socket, peer = ends
+    log: list[tuple[int, int]] = []
+    messages = [BIG, b"on the spot", BIG[:150_000], BIG]
+
+    def handler(sender: Socket, args: SocketAsyncEventArgs) -> None:
+        assert sender is socket
+        assert not args.pending
+        assert args.socket_error is SocketError.SUCCESS
+        log.append((args.activation, args.bytes_transferred))
+        while messages:
+            args.set_buffer(messages.pop(0))
+            if sender.send_async(args):
+                return
+            log.append((args.activation, args.bytes_transferred))
+
+    args = SocketAsyncEventArgs(messages[0])
+    args.completed += handler
+    whole = b"".join(messages)
+    async with open_initiator():
+        del messages[0]
+        assert socket.send_async(args) is True
+        assert await read_exactly(peer, len(whole)) == whole
+        while args.pending:
+            await args.wait()
+    # The one that ended on the spot has no number of its own.
+    assert log == [(1, len(BIG)), (1, 11), (2, 150_000), (3, len(BIG))]
+
+
+async def test_the_sender_of_a_restart_on_another_socket() -> None:
+    """All handlers of one end hear of the same socket, although the first has started the args on another (F126)."""
+    log: list[tuple[str, Socket]] = []
+    with connected("tcp4") as (one, one_peer), connected("unix") as (two, two_peer):
+
+        def restart(sender: Socket, args: SocketAsyncEventArgs) -> None:
+            log.append(("restart", sender))
+            if sender is one:
+                assert two.send_async(args) is True
+
+        args = SocketAsyncEventArgs(BIG)
+        args.completed += restart
+        args.completed += lambda sender, _: log.append(("watch", sender))
+        async with open_initiator():
+            assert one.send_async(args) is True
+            assert await read_exactly(one_peer, len(BIG)) == BIG
+            assert await read_exactly(two_peer, len(BIG)) == BIG
+            while args.pending:
+                await args.wait()
+        assert log == [("restart", one), ("watch", one), ("restart", two), ("watch", two)]
+
+
+async def test_activations_are_numbered_and_a_stop_can_be_aimed_at_one(unix: Ends) -> None:
+    socket, peer = unix
+    in_front = SocketAsyncEventArgs(BIG)
+    args = SocketAsyncEventArgs(b"x")
+    async with open_initiator():
+        assert socket.send_async(args) is False
+        assert await read_exactly(peer, 1) == b"x"
+        assert args.activation == 0  # only what is pending gets a number
+        assert socket.send_async(in_front) is True
+        assert socket.send_async(args) is True
+        assert args.activation == 1
+        assert args.cancel(activation=2) is False
+        assert args.cancel(activation=0) is False
+        assert args.pending
+        assert args.cancel("enough", activation=1) is True
+        assert args.cancel() is False
+        assert await args.wait() == 0
+        assert args.socket_error is SocketError.OPERATION_ABORTED
+        assert args.outcome is not None
+        with pytest.raises(SocketException, match=r"enough$"):
+            args.outcome.unwrap()
+        assert socket.send_async(args) is True
+        assert args.activation == 2
+        assert args.cancel(activation=1) is False
+        assert await read_exactly(peer, len(BIG) + 1) == BIG + b"x"
+        assert await args.wait() == 1
+
+
+# wait -----------------------------------------------------------------------------------------
+
+
+async def test_waiting_on_idle_args_is_a_checkpoint_and_gives_the_latest_count(unix: Ends) -> None:
+    socket, peer = unix
+    args = SocketAsyncEventArgs(b"hello")
+    with assert_checkpoints():
+        assert await args.wait() == 0
+    async with open_initiator():
+        assert socket.send_async(args) is False
+        with assert_checkpoints():
+            assert await args.wait() == 5
+        args.socket_flags = SocketFlags.PARTIAL
+        assert socket.send_async(args) is False
+        with assert_checkpoints():
+            assert await args.wait() == 0  # it raises no error of the operation
+    assert await read_exactly(peer, 5) == b"hello"
+
+
+async def test_a_waiter_gets_the_count_of_the_activation_it_waited_for(ends: Ends) -> None:
+    """Also when a handler starts the args anew before the waiter runs; it returns after the synchronous handlers."""
+    socket, peer = ends
+    log: list[Any] = []
+    messages = [BIG, BIG[:200_000], BIG[:100_000]]
+
+    def handler(_: Socket, args: SocketAsyncEventArgs) -> None:
+        log.append("handler")
+        if messages:
+            args.set_buffer(messages.pop(0))
+            assert socket.send_async(args) is True
+
+    args = SocketAsyncEventArgs(messages.pop(0))
+    args.completed += handler
+
+    async def wait(count: int) -> None:
+        for _ in range(count):
+            log.append(await args.wait())
+
+    async with open_initiator(), trio.open_nursery() as nursery:
+        assert socket.send_async(args) is True
+        nursery.start_soon(wait, 3)
+        nursery.start_soon(wait, 1)
+        await wait_all_tasks_blocked()
+        received = await read_exactly(peer, 600_000)
+        assert received == BIG + BIG[:200_000] + BIG[:100_000]
+    expected = ["handler", 300_000, 300_000, "handler", 200_000, "handler", 100_000]
+    assert log == expected
+
+
+async def test_a_wait_that_is_cancelled_leaves_the_operation_and_other_waiters_alone(
+    unix: Ends,
+) -> None:
+    socket, peer = unix
+    log: list[int] = []
+    args = SocketAsyncEventArgs(BIG)
+    async with open_initiator(), trio.open_nursery() as nursery:
+        assert socket.send_async(args) is True
+
+        @nursery.start_soon
+        async def _() -> None:
+            log.append(await args.wait())
+
+        async with trio.open_nursery() as others:
+            others.start_soon(args.wait)
+            others.start_soon(args.wait)
+            await wait_all_tasks_blocked()
+            others.cancel_scope.cancel()
+        assert args.pending
+        assert await read_exactly(peer, len(BIG)) == BIG
+    assert log == [len(BIG)]
+
+
+async def test_a_waiter_is_released_although_a_handler_raises(unix: Ends) -> None:
+    socket, peer = unix
+    args = SocketAsyncEventArgs(BIG)
+    counts: list[int] = []
+
+    def handler(_: Socket, __: SocketAsyncEventArgs) -> None:
+        raise KeyError("handler")
+
+    async def wait() -> None:
+        counts.append(await args.wait())
+
+    args.completed += handler
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            async with open_initiator():
+                assert socket.send_async(args) is True
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                assert await read_exactly(peer, len(BIG)) == BIG
+                await trio.sleep_forever()
+    assert counts == [len(BIG)]
+
+
+async def test_waiting_for_what_another_task_awaits(unix: Ends) -> None:
+    """`wait` is also for args that somebody sends with `await socket.send(args)`."""
+    socket, peer = unix
+    args = SocketAsyncEventArgs(BIG)
+    args.completed += lambda *_: pytest.fail("Completed was raised")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(socket.send, args)
+        await wait_all_tasks_blocked()
+        assert args.pending
+        with pytest.raises(OperationInProgressError):
+            args.set_buffer(b"x")
+        nursery.start_soon(read_exactly, peer, len(BIG))
+        assert await args.wait() == len(BIG)
+    assert not args.pending
+
+
+# close ----------------------------------------------------------------------------------------
+
+
+def test_closing_idle_args_is_immediate_and_repeatable() -> None:
+    """F155, F108."""
+    args = SocketAsyncEventArgs(b"hello", user_token="token")
+    args.close()
+    args.close()
+    assert args.buffer is None
+    assert (args.offset, args.count) == (0, 0)
+    assert args.remaining == []
+    assert repr(args) == "<SocketAsyncEventArgs: closed>"
+    for change in (
+        lambda: args.set_buffer(b"x"),
+        lambda: args.set_buffer(None),
+        lambda: args.set_range(0),
+        lambda: setattr(args, "buffer_list", [b"x"]),
+        lambda: setattr(args, "buffer_list", None),
+    ):
+        with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+            change()
+    args = SocketAsyncEventArgs(buffer_list=[b"x"])
+    args.close()
+    assert args.buffer_list is None
+
+
+def test_a_with_statement_closes_them() -> None:
+    with SocketAsyncEventArgs(b"x") as args:
+        assert args.buffer == b"x"
+    assert args.buffer is None
+    with pytest.raises(KeyError):
+        with SocketAsyncEventArgs(b"x") as args:
+            raise KeyError
+    assert args.buffer is None
+
+
+async def test_closed_args_cannot_be_started(unix: Ends) -> None:
+    """F088, also right after the socket has seen them."""
+    socket, peer = unix
+    args = SocketAsyncEventArgs(b"x")
+    async with open_initiator():
+        assert socket.send_async(args) is False
+        assert socket.send_async(args) is False
+        args.close()
+        with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+            socket.send_async(args)
+        with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+            await socket.send(args)
+    assert args.bytes_transferred == 1  # how it went can still be read
+    assert args.socket_error is SocketError.SUCCESS
+    assert await read_exactly(peer, 2) == b"xx"
+    assert nothing_to_read(peer)
+
+
+async def test_closing_args_in_use_is_deferred_to_their_end(ends: Ends) -> None:
+    """It cancels nothing and touches no socket; Completed is raised, and restarting is refused there (F156 to F158)."""
+    socket, peer = ends
+    log: list[Any] = []
+
+    def handler(sender: Socket, args: SocketAsyncEventArgs) -> None:
+        log.append((args.bytes_transferred, args.buffer))
+        for start in (sender.send_async, sender.accept_async, sender.connect_async):
+            with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+                start(args)
+
+    args = SocketAsyncEventArgs(BIG)
+    args.completed += handler
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        args.close()
+        args.close()
+        assert args.pending
+        assert args.buffer is BIG
+        with pytest.raises(OperationInProgressError):  # F090
+            socket.send_async(args)
+        with pytest.raises(OperationInProgressError):
+            args.set_buffer(None)
+        assert await read_exactly(peer, len(BIG)) == BIG
+        assert await args.wait() == len(BIG)
+        assert log == [(len(BIG), None)]
+        assert args.buffer is None
+        assert await socket.send(b"the socket is open") == 18
+    assert await read_exactly(peer, 18) == b"the socket is open"
+
+
+async def test_closing_args_that_a_task_awaits_is_deferred_too(unix: Ends) -> None:
+    """F156: it takes effect at the end, whichever face the operation was started through."""
+    socket, peer = unix
+    args = SocketAsyncEventArgs(BIG)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(socket.send, args)
+        await wait_all_tasks_blocked()
+        args.close()
+        assert args.buffer is BIG
+        assert await read_exactly(peer, len(BIG)) == BIG
+    assert args.bytes_transferred == len(BIG)
+    assert args.buffer is None
+    with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+        args.set_buffer(b"x")
+
+
+async def test_closing_a_handlers_own_args(unix: Ends) -> None:
+    socket, peer = unix
+    args = SocketAsyncEventArgs(BIG)
+    args.completed += lambda _, e: e.close()
+    async with open_initiator():
+        assert socket.send_async(args) is True
+        assert await read_exactly(peer, len(BIG)) == BIG
+        assert await args.wait() == len(BIG)
+    assert repr(args) == "<SocketAsyncEventArgs: closed>"
+
+
+# Context --------------------------------------------------------------------------------------
+
+
+async def test_handlers_run_in_the_context_of_each_start(ends: Ends) -> None:
+    """Captured at each start that has a handler, never cached (F268); what a handler sets stays in its copy."""
+    socket, peer = ends
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+
+    def handler(_: Socket, __: SocketAsyncEventArgs) -> None:
+        seen.append(variable.get("nothing"))
+        variable.set("set by a handler")
+
+    async def async_handler(_: Socket, __: SocketAsyncEventArgs) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(variable.get("nothing"))
+
+    one, two = SocketAsyncEventArgs(), SocketAsyncEventArgs()
+    for args in (one, two):
+        args.completed += handler
+        args.completed += async_handler
+    async with open_initiator():
+        for value in ("one", "two"):
+            variable.set(value)
+            await complete(socket, peer, one)
+        assert seen == ["one", "set by a handler", "two", "set by a handler"]
+        del seen[:]
+        for args in (one, two):
+            variable.set(f"two at once: {1 if args is one else 2}")
+            args.set_buffer(BIG)
+            assert socket.send_async(args) is True
+        variable.set("later")
+        assert await read_exactly(peer, 2 * len(BIG)) == 2 * BIG
+        await two.wait()
+        await wait_all_tasks_blocked()
+    assert sorted(seen) == sorted(
+        ["two at once: 1", "two at once: 2", "set by a handler", "set by a handler"]
+    )
+    assert variable.get() == "later"
+
+
+async def test_the_context_need_not_flow(ends: Ends) -> None:
+    """Then handlers run in a copy of the initiator's (F269), each in a new one."""
+    socket, peer = ends
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+
+    def handler(_: Socket, __: SocketAsyncEventArgs) -> None:
+        seen.append(variable.get("nothing"))
+        variable.set("set by a handler")
+
+    args = SocketAsyncEventArgs(flow_context=False)
+    args.completed += handler
+    variable.set("when the initiator was opened")
+    async with open_initiator():
+        for value in ("one", "two"):
+            variable.set(value)
+            await complete(socket, peer, args)
+    assert seen == ["when the initiator was opened"] * 2
+
+
+# Letting go -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["on the spot", "pending", "awaited", "aborted", "refused"])
+async def test_args_that_nobody_needs_are_gone(how: str) -> None:
+    """Once an operation has ended, nothing of the library holds on to it, its buffer or its handlers.
+
+    The socket, the initiator and the tasks of both are still there. Without the collector of cycles.
+    """
+
+    class Buffer(bytearray):
+        pass
+
+    port = ScriptedPort([Blocked()] if how in ("pending", "awaited", "aborted") else [])
+    with closing(Socket.from_port(port)) as socket:
+        async with open_initiator(), trio.open_nursery() as nursery:
+            buffer = Buffer(b"hello")
+            args = SocketAsyncEventArgs(buffer, user_token=set())
+            args.completed += lambda *_: None
+            gone = [weakref.ref(args), weakref.ref(buffer)]
+            gc.collect()
+            gc.disable()
+            try:
+                if how == "awaited":
+                    nursery.start_soon(socket.send, args)
+                    await wait_all_tasks_blocked()
+                elif how == "refused":
+                    args.socket_flags = SocketFlags.PARTIAL
+                    assert socket.send_async(args) is False
+                else:
+                    assert socket.send_async(args) is (how != "on the spot")
+                if how == "aborted":
+                    args.cancel()
+                port.unblock()
+                await args.wait()
+                await wait_all_tasks_blocked()
+                del args, buffer
+                assert [reference() for reference in gone] == [None, None]
+            finally:
+                gc.enable()
+
+
+async def test_args_do_not_keep_a_socket_alive(unix: Ends) -> None:
+    """Args that wait in a pool must not hold the last connection they served."""
+    socket, peer = unix
+    left, right = stdlib_socket.socketpair()
+    with right:
+        right.setblocking(False)
+        args = SocketAsyncEventArgs(BIG)
+        args.completed += lambda *_: None
+        served = Socket.from_stdlib(left)
+        async with open_initiator():
+            assert served.send_async(args) is True
+            assert await read_exactly(right, len(BIG)) == BIG
+            await args.wait()
+            served.close()
+            # The initiator is another's now, so that only the args could hold the first socket.
+            await complete(socket, peer, args)
+            reference = weakref.ref(served)
+            del served
+            gc.collect()
+            assert reference() is None

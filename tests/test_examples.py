@@ -1,0 +1,59 @@
+"""Every example, and the program in the README, runs by itself and shows what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+#: What the last lines of each example must say, as regular expressions; how much a kernel takes at once is its affair.
+ENDINGS = {
+    "three_faces.py": [
+        r"left with a send pending: OPERATION_ABORTED",
+        r"behind it: CONNECTION_ABORTED",
+        r"the peer has read 300000 bytes",
+        r"accepted then and now add up to 300000",
+    ],
+}
+
+
+def run(*arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout.splitlines()
+
+
+def test_every_example_has_an_ending() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == ENDINGS.keys()
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_example(name: str) -> None:
+    lines = run(str(ROOT / "examples" / name))
+    endings = ENDINGS[name]
+    for line, pattern in zip(lines[-len(endings) :], endings, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def test_the_program_in_the_readme(tmp_path: Path) -> None:
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    file = tmp_path / "readme.py"
+    file.write_text(program, "utf-8")
+    pending, ended, missing = run(str(file))
+    accepted = pending.removeprefix("pending, accepted so far: ")
+    assert ended == f"ended: OPERATION_ABORTED {accepted}"
+    assert missing == f"still to send: {1_000_000 - int(accepted)}"
