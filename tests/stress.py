@@ -547,20 +547,28 @@ def without_interrupt(error: BaseException) -> BaseException | None:
     return None if isinstance(error, KeyboardInterrupt) else error
 
 
-def interrupted(run: Callable[[], object], alarm: Alarm, delay: float) -> tuple[bool, str | None]:
-    """Run something under an alarm.
+def interrupted(
+    run: Callable[[], Awaitable[object]], alarm: Alarm, delay: float
+) -> tuple[bool, str | None]:
+    """Run something in Trio under an alarm.
+
+    The alarm is on inside only: what Trio does with Ctrl-C while it starts and ends is not in question here.
 
     Returns:
       Whether Ctrl-C came out of it, and what else did, if anything.
     """
     caught: BaseException | None = None
-    try:
+
+    async def main() -> None:
+        alarm.armed, alarm.struck, alarm.ignored = True, False, False
+        signal.setitimer(signal.ITIMER_REAL, delay)
         try:
-            alarm.armed, alarm.struck, alarm.ignored = True, False, False
-            signal.setitimer(signal.ITIMER_REAL, delay)
-            run()
+            await run()
         finally:
             alarm.armed = False
+
+    try:
+        trio.run(main)
     except BaseException as error:
         caught = error
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -588,7 +596,7 @@ def sigint_trial(
     with left, right:
         reader.start()
         came_out, complaint = interrupted(
-            partial(trio.run, send_all, name, socket, entries, policy), alarm, delay
+            partial(send_all, name, socket, entries, policy), alarm, delay
         )
         socket.close(reset=False)
         reader.join()

@@ -286,7 +286,9 @@ async def test_the_error_says_why(
                     await leave_by(way, outer, initiator.cancel_scope)
             except LeavingError:
                 pass
-    XX
+        assert args.outcome is not None
+        with pytest.raises(SocketException, match=why) as caught:
+            args.outcome.unwrap()
         assert caught.value.bytes_transferred == 3
         with pytest.raises(SocketException, match=why) as caught:
             socket.end_send_nowait(result)

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 
 
+def describe_interruption(interruption: BaseException) -> str:
+    """Say why an operation was stopped whose awaiting task was interrupted."""
+    if isinstance(interruption, trio.Cancelled):
+        return f"the task that awaited it was {interruption}"
+    return f"the task that awaited it was interrupted by {interruption!r}"
+
+
 @final
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
@@ -73,6 +80,7 @@ class AwaitingTask(Owner):
                     interruption = outcome.capture(raise_cancel)
                     assert isinstance(interruption, outcome.Error)
                     self._stop(operation, queue, interruption.error)
+                    del interruption  # or this frame and the traceback would hold each other
                 return trio.lowlevel.Abort.SUCCEEDED
 
             await trio.lowlevel.wait_task_rescheduled(abort)
@@ -90,9 +98,7 @@ class AwaitingTask(Owner):
     def _stop(
         self, operation: Operation, queue: OperationQueue, interruption: BaseException
     ) -> None:
-        cancelled = isinstance(interruption, trio.Cancelled)
-        why = str(interruption) if cancelled else repr(interruption)
-        queue.stop(operation, _OPERATION_ABORTED, f"the awaiting task was interrupted: {why}")
+        queue.stop(operation, _OPERATION_ABORTED, describe_interruption(interruption))
 
     @trio.lowlevel.enable_ki_protection
     async def see_through(self, operation: Operation, queue: OperationQueue) -> None:

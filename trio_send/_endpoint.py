@@ -313,7 +313,7 @@ class Endpoint:
             acknowledged, unacknowledged, unsent, closed = kernel_totals(self._port)
         except OSError as error:
             raise translate(error) from error
-        if self._send_was_shut_down and not closed:
+        if self._send_was_shut_down:
             # The end of the stream counts as one byte, the last. As long as anything is unacknowledged, it is too.
             if unacknowledged:
                 unacknowledged -= 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ._awaiting import perform
+from ._awaiting import describe_interruption, perform
 from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags, native_send_flags
 from ._endpoint import Endpoint
@@ -234,7 +234,16 @@ class Sending(Endpoint):
     async def _send_awaited(
         self, operation: Operation, message: Message, flags: SocketFlags
     ) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except BaseException as interruption:
+            # It has ended before it began, and must not go on saying how the operation before it ended.
+            operation._reset_results()
+            operation._last_operation = _SEND
+            operation._set_error(
+                SocketError.OPERATION_ABORTED, 0, describe_interruption(interruption)
+            )
+            raise
         operation._reset_results()
         if self._describe(operation, message, flags, None) and self._admit(operation):
             await perform(operation, self._sends)
