@@ -11,8 +11,23 @@ cancel
 sigint
     Ctrl-C at a random instant while one of the faces sends to a thread that reads.
 instants
-    Ctrl-C at each instant in turn, on a scripted port. An instant is a line that is about to run, a call or a return,
-    in the library or in the code that uses it.
+    Ctrl-C at each instant in turn, on a scripted port. An instant is a function that has been called or a line that is
+    about to run, in the library or in the code that uses it.
+
+These stand in `tests.stress_scale`; the number of trials is that of their operations:
+
+audit
+    Sends on TCP connections that are stopped in every way, and the kernel's own count beside the library's.
+sigkill
+    A sender that journals what it means to send and what it has sent, killed at a random instant.
+many
+    As many connections as there are trials, each with a pending send, and one scope cancelled.
+leaks
+    Cancelled sends, and what they leave behind: descriptors, locked buffers, reference cycles, memory.
+single_cancels
+    Sends on one socket that are cancelled one by one, and what each costs.
+chain
+    Sends that end on the spot, each started by the handler of the one before, and how deep the stack is.
 
 Another one is a function of `Trials`, registered by `named`.
 """
@@ -20,6 +35,8 @@ Another one is a function of `Trials`, registered by `named`.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import random
 import signal
 import socket as stdlib_socket
@@ -41,6 +58,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
+from tests import stress_scale
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -332,7 +350,7 @@ class CancelTrial:
                 entry
                 for entry in self.entries
                 if entry.operation is torn.operation
-                and 0 < entry.count < len(entry.message)
+                and entry.count < len(entry.message)
                 and b"".join(torn.remaining) == entry.message[entry.count :]
             )
             self.read_on.set()
@@ -565,13 +583,13 @@ def interrupted(
         try:
             await run()
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             alarm.armed = False
 
     try:
         trio.run(main)
     except BaseException as error:
         caught = error
-    signal.setitimer(signal.ITIMER_REAL, 0)
     if caught is None:
         return False, None
     rest = without_interrupt(caught)
@@ -648,7 +666,8 @@ class Instants:
     """Counts the instants of a run, and presses Ctrl-C at one of them.
 
     A trace function runs on top of the frame that it traces, so Trio takes what it does for a part of that frame: where
-    the frame is protected, Ctrl-C is kept for later, and where it is not, KeyboardInterrupt strikes there.
+    the frame is protected, Ctrl-C is kept for later, and where it is not, KeyboardInterrupt strikes there. Where a
+    coroutine is suspended and resumed is no instant, for there Python looks at no signals.
     """
 
     def __init__(self, strike_at: int) -> None:
@@ -659,9 +678,13 @@ class Instants:
     def trace(self, frame: FrameType, event: str, _: object) -> Any:
         if not frame.f_code.co_filename.startswith(WATCHED):
             return None
-        self.seen += 1
-        if self.seen == self._strike_at:
+        is_instant = event == "line" or (
+            event == "call" and frame.f_lineno == frame.f_code.co_firstlineno
+        )
+        self.seen += is_instant
+        if is_instant and self.seen == self._strike_at:
             self.struck = True
+            sys.settrace(None)
             signal.raise_signal(signal.SIGINT)
         return self.trace
 
@@ -675,17 +698,36 @@ class Instants:
             sys.settrace(before)
 
 
+class Watchdog(trio.abc.Instrument):
+    """Ends the process when nothing can happen any more: a task that hangs behind a shield cannot be ended otherwise.
+
+    Args:
+      describe: says which trial it was.
+    """
+
+    def __init__(self, describe: Callable[[], str]) -> None:
+        self._describe = describe
+        self._idle = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        statistics = trio.lowlevel.current_statistics()
+        is_idle = not statistics.tasks_runnable and statistics.seconds_to_next_deadline == math.inf
+        self._idle = self._idle + 1 if is_idle else 0
+        if self._idle > 100:
+            print(f"{self._describe()}: it hangs\nmismatches: at least 1", flush=True)
+            os._exit(1)
+
+
 def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instants, str | None]:
     """Send on a scripted port, with Ctrl-C at one instant; return what was wrong."""
     port = ScriptedPort([10, 3, Blocked(0), 4, Blocked(1), 8, 10, Blocked(0)])
     socket = Socket.from_port(port)
     entries = [Entry(bytes([65 + number]) * 10) for number in range(5)]
-    told: Counter[int] = Counter()
     instants = Instants(strike_at)
+    watchdog = Watchdog(lambda: f"{name}, {policy.name}, instant {strike_at}")
 
     async def main() -> None:
-        # The clock jumps when nothing else can happen, so a hang is found at once.
-        with trio.fail_after(1000):
+        with trio.fail_after(1000):  # by a clock that jumps when nothing else can happen
             await send_all(name, socket, entries, policy)
 
     caught: BaseException | None = None
@@ -694,7 +736,7 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         try:
             with instants.counted():
-                trio.run(main, clock=MockClock(autojump_threshold=0))
+                trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[watchdog])
         except BaseException as error:
             caught = error
     rest = None if caught is None else without_interrupt(caught)
@@ -703,28 +745,25 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
         complaint = f"it raised {rest!r}"
     elif instants.struck and caught is None:
         complaint = "Ctrl-C was lost"
-    del told
     return instants, complaint
-
-
-def sweep(name: str, policy: ExitPolicy, trials: Trials, every: int = 1) -> None:
-    """Press Ctrl-C at every so-many-th instant of one scenario, beginning with that of the trials' first number."""
-    strike_at = 1 + trials.first
-    for _ in range(trials.count):
-        instants, complaint = instant_trial(name, policy, strike_at)
-        if not instants.struck:
-            return
-        trials.happened["struck"] += 1
-        trials.check(strike_at, f"{name}, {policy.name}", complaint)
-        strike_at += every
 
 
 @named
 def instants(trials: Trials) -> None:
-    """Press Ctrl-C at each instant of each scenario; the number of trials bounds that for each scenario."""
+    """Press Ctrl-C at the instants of each scenario: so many of them, and evenly spread."""
     for name in SENDERS:
         for policy in (ExitPolicy.ABORT, ExitPolicy.JOIN):
-            sweep(name, policy, trials)
+            undisturbed, complaint = instant_trial(name, policy, 0)
+            trials.check(0, f"{name}, {policy.name}, undisturbed", complaint)
+            step = max(1, undisturbed.seen // trials.count)
+            for strike_at in range(1 + trials.first, undisturbed.seen + 1, step):
+                struck, complaint = instant_trial(name, policy, strike_at)
+                trials.happened["struck"] += struck.struck
+                trials.check(strike_at, f"{name}, {policy.name}", complaint)
+
+
+for kind_of_trial in stress_scale.KINDS:
+    named(kind_of_trial)
 
 
 # The command line -----------------------------------------------------------------------------

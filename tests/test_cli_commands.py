@@ -8,24 +8,37 @@ import io
 import os
 import random
 import re
+import select
 import signal
 import socket as stdlib_socket
+import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 import trio_send
 from trio_send._cli import _demo, _leaving, _sink, _three_faces, _transmission, main
 from trio_send._cli._faces import FACES
 from trio_send._cli._output import OutputLost, plain_table, say
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 faces = pytest.mark.parametrize("face", FACES)
 
-needs_unix_sockets = pytest.mark.skipif(not hasattr(stdlib_socket, "AF_UNIX"), reason="needs Unix sockets")
+AF_UNIX: int = getattr(stdlib_socket, "AF_UNIX", -1)
+
+needs_unix_sockets = pytest.mark.skipif(AF_UNIX < 0, reason="needs Unix sockets")
+
+#: What SO_LINGER has to be for a close to be a reset.
+RESET = struct.pack("ii", 1, 0)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -41,7 +54,7 @@ class Peer:
         self._use = use
         self._listener = stdlib_socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run)
-        self.address = "127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.received = b""
 
     def _run(self) -> None:
@@ -50,7 +63,7 @@ class Peer:
         with connection:
             self.received = self._use(connection)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -232,7 +245,7 @@ def test_what_cannot_begin_is_one_sentence_and_status_1(
 ) -> None:
     with stdlib_socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, so nobody else gets the port, and not listening
-        names = {"tmp": tmp_path, "file": file, "nobody": "127.0.0.1:{}".format(nobody.getsockname()[1])}
+        names = {"tmp": tmp_path, "file": file, "nobody": f"127.0.0.1:{nobody.getsockname()[1]}"}
         assert main(["send", *(argument.format_map(names) for argument in arguments)]) == (1 if complaint else 2)
     out, err = capsys.readouterr()
     assert out == ""
@@ -329,7 +342,7 @@ def test_a_connection_that_breaks_while_there_is_nothing_to_send(
 
     def reset(connection: stdlib_socket.socket) -> bytes:
         piece = connection.recv(1)
-        connection.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
         return piece
 
     with open(reading) as stream, open(writing, "wb", buffering=0) as pipe:
@@ -342,18 +355,25 @@ def test_a_connection_that_breaks_while_there_is_nothing_to_send(
         pipe.write(b"y")  # the thread that still reads may go
 
 
-def test_a_connection_that_breaks_over_the_last_bytes(file: Path, data: bytes, capsys: Capture) -> None:
-    def leave_unread(connection: stdlib_socket.socket) -> bytes:
-        connection.recv(300_000, stdlib_socket.MSG_PEEK | stdlib_socket.MSG_WAITALL)
-        return b""
+if sys.platform == "linux":  # elsewhere the end cannot be seen without reading up to it
 
-    with Peer(leave_unread) as peer:
-        status = main(["send", str(file), peer.address])
-    assert status == 1
-    out, err = capsys.readouterr()
-    assert accepted(out) == len(data)
-    assert "the connection broke after all 300000 bytes were accepted" in one_sentence(err, "send")
-    assert "accepted is not delivered" in err
+    def test_a_connection_that_breaks_over_the_last_bytes(tmp_path: Path, capsys: Capture) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(bytes(1000))
+
+        def leave_unread(connection: stdlib_socket.socket) -> bytes:
+            poll = select.poll()
+            poll.register(connection, select.POLLRDHUP)
+            poll.poll()
+            return b""
+
+        with Peer(leave_unread) as peer:
+            status = main(["send", str(path), peer.address])
+        assert status == 1
+        out, err = capsys.readouterr()
+        assert accepted(out) == 1000
+        assert "the connection broke after all 1000 bytes were accepted" in one_sentence(err, "send")
+        assert "accepted is not delivered" in err
 
 
 def test_a_receiver_that_talks_back(file: Path, data: bytes, capsys: Capture) -> None:
@@ -429,29 +449,26 @@ def test_a_connection_that_takes_too_long(file: Path, capsys: Capture) -> None:
 
 
 @contextmanager
-def sending_to_the_sink(
-    monkeypatch: pytest.MonkeyPatch, *senders: Callable[[str], None]
-) -> Iterator[list[BaseException]]:
-    """Have the sink's first line start threads that send to where it listens."""
+def sending_to_the_sink(monkeypatch: pytest.MonkeyPatch, send: Callable[[str], None]) -> Iterator[None]:
+    """Have the sink's first line start a thread that sends to where it listens."""
     threads: list[threading.Thread] = []
 
     def say_and_start(text: str = "") -> None:
         say(text)
         if text.startswith("listening on "):
-            address = text.removeprefix("listening on ")
-            threads.extend(threading.Thread(target=sender, args=[address]) for sender in senders)
-            for thread in threads:
-                thread.start()
+            thread = threading.Thread(target=send, args=[text.removeprefix("listening on ")])
+            thread.start()
+            threads.append(thread)
 
     monkeypatch.setattr(_sink, "say", say_and_start)
-    yield []
+    yield
     for thread in threads:
         thread.join()
 
 
 def connect(address: str) -> stdlib_socket.socket:
     if address.startswith("unix:"):
-        sock = stdlib_socket.socket(stdlib_socket.AF_UNIX)
+        sock = stdlib_socket.socket(AF_UNIX)
         sock.connect(address.removeprefix("unix:"))
         return sock
     host, _, port = address.rpartition(":")
@@ -485,7 +502,7 @@ def test_the_sink_over_ipv6(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys
         pytest.skip("no IPv6 here")
     with sending_to_the_sink(monkeypatch, sender_of(data)):
         assert main(["sink", "[::1]:0", "--once"]) == 0
-    assert f"connection 1 from [::1]:{'':.0}" in capsys.readouterr().out
+    assert "\nconnection 1 from [::1]:" in capsys.readouterr().out
 
 
 @needs_unix_sockets
@@ -506,7 +523,7 @@ def test_a_unix_socket_that_is_left_over_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     path = tmp_path / "s"
-    with stdlib_socket.socket(stdlib_socket.AF_UNIX) as left_over:
+    with stdlib_socket.socket(AF_UNIX) as left_over:
         left_over.bind(str(path))
     assert path.is_socket()
     with sending_to_the_sink(monkeypatch, sender_of(b"x")):
@@ -517,7 +534,7 @@ def test_a_unix_socket_that_is_left_over_is_replaced(
 @needs_unix_sockets
 def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "s"
-    with stdlib_socket.socket(stdlib_socket.AF_UNIX) as other:
+    with stdlib_socket.socket(AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
         other.setblocking(False)
@@ -570,14 +587,14 @@ def test_where_the_sink_cannot_be(arguments: list[str], complaint: str, tmp_path
 
 def test_a_port_in_use(capsys: Capture) -> None:
     with stdlib_socket.create_server(("127.0.0.1", 0)) as other:
-        assert main(["sink", "127.0.0.1:{}".format(other.getsockname()[1])]) == 1
+        assert main(["sink", f"127.0.0.1:{other.getsockname()[1]}"]) == 1
     assert "another socket already uses that address" in one_sentence(capsys.readouterr().err, "sink")
 
 
 def test_a_connection_that_is_reset(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def reset(address: str) -> None:
         with connect(address) as sock:
-            sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
             sock.sendall(b"abc")
 
     with sending_to_the_sink(monkeypatch, reset):
@@ -646,13 +663,11 @@ def test_a_full_disk_ends_the_sink(monkeypatch: pytest.MonkeyPatch, capsys: Capt
 
 
 def test_a_limited_sink_takes_its_time(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    import time
-
     with sending_to_the_sink(monkeypatch, sender_of(data)):
         began = time.monotonic()
         assert main(["sink", "--once", "--rate", "1M"]) == 0
         passed = time.monotonic() - began
-    assert 300_000 / 2**20 - 0.06 <= passed
+    assert passed >= 300_000 / 2**20 - 0.06
     assert f"300000 bytes, sha256 {sha256(data)}" in capsys.readouterr().out
 
 
@@ -680,9 +695,11 @@ def test_the_demonstration(capsys: Capture) -> None:
     assert err == ""
     assert out.endswith("Every count and every SHA-256 agrees.\n")
     for face in FACES:
-        assert re.search(rf"^{face} +4194304 +\d+ +\d+ +[\d.]+ s +4194304 +[0-9a-f]{{16}}\.\.\. +yes$", out, re.M)
+        assert re.search(
+            rf"^{face} +4194304 +\d+ +\d+ +[\d.]+ s +4194304 +[0-9a-f]{{16}}\.\.\. +yes$", out, re.MULTILINE
+        )
     sends = re.findall(
-        r"^ +\d+ +(\d+)  (on the spot|pending) +([01]) +(\d+)  (SUCCESS|OPERATION_ABORTED \(995\))$", out, re.M
+        r"^ +\d+ +(\d+)  (on the spot|pending) +([01]) +(\d+)  (SUCCESS|OPERATION_ABORTED \(995\))$", out, re.MULTILINE
     )
     assert len(sends) == _leaving.MESSAGES
     for size, started, raised, count, ended in sends:
@@ -729,7 +746,7 @@ def test_a_demonstration_that_loses_bytes_fails(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(_demo, "show_three_faces", agree)
     monkeypatch.setattr(_leaving._Send, "accepted", property(lambda self: 1))
     assert main(["demo"]) == 1
-    assert "NOT the same bytes" in capsys.readouterr().out
+    assert "these are NOT the same" in capsys.readouterr().out
 
 
 # Output ---------------------------------------------------------------------------------------
@@ -815,8 +832,6 @@ def test_ctrl_c_during_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys
     async def interrupt() -> bool:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # once more changes nothing
-        import trio
-
         await trio.sleep_forever()
         raise AssertionError
 

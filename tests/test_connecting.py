@@ -517,6 +517,44 @@ async def test_a_callback_and_a_handler_hear_of_a_connect(
             assert args.outcome.unwrap() == 0
 
 
+async def test_a_connect_in_a_scope_that_was_cancelled_before_does_not_begin(
+    ours: Socket, listener: stdlib_socket.socket
+) -> None:
+    """The socket is as it was, and can be connected."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await ours.connect(listener.getsockname())
+    assert scope.cancelled_caught
+    assert not ours.connected
+    await ours.connect(listener.getsockname())
+    assert ours.connected
+
+
+@pytest.mark.parametrize("kind", ["tcp4"])
+async def test_connect_socket_is_about_the_latest_connect(
+    ours: Socket, listener: stdlib_socket.socket, stack: ExitStack
+) -> None:
+    """None from its start on, and after it has failed (F151)."""
+    deaf = stack.enter_context(stdlib_socket.socket())
+    deaf.bind(("127.0.0.1", 0))
+    async with open_initiator():
+        args = SocketAsyncEventArgs()
+        args.remote_end_point = listener.getsockname()
+        assert ours.connect_async(args) is True
+        await args.wait()
+        assert args.connect_socket is ours
+        args.set_buffer(b"x")
+        assert ours.send_async(args) is False
+        assert args.connect_socket is ours  # later sends leave it alone
+        other = stack.enter_context(closing(Socket()))
+        args.remote_end_point = deaf.getsockname()
+        assert other.connect_async(args) is True
+        assert args.connect_socket is None
+        await args.wait()
+        assert args.socket_error is SocketError.CONNECTION_REFUSED
+        assert args.connect_socket is None
+
+
 # A connect that stays pending -----------------------------------------------------------------
 
 

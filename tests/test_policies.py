@@ -10,6 +10,7 @@ import contextvars
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -465,6 +466,15 @@ async def test_a_body_that_cleans_up_slowly_delays_no_stop(
         assert bytes(port.accepted) == MESSAGE[:3]
 
 
+@pytest.fixture
+def python_handles_sigint() -> Iterator[None]:
+    """A process that was started in the background may ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_sigint")
 @pytest.mark.parametrize("policy", [DRAIN, FINISH_STARTED, JOIN])
 def test_keyboard_interrupt_during_the_wait_stops_all(policy: ExitPolicy) -> None:
     sends: Sends | None = None
@@ -502,6 +512,7 @@ def test_keyboard_interrupt_during_the_wait_stops_all(policy: ExitPolicy) -> Non
     assert bytes(port.accepted) == MESSAGE[:3]
 
 
+@pytest.mark.usefixtures("python_handles_sigint")
 def test_keyboard_interrupt_leaves_bare() -> None:
     """No group is put around an interrupt that hits the wait of the exit."""
     socket, _ = stuck_socket(3)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate, combinations, pairwise, product
 from typing import Any
 
@@ -239,6 +239,7 @@ class Handle:
       operation: the args or the result; None for what nobody holds.
       scope: the one around an await.
       result: what an await came to.
+      views: what the test itself holds of a message.
     """
 
     send: Send
@@ -247,6 +248,7 @@ class Handle:
     operation: SocketAsyncEventArgs | AsyncResult | None = None
     scope: trio.CancelScope | None = None
     result: str | None = None
+    views: Sequence[memoryview] = ()
 
 
 class World:
@@ -443,8 +445,10 @@ class World:
             torn.owner = owner
         else:
             assert self.socket.torn is not None
-            args = SocketAsyncEventArgs(buffer_list=self.socket.torn.remaining)
-            handle = Handle(Send(torn.rest, owner, is_rest=True), "args", operation=args)
+            views = self.socket.torn.remaining
+            args = SocketAsyncEventArgs(buffer_list=views)
+            send = Send(torn.rest, owner, is_rest=True)
+            handle = Handle(send, "args", operation=args, views=views)
             args.completed += lambda *_: self._tell(handle.send)
             self.handles.append(handle)
         self.model.resume(handle.send)
@@ -513,6 +517,9 @@ class World:
         assert (queue.watcher, queue.watched, queue.torn) == (None, None, None)
         for initiator in self.initiators.values():
             assert initiator.pending_operations == 0
+        for handle in self.handles:
+            for view in handle.views:
+                view.release()
         for handle in self.handles:
             assert handle.send.error is not None, "still alive"
             if handle.face == "await":
@@ -625,7 +632,7 @@ async def carry_out(world: World, action: tuple[Any, ...], tasks: trio.Nursery) 
 
 
 @settings(
-    max_examples=800,
+    max_examples=600,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

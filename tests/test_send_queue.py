@@ -30,6 +30,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._codes import native_send_flags
+from trio_send._initiator import START_BUDGET
 from trio_send._operation import CUT, IDLE
 from trio_send._port import KernelPort
 from trio_send._send_queue import FIRST_BACKOFF, MAX_BACKOFFS
@@ -1148,6 +1149,101 @@ async def test_a_resumed_rest_that_fails_on_the_spot(autojump_clock: MockClock) 
         assert args._state == IDLE
         await refused_everywhere(socket, SocketError.CONNECTION_RESET)
     assert port.accepted == TEN[:4]
+
+
+async def stands_half_sent(socket: Socket, args: SocketAsyncEventArgs, count: int) -> None:
+    """See that the count and the rest of args that are cut cannot be lost by mistake."""
+    assert args.bytes_transferred == count
+    rest = b"".join(args.remaining)
+    assert torn_of(socket).operation is args
+    with pytest.raises(InvalidOperationError, match=f"cut after {count} bytes"):
+        socket.send_async(args)
+    with pytest.raises(InvalidOperationError, match=f"cut after {count} bytes"):
+        await socket.send(args)
+    with pytest.raises(InvalidOperationError, match=f"cut after {count} bytes"):
+        args.set_buffer(b"another message")
+    with pytest.raises(InvalidOperationError, match=f"cut after {count} bytes"):
+        args.buffer_list = None
+    assert args.bytes_transferred == count
+    assert b"".join(torn_of(socket).remaining) == rest
+
+
+@pytest.mark.parametrize("budget", ["fresh", "spent"])
+async def test_a_message_that_is_cut_on_the_spot(budget: str) -> None:
+    # It takes a message of several calls: the first is accepted as a whole, the second fails.
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        if budget == "spent":
+            for _ in range(START_BUDGET):
+                assert not socket.send_async(SocketAsyncEventArgs(b""))
+        port.add(1024, "EACCES")
+        args = SocketAsyncEventArgs(buffer_list=[b"x"] * 2000)
+        assert socket.send_async(args) == (budget == "spent")
+        await args.wait()
+        assert args.socket_error is SocketError.ACCESS_DENIED
+        await stands_half_sent(socket, args, 1024)
+        assert not socket.resume(args)
+        assert args.bytes_transferred == 2000
+        assert args._state == IDLE
+        port.add(1024, "EPERM")
+        with pytest.raises(SocketException) as caught:
+            socket.begin_send([b"x"] * 2000)
+        assert caught.value.bytes_transferred == 1024
+        assert await socket.send_rest() == 976
+        port.add(1024, "EPERM")
+        with pytest.raises(SocketException) as caught:
+            await socket.send(args)
+        assert caught.value.bytes_transferred == 1024
+        await stands_half_sent(socket, args, 1024)
+        assert await socket.send_rest() == 976
+        assert socket.torn is None
+    assert port.accepted == b"x" * 6000
+
+
+@pytest.mark.parametrize("budget", ["fresh", "spent"])
+async def test_fresh_args_whose_first_attempt_fails_are_the_cut_ones_then(budget: str) -> None:
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        await cut(socket, port, "begin")
+        rest = SocketAsyncEventArgs(TEN[4:])
+        if budget == "spent":
+            for _ in range(START_BUDGET):
+                assert not socket.send_async(rest)
+        port.add("EACCES")
+        assert socket.resume(rest) == (budget == "spent")
+        await rest.wait()
+        assert rest.socket_error is SocketError.ACCESS_DENIED
+        await stands_half_sent(socket, rest, 0)
+        assert not socket.resume(rest)
+        assert rest.bytes_transferred == 6
+        assert rest._state == IDLE
+    assert port.accepted == TEN
+
+
+async def test_a_resumption_while_the_initiator_is_left_is_refused_and_keeps_the_rest() -> None:
+    port = ScriptedPort([6, 4])
+    socket = Socket.from_port(port)
+    answers: list[bool] = []
+    used = SocketAsyncEventArgs(TEN[4:])
+
+    def resume(socket: Socket, args: SocketAsyncEventArgs) -> None:
+        answers.append(socket.resume(args))
+        answers.append(socket.resume(used))
+
+    async with open_initiator():
+        assert not socket.send_async(used)
+        args = SocketAsyncEventArgs(TEN)
+        args.completed += resume
+        assert socket.send_async(args)
+    assert answers == [False, False]
+    assert errors([args, used]) == ["OPERATION_ABORTED"] * 2
+    # Each count is about the message that it stands beside.
+    assert counts([args, used]) == [4, 0]
+    assert torn_of(socket).operation is args
+    assert await socket.send_rest() == 6
+    assert port.accepted == TEN[4:] + TEN
 
 
 async def test_a_resumed_rest_whose_failure_is_told_later_is_cut_all_the_same() -> None:

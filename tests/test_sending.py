@@ -124,6 +124,9 @@ async def test_a_message_that_fits_is_sent_on_the_spot(ends: Ends) -> None:
             assert args.remaining == []
             assert not args.pending
             assert socket.queued_operations == 0
+        args.set_buffer(b"")
+        assert socket.send_async(args) is False
+        assert args.bytes_transferred == 0
         await wait_all_tasks_blocked()
         assert await read_exactly(peer, 15) == b"hello" * 3
     assert nothing_to_read(peer)
@@ -787,6 +790,8 @@ async def test_args_in_use_are_refused_and_the_operation_goes_on_unharmed(ends: 
     with connected("unix") as (other, other_peer):
         args = SocketAsyncEventArgs(BIG)
         async with open_initiator():
+            # The other socket knows the initiator, so that nothing but the args is in the way.
+            assert other.send_async(SocketAsyncEventArgs(b"")) is False
             assert socket.send_async(args) is True
             await wait_all_tasks_blocked()
             before = values_of(args)

@@ -1013,7 +1013,10 @@ async def test_another_thread_is_refused_and_changes_nothing(unix: Ends) -> None
         assert socket.queued_operations == 1
         assert await read_exactly(peer, len(BIG) + 1) == b"x" + BIG
         assert await socket.end_send(pending) == len(BIG)
+        # With nothing queued, and an initiator that the socket knows.
         assert socket.send_async(done) is False
+        with pytest.raises(InvalidOperationError, match=WRONG_THREAD):
+            await trio.to_thread.run_sync(socket.send_async, SocketAsyncEventArgs(b"x"))
     assert nothing_to_read(peer)
 
 

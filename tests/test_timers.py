@@ -409,12 +409,15 @@ async def test_limits_can_change_from_one_activation_to_the_next(
         args.timeout = math.inf
         assert socket.send_async(args)
         await args.wait()
-        assert limited.told[-1] == ("send", SUCCESS, 10, 1001)
         args.timeout = 0.5
         args.stall_timeout = 0.25
         assert socket.send_async(args)
         await args.wait()
-        assert limited.told[-1] == ("send", TIMED_OUT, 0, 1001.25)
+    assert limited.told == [
+        ("send", SUCCESS, 10, 1),
+        ("send", SUCCESS, 10, 1001),
+        ("send", TIMED_OUT, 0, 1001.25),
+    ]
 
 
 async def test_a_resumed_message_has_fresh_limits(autojump_clock: trio.testing.MockClock) -> None:
@@ -727,10 +730,11 @@ async def test_an_accept_has_a_timeout(autojump_clock: trio.testing.MockClock) -
             args.stall_timeout = 1
             assert listener.accept_async(args)
         assert limited.told == [("accept", TIMED_OUT, 0, 6)]
-        assert args.accept_socket is None
         # The listener is as good as before.
         async with open_initiator(ExitPolicy.JOIN):
-            assert listener.accept_async(args)
+            assert listener.accept_async(
+                args
+            )  # which it would refuse if there were a socket in the args
             with stdlib_socket.create_connection(listener.local_end_point):
                 await args.wait()
         assert args.socket_error is SUCCESS

@@ -27,8 +27,8 @@ _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 def describe_interruption(interruption: BaseException) -> str:
     """Say why an operation was stopped whose awaiting task was interrupted."""
     if isinstance(interruption, trio.Cancelled):
-        return f"the task that awaited it was {interruption}"
-    return f"the task that awaited it was interrupted by {interruption!r}"
+        return f"the awaiting task was interrupted: {interruption}"
+    return f"the awaiting task was interrupted: {interruption!r}"
 
 
 @final

@@ -39,33 +39,36 @@ _LOOKUP_ERRORS: Final = {
 }
 
 
-def _numeric(family: int, address: Any) -> list[Any] | None:
-    """Return the addresses to try, or None if a name has to be looked up first."""
+def _numeric(family: int, name: str, address: Any) -> list[Any] | None:
+    """Return the addresses to try, or None if a name has to be looked up first.
+
+    Raises:
+      TypeError: ``address`` has the wrong shape; the message starts with ``name``.
+      ValueError: its port is no port.
+    """
     if family not in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6):
         return [address]
-    _require_internet_address(family, address)
-    try:
-        found = stdlib_socket.getaddrinfo(
-            address[0], address[1], family, flags=stdlib_socket.AI_NUMERICHOST
-        )
-    except stdlib_socket.gaierror:
-        return None
-    # A flow label and a scope that were given by number are kept.
-    return [(*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]]
-
-
-def _require_internet_address(family: int, address: Any) -> None:
     expected = (
         "(host, port)"
         if family == stdlib_socket.AF_INET
         else "(host, port[, flowinfo[, scope_id]])"
     )
     if not (isinstance(address, tuple) and len(address) >= 2 and isinstance(address[1], int)):
-        raise TypeError(f"remote_end_point must be {expected} for this socket, not {address!r}")
+        raise TypeError(f"{name} must be {expected} for this socket, not {address!r}")
     if not 0 <= address[1] <= 65535:
         raise ValueError(
-            f"remote_end_point has the port {address[1]}, but a port is a number from 0 to 65535"
+            f"{name} has the port {address[1]}, but a port is a number from 0 to 65535"
         )
+    if address[0] == "":
+        return [address]
+    try:
+        found = stdlib_socket.getaddrinfo(
+            address[0], address[1], family, flags=stdlib_socket.AI_NUMERICHOST
+        )
+    except (stdlib_socket.gaierror, UnicodeError):
+        return None
+    # A flow label and a scope that were given by number are kept.
+    return [(*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]]
 
 
 class _ConnectStep(Step):
@@ -73,10 +76,10 @@ class _ConnectStep(Step):
 
     __slots__ = ("_address", "_addresses", "_begun", "_failure", "_socket")
 
-    def __init__(self, socket: Endpoint, address: Any) -> None:
+    def __init__(self, socket: Endpoint, name: str, address: Any) -> None:
         self._socket = socket
         self._address = address
-        self._addresses: list[Any] | None = _numeric(socket.family, address)
+        self._addresses: list[Any] | None = _numeric(socket.family, name, address)
         self._failure: OSError | None = None
         #: Whether the kernel is at work on the first of the addresses.
         self._begun = False
@@ -113,7 +116,11 @@ class _ConnectStep(Step):
         assert isinstance(port, KernelPort)
         while True:
             try:
-                connected = port.connect_poll() if self._begun else port.connect_begin(addresses[0])
+                connected = (
+                    port.connect_poll(addresses[0])
+                    if self._begun
+                    else port.connect_begin(addresses[0])
+                )
             except OSError:
                 self._begun = False
                 if len(addresses) == 1:
@@ -179,21 +186,18 @@ class Connecting(BeginEnd):
 
         Raises:
           SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE.
-          ValueError: the host is a name.
+          TypeError: ``address`` is of the wrong shape.
+          ValueError: the host is a name, or the port is none.
           ObjectDisposedError: the socket was closed.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
         sock = self._require_kernel()
-        if sock.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6) and isinstance(
-            address, tuple
-        ):
-            host = address[0]
-            if host != "" and _numeric(sock.family, address) is None:
-                raise ValueError(
-                    f"address has the host {host!r}, but bind takes an IP address or an empty string"
-                )
+        if _numeric(sock.family, "address", address) is None:
+            raise ValueError(
+                f"address has the host {address[0]!r}, but bind takes an IP address or an empty string"
+            )
         try:
             sock.bind(address)
         except OSError as error:
@@ -239,7 +243,7 @@ class Connecting(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._connect_step(address)
+        step = self._connect_step("address", address)
         await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         self._note(operation, step, _CONNECT)
@@ -279,7 +283,7 @@ class Connecting(BeginEnd):
             raise ValueError(
                 "buffer_list is set, but a connect sends nothing; set it to None first"
             )
-        step = self._connect_step(args._remote_end_point)
+        step = self._connect_step("remote_end_point", args._remote_end_point)
         self._require_initiator()
         args._connect_socket = None
         self._note(args, step, _CONNECT)
@@ -314,7 +318,7 @@ class Connecting(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._connect_step(address)
+        step = self._connect_step("address", address)
         return self._begin_step(step, self._sends, _CONNECT, callback, state)
 
     async def end_connect(self, ar: AsyncResult) -> None:
@@ -337,10 +341,10 @@ class Connecting(BeginEnd):
         """
         await self._end(ar, _CONNECT)
 
-    def _connect_step(self, address: Any) -> _ConnectStep:
+    def _connect_step(self, name: str, address: Any) -> _ConnectStep:
         self._require_usable()
         if address is None:
-            raise TypeError("remote_end_point is None, but must be the address to connect to")
+            raise TypeError(f"{name} is None, but must be the address to connect to")
         if self._listening:
             raise InvalidOperationError(
                 "this socket listens for connections and cannot be connected; make another"
@@ -350,7 +354,7 @@ class Connecting(BeginEnd):
             raise SocketException(
                 SocketError.IS_CONNECTED, detail="make another socket for another connection"
             )
-        return _ConnectStep(self, address)
+        return _ConnectStep(self, name, address)
 
     # -- accept -------------------------------------------------------------------------------------------------------
 

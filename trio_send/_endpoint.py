@@ -40,6 +40,14 @@ def translate(error: OSError) -> SocketException:
     return SocketException(code, native_error_code=number, detail=detail)
 
 
+def require_on_torn(on_torn: str) -> None:
+    """Raise `ValueError` unless ``on_torn`` says what to do about a cut message."""
+    if on_torn not in _ON_TORN:
+        raise ValueError(
+            f"on_torn must be one of {', '.join(map(repr, _ON_TORN))}, not {on_torn!r}"
+        )
+
+
 class Endpoint:
     """The part of `Socket` that all its faces share."""
 
@@ -60,10 +68,7 @@ class Endpoint:
     )
 
     def __init__(self, port: Port, *, connected: bool, on_torn: str) -> None:
-        if on_torn not in _ON_TORN:
-            raise ValueError(
-                f"on_torn must be one of {', '.join(map(repr, _ON_TORN))}, not {on_torn!r}"
-            )
+        require_on_torn(on_torn)
         self._port = port
         self._kernel = port.sock if isinstance(port, KernelPort) else None
         self._send = port.send
@@ -381,6 +386,11 @@ class Endpoint:
         """
         self._require_usable()
         how = SocketShutdown(how)
+        if self._sends.gate & UNCONNECTED and self._sends.length:
+            # The system would call the connecting off without a word, and begin it anew when it is asked about it.
+            raise SocketException(
+                SocketError.NOT_CONNECTED, detail="it is still being connected; close it instead"
+            )
         try:
             self._require_kernel().shutdown(int(how))
         except OSError as error:

@@ -156,10 +156,13 @@ class Engine:
 
     async def _doze(self) -> None:
         self._dozing = trio.lowlevel.current_task()
-        try:
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
-        finally:
-            self._dozing = None
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._dozing = None  # it is on its way, and nobody may send it on its way once more
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        self._dozing = None
 
     def _fetch(self) -> None:
         assert self._pollset is not None

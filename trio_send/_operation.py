@@ -336,5 +336,6 @@ def describe_os_error(error: OSError) -> tuple[int, int, str | None]:
     """Return the Winsock number and the native number of an error, and what else there is to say of it."""
     if isinstance(error, SocketException):
         return error.error_code, error.native_error_code, error._detail
-    number = error.errno or 0
-    return int(socket_error_from_errno(number)), number, None
+    if not error.errno:  # made by hand, without a number
+        return int(SocketError.SOCKET_ERROR), 0, str(error) or None
+    return int(socket_error_from_errno(error.errno)), error.errno, None

@@ -12,14 +12,19 @@ import errno
 import socket as stdlib_socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
+
+from ._codes import SocketError
+from ._exceptions import SocketException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
+
+_IS_LINUX: Final = bool(sys.platform == "linux")
 
 
 class Port(abc.ABC):
@@ -130,22 +135,33 @@ class KernelPort(Port):
         """Start to connect; return True when the connection stands at once.
 
         Raises:
-          OSError: refused at once. EAGAIN is one: a Unix listener with a full backlog gives no readiness event.
+          OSError: refused at once.
         """
         try:
             self.sock.connect(address)
         except BlockingIOError as error:
-            if error.errno != errno.EINPROGRESS and sys.platform != "win32":
-                raise OSError(error.errno, error.strerror) from None
+            if error.errno == errno.EAGAIN and sys.platform != "win32":
+                # A Unix listener with a full backlog: nothing has begun, and there is no event to wait for.
+                raise SocketException(
+                    SocketError.WOULD_BLOCK, native_error_code=errno.EAGAIN
+                ) from None
             return False
         return True
 
-    def connect_poll(self) -> bool:
+    def connect_poll(self, address: Any) -> bool:
         """Return True when the connection that was started stands.
 
         Raises:
           OSError: it failed.
         """
+        if _IS_LINUX:
+            # Asking by connecting once more has the kernel take note of the end as well. If it is asked for SO_ERROR,
+            # the socket stays half way: the next attempt on it fails with ECONNABORTED, whatever the address.
+            try:
+                self.sock.connect(address)
+            except BlockingIOError:
+                return False
+            return True
         code = self.sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR)
         if code != 0:
             raise OSError(code, "connect failed")

@@ -67,6 +67,7 @@ class Receiving(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
+        self._require_usable()
         if max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}, but must be at least 1")
         step = _ReceiveStep(self, None, max_bytes)
@@ -96,6 +97,7 @@ class Receiving(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
+        self._require_usable()
         if measure("buffer", buffer) == 0:
             raise ValueError("buffer is empty, so nothing could be received into it")
         with memoryview(buffer) as view:
@@ -106,7 +108,6 @@ class Receiving(Connecting):
         return await self._receive(_ReceiveStep(self, buffer, 0))
 
     async def _receive(self, step: _ReceiveStep) -> int:
-        self._require_usable()
         self._require_kernel()
         await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()

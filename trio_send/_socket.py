@@ -10,7 +10,7 @@ from trio import lowlevel, socket as trio_socket
 from ._audit import kernel_totals
 from ._awaiting import perform
 from ._codes import SocketAsyncOperation, SocketShutdown
-from ._endpoint import Endpoint, translate
+from ._endpoint import Endpoint, require_on_torn, translate
 from ._exceptions import SocketException
 from ._operation import Operation, Step
 from ._port import KernelPort, Port
@@ -63,6 +63,7 @@ class Socket(Receiving):
         *,
         on_torn: str = "refuse",
     ) -> None:
+        require_on_torn(on_torn)
         try:
             sock = stdlib_socket.socket(family, type, proto)
         except OSError as error:
@@ -115,6 +116,7 @@ class Socket(Receiving):
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
         if sock.fileno() < 0:
             raise ValueError("sock is closed")
+        require_on_torn(on_torn)
         try:
             sock.getpeername()
         except OSError:
@@ -154,6 +156,7 @@ class Socket(Receiving):
             raise TypeError(f"sock must be a trio socket, not {type(sock).__name__}")
         if sock.fileno() < 0:
             raise ValueError("sock is closed")
+        require_on_torn(on_torn)
         family, kind, proto = sock.family, sock.type, sock.proto
         return cls.from_stdlib(
             stdlib_socket.socket(family, kind, proto, fileno=sock.detach()),
@@ -192,8 +195,11 @@ class Socket(Receiving):
             self._require_usable()
             await lowlevel.checkpoint_if_cancelled()
             turn = Operation()
-            self._note(turn, _TurnStep(), SocketAsyncOperation.NONE)
-            await perform(turn, self._sends)
+            while True:
+                self._note(turn, _TurnStep(), SocketAsyncOperation.NONE)
+                await perform(turn, self._sends)
+                if not self._sends.length:
+                    break  # or something was started meanwhile, and would be cut
             if self.connected and self._port.is_stream and not self._sends.gate & (TORN | BROKEN):
                 try:
                     self.shutdown(SocketShutdown.SEND)
@@ -234,5 +240,6 @@ def socketpair(
     Returns:
       The two ends.
     """
+    require_on_torn(on_torn)
     left, right = stdlib_socket.socketpair(family, type, proto)
     return Socket.from_stdlib(left, on_torn=on_torn), Socket.from_stdlib(right, on_torn=on_torn)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from typing_extensions import Self
+
 
 @final
 class TrioFace(trio.socket.SocketType):
@@ -36,6 +38,9 @@ class TrioFace(trio.socket.SocketType):
         raise RuntimeError(
             "this descriptor belongs to a trio_send.Socket; close that, or use fileno()"
         )
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,

@@ -26,13 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     name = "trio-send"
     try:
-        options = make_parser().parse_args(argv)
+        try:
+            options = make_parser().parse_args(argv)
+        except SystemExit as ended:  # by argparse, which has said why
+            finish()
+            return ended.code if isinstance(ended.code, int) else 0
+        except OSError:  # before Python 3.11 it minded when nobody took the help text
+            finish()
+            return 0
         name = f"{name} {options.command.name}"
         status: int = trio.run(options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True)
         return status
-    except SystemExit as ended:  # by argparse, which has said why
-        finish()
-        return ended.code if isinstance(ended.code, int) else 0
     except BaseException as error:
         cause = innermost(error)
         if isinstance(cause, Failure):
