@@ -11,8 +11,8 @@ cancel
 sigint
     Ctrl-C at a random instant while one of the faces sends to a thread that reads.
 instants
-    Ctrl-C at each instant in turn, on a scripted port. An instant is a function that has been called or a line that is
-    about to run, in the library or in the code that uses it.
+    Ctrl-C at each instant in turn, on a scripted port. An instant is a step of a task, and where nothing protects the
+    library, or the code that uses it, each line.
 
 These stand in `tests.stress_scale`; the number of trials is that of their operations:
 
@@ -158,6 +158,13 @@ def compare(entries: list[Entry], received: bytes | bytearray) -> str | None:
         min(len(expected), len(received)),
     )
     return f"{len(expected)} bytes were reported, {len(received)} received; they differ from byte {where} on"
+
+
+@trio.lowlevel.enable_ki_protection
+def args_for(entry: Entry) -> SocketAsyncEventArgs:
+    """Make args for a message, in one step as far as Ctrl-C is concerned, for that step is of no interest."""
+    entry.operation = args = SocketAsyncEventArgs(entry.message)
+    return args
 
 
 @trio.lowlevel.enable_ki_protection
@@ -402,7 +409,7 @@ def cancel(trials: Trials) -> None:
 async def through_send_async(socket: Socket, entries: list[Entry]) -> None:
     """Start each as soon as the one before has ended."""
     for entry in entries:
-        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        args = args_for(entry)
         if socket.send_async(args):
             await args.wait()
 
@@ -410,8 +417,7 @@ async def through_send_async(socket: Socket, entries: list[Entry]) -> None:
 async def through_the_queue(socket: Socket, entries: list[Entry]) -> None:
     """Start all of them at once, and leave the waiting to the initiator."""
     for entry in entries:
-        entry.operation = SocketAsyncEventArgs(entry.message)
-        socket.send_async(entry.operation)
+        socket.send_async(args_for(entry))
 
 
 async def through_handlers(socket: Socket, entries: list[Entry]) -> None:
@@ -420,7 +426,7 @@ async def through_handlers(socket: Socket, entries: list[Entry]) -> None:
 
     def start_next(*_: object) -> None:
         for entry in ahead:
-            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            args = args_for(entry)
             args.completed += start_next
             if socket.send_async(args):
                 return
@@ -435,7 +441,7 @@ async def through_async_handlers(socket: Socket, entries: list[Entry]) -> None:
     async def start_next(*_: object) -> None:
         await trio.lowlevel.checkpoint()
         for entry in ahead:
-            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            args = args_for(entry)
             args.completed += start_next
             if socket.send_async(args):
                 return
@@ -460,7 +466,7 @@ async def through_awaiting(socket: Socket, entries: list[Entry]) -> None:
         if number % 2:
             await send_plain(socket, entry)
         else:
-            entry.operation = args = SocketAsyncEventArgs(entry.message)
+            args = args_for(entry)
             await socket.send(args)
 
 
@@ -469,7 +475,7 @@ async def through_many_tasks(socket: Socket, entries: list[Entry]) -> None:
 
     async def send(entry: Entry) -> None:
         started.append(entry)
-        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        args = args_for(entry)
         await socket.send(args)
 
     started: list[Entry] = []
@@ -494,7 +500,7 @@ def in_order(entries: list[Entry], started: list[Entry]) -> None:
 async def through_resuming(socket: Socket, entries: list[Entry]) -> None:
     """Cut each on the way and send the rest."""
     for number, entry in enumerate(entries):
-        entry.operation = args = SocketAsyncEventArgs(entry.message)
+        args = args_for(entry)
         if socket.send_async(args):
             args.cancel()
             await args.wait()
@@ -521,6 +527,14 @@ SENDERS: dict[str, Callable[[Socket, list[Entry]], Awaitable[None]]] = {
 }
 
 
+# Where a block is left, Python looks at signals between the last line of its body and the call that closes it, and then
+# nothing closes it. What opens a block here is therefore protected, and what runs inside it is not.
+for function in SENDERS.values():
+    trio.lowlevel.disable_ki_protection(function)
+trio.lowlevel.enable_ki_protection(through_many_tasks)
+
+
+@trio.lowlevel.enable_ki_protection
 async def send_all(name: str, socket: Socket, entries: list[Entry], policy: ExitPolicy) -> None:
     """Send everything inside an initiator."""
     async with open_initiator(policy):
@@ -577,6 +591,7 @@ def interrupted(
     """
     caught: BaseException | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def main() -> None:
         alarm.armed, alarm.struck, alarm.ignored = True, False, False
         signal.setitimer(signal.ITIMER_REAL, delay)
@@ -662,12 +677,14 @@ def sigint(trials: Trials) -> None:
 WATCHED = (str(Path(trio_send.__file__).parent), __file__)
 
 
-class Instants:
-    """Counts the instants of a run, and presses Ctrl-C at one of them.
+class Instants(trio.abc.Instrument):
+    """Counts the instants of a run at which Ctrl-C may make a difference, and presses it at one of them.
 
-    A trace function runs on top of the frame that it traces, so Trio takes what it does for a part of that frame: where
-    the frame is protected, Ctrl-C is kept for later, and where it is not, KeyboardInterrupt strikes there. Where a
-    coroutine is suspended and resumed is no instant, for there Python looks at no signals.
+    Where code is protected, Trio keeps Ctrl-C for the main task's next checkpoint. So there each step of a task is one
+    instant. Elsewhere KeyboardInterrupt strikes at once, so each line is one, and each beginning of a function.
+
+    A trace function runs on top of the frame that it traces, and Trio takes what it does for a part of that frame.
+    Where a coroutine is suspended and resumed is no instant, for there Python looks at no signals.
     """
 
     def __init__(self, strike_at: int) -> None:
@@ -675,23 +692,36 @@ class Instants:
         self.struck = False
         self._strike_at = strike_at
 
-    def trace(self, frame: FrameType, event: str, _: object) -> Any:
-        if not frame.f_code.co_filename.startswith(WATCHED):
-            return None
-        is_instant = event == "line" or (
-            event == "call" and frame.f_lineno == frame.f_code.co_firstlineno
-        )
-        self.seen += is_instant
-        if is_instant and self.seen == self._strike_at:
+    def count(self) -> None:
+        self.seen += 1
+        if self.seen == self._strike_at:
             self.struck = True
             sys.settrace(None)
             signal.raise_signal(signal.SIGINT)
-        return self.trace
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count()
+
+    def begun(self, frame: FrameType, event: str, _: object) -> Any:
+        """Be called by Python for each function that is called or resumed."""
+        if not frame.f_code.co_filename.startswith(WATCHED):
+            return None
+        if trio.lowlevel.currently_ki_protected():
+            return None
+        if frame.f_lineno == frame.f_code.co_firstlineno:
+            self.count()
+        return self.line
+
+    def line(self, frame: FrameType, event: str, _: object) -> Any:
+        """Be called by Python for each line of a function that is not protected."""
+        if event == "line":
+            self.count()
+        return self.line
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         before = sys.gettrace()
-        sys.settrace(self.trace)
+        sys.settrace(self.begun)
         try:
             yield
         finally:
@@ -702,11 +732,11 @@ class Watchdog(trio.abc.Instrument):
     """Ends the process when nothing can happen any more: a task that hangs behind a shield cannot be ended otherwise.
 
     Args:
-      describe: says which trial it was.
+      what: says which trial it is.
     """
 
-    def __init__(self, describe: Callable[[], str]) -> None:
-        self._describe = describe
+    def __init__(self, what: str) -> None:
+        self._what = what
         self._idle = 0
 
     def after_io_wait(self, timeout: float) -> None:
@@ -714,7 +744,7 @@ class Watchdog(trio.abc.Instrument):
         is_idle = not statistics.tasks_runnable and statistics.seconds_to_next_deadline == math.inf
         self._idle = self._idle + 1 if is_idle else 0
         if self._idle > 100:
-            print(f"{self._describe()}: it hangs\nmismatches: at least 1", flush=True)
+            print(f"{self._what}: it hangs\nmismatches: at least 1", flush=True)
             os._exit(1)
 
 
@@ -724,8 +754,9 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
     socket = Socket.from_port(port)
     entries = [Entry(bytes([65 + number]) * 10) for number in range(5)]
     instants = Instants(strike_at)
-    watchdog = Watchdog(lambda: f"{name}, {policy.name}, instant {strike_at}")
+    watchdog = Watchdog(f"{name}, {policy.name}, instant {strike_at}")
 
+    @trio.lowlevel.enable_ki_protection
     async def main() -> None:
         with trio.fail_after(1000):  # by a clock that jumps when nothing else can happen
             await send_all(name, socket, entries, policy)
@@ -736,7 +767,9 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         try:
             with instants.counted():
-                trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[watchdog])
+                trio.run(
+                    main, clock=MockClock(autojump_threshold=0), instruments=[instants, watchdog]
+                )
         except BaseException as error:
             caught = error
     rest = None if caught is None else without_interrupt(caught)

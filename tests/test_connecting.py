@@ -623,19 +623,20 @@ async def test_what_waits_behind_a_connect_that_is_stopped_ends_too() -> None:
         assert errors == [SocketError.OPERATION_ABORTED]
 
 
-async def test_a_shutdown_ends_a_connect_that_is_pending() -> None:
-    """The system gives the connect up, and says so."""
+async def test_a_connect_that_is_pending_cannot_be_shut_down() -> None:
+    """The system would call it off without a word, and begin it anew when asked how it goes."""
     with full() as listener, closing(Socket()) as socket:
         async with open_initiator():
             args = SocketAsyncEventArgs()
             args.remote_end_point = listener.getsockname()
             assert socket.connect_async(args) is True
             await wait_all_tasks_blocked()
-            socket.shutdown(SocketShutdown.BOTH)
+            with pytest.raises(SocketException) as caught:
+                socket.shutdown(SocketShutdown.BOTH)
+            assert caught.value.socket_error_code is SocketError.NOT_CONNECTED
             await wait_all_tasks_blocked()
-            assert not args.pending
-            assert args.socket_error not in (SocketError.SUCCESS, SocketError.OPERATION_ABORTED)
-            assert not socket.connected
+            assert args.pending
+        assert args.socket_error is SocketError.OPERATION_ABORTED
 
 
 @every_connect

@@ -1030,6 +1030,32 @@ async def test_a_nursery_in_the_body_keeps_its_shape() -> None:
     assert caught.value.exceptions == (error,)
 
 
+@pytest.mark.parametrize("whose", ["own", "outer"])
+@pytest.mark.parametrize("pending", [True, False])
+async def test_a_cancelled_nursery_in_the_body_keeps_its_shape(whose: str, pending: bool) -> None:
+    """Its group has cancellations in it, which the scopes take out, and the errors of its tasks, which are left."""
+    socket, _ = scripted(3, Blocked())
+    error = Left()
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    with pytest.raises(ExceptionGroup) as caught:
+        with trio.CancelScope() as outer:
+            async with open_initiator() as initiator:
+                if pending:
+                    assert socket.send_async(SocketAsyncEventArgs(ten("a")))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(child)
+                    nursery.start_soon(trio.sleep_forever)
+                    await wait_all_tasks_blocked()
+                    (initiator.cancel_scope if whose == "own" else outer).cancel()
+    assert caught.value.exceptions == (error,)
+
+
 # The current initiator, and contexts ----------------------------------------------------------
 
 

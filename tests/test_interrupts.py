@@ -283,30 +283,69 @@ def test_ctrl_c_is_heard_though_the_initiator_is_left_for_another_reason(
     assert any(isinstance(error, KeyboardInterrupt) for error in flattened(caught.value))
 
 
-def test_ctrl_c_in_the_last_step_of_the_exit_leaves_bare() -> None:
-    """Everything was told, and only engine and dispatcher have yet to end."""
+class AtStep(trio.abc.Instrument):
+    """Presses Ctrl-C before a step of some task; Trio keeps it for the main task.
 
-    class AtTheEnd(trio.abc.Instrument):
-        """Presses Ctrl-C when the engine takes its last step."""
+    Args:
+      number: of the step, counted from 1.
+    """
 
-        pressed = False
+    def __init__(self, number: int) -> None:
+        self.left = number
 
-        def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            if "engine" in task.name and "exited" in repr(initiators[0]) and not self.pressed:
-                self.pressed = True
-                signal.raise_signal(signal.SIGINT)
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
 
-    initiators: list[Any] = []
-    instrument = AtTheEnd()
 
-    async def main() -> None:
-        async with open_initiator() as initiator:
-            initiators.append(initiator)
-            await wait_all_tasks_blocked()
+@pytest.mark.parametrize("policy", [ABORT, JOIN])
+@pytest.mark.parametrize("pending", [True, False])
+def test_ctrl_c_at_every_step_leaves_bare(policy: ExitPolicy, pending: bool) -> None:
+    """Wherever it meets the main task: in the body, in the waiting at the exit, or when all is done but the closing."""
+    outcomes: list[type[BaseException] | None] = []
+    step = 0
+    while not outcomes or outcomes[-1] is not None:
+        step += 1
+        instrument = AtStep(step)
+        told = Told()
+        socket, port = scripted(3, Blocked(), 7)
+
+        async def main(
+            socket: Socket = socket, told: Told = told, instrument: AtStep = instrument
+        ) -> None:
             trio.lowlevel.add_instrument(instrument)
+            async with open_initiator(policy):
+                if pending:
+                    assert socket.send_async(told.args("a"))
+                    assert socket.send_async(told.args("b"))
+                await trio.lowlevel.checkpoint()
+            trio.lowlevel.remove_instrument(instrument)
 
-    interrupted_run(main)
-    assert instrument.pressed
+        async def unblock(port: ScriptedPort = port) -> None:
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            port.unblock()
+
+        async def with_help(
+            main: Callable[[], Awaitable[None]] = main,
+            unblock: Callable[[], Awaitable[None]] = unblock,
+        ) -> None:
+            trio.lowlevel.spawn_system_task(unblock)
+            await main()
+
+        try:
+            trio.run(with_help)
+        except BaseException as error:
+            outcomes.append(type(error))
+        else:
+            outcomes.append(None)
+            assert instrument.left > 0, f"Ctrl-C at step {step} was lost"
+        ended = {name: (error, count) for name, error, count in told.events}
+        assert len(ended) == len(told.events) == (2 if pending else 0) or step < 5
+        assert sum(count for _, count in ended.values()) == len(port.accepted)
+    assert set(outcomes[:-1]) == {KeyboardInterrupt}
+    assert step > 5
 
 
 # While something else is waited for -----------------------------------------------------------

@@ -192,11 +192,15 @@ class Sends:
 
 
 @contextlib.asynccontextmanager
-async def left_under(policy: ExitPolicy, *, grace: float = 600) -> AsyncIterator[None]:
-    """An initiator that is left under a policy, and around it one to adopt what it may leave, until that is over."""
+async def left_under(policy: ExitPolicy, *, grace: float = 600) -> AsyncIterator[trio.CancelScope]:
+    """An initiator that is left under a policy, and around it one to adopt what it may leave, until that is over.
+
+    What it gives is a scope between the two.
+    """
     async with open_initiator(ExitPolicy.JOIN):
-        async with open_initiator(policy, grace=grace if policy in GRACE else None):
-            yield
+        with trio.CancelScope() as scope:
+            async with open_initiator(policy, grace=grace if policy in GRACE else None):
+                yield scope
 
 
 SUCCESS = SocketError.SUCCESS
@@ -226,8 +230,9 @@ async def test_a_peer_that_reads_nothing(policy: ExitPolicy) -> None:
         sends.check_read(peer.answer())
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-async def test_a_peer_that_reads_nothing_for_a_while(policy: ExitPolicy) -> None:
+async def test_a_peer_that_reads_nothing_for_a_while(policy: ExitPolicy, cancelled: bool) -> None:
     """It goes on while the initiator is being left; who has the patience gets everything through."""
     async with connection() as (ours, peer):
         peer.stop()
@@ -239,14 +244,16 @@ async def test_a_peer_that_reads_nothing_for_a_while(policy: ExitPolicy) -> None
             peer.go_on()
 
         async with trio.open_nursery() as nursery:
-            async with left_under(policy):
+            async with left_under(policy) as scope:
                 sends.start()
                 nursery.start_soon(go_on_later)
+                if cancelled:
+                    scope.cancel()
         assert (
             sends.errors
             == {
                 ExitPolicy.ABORT: (ABORTED, ABORTED),
-                ExitPolicy.JOIN: (SUCCESS, SUCCESS),
+                ExitPolicy.JOIN: (ABORTED, ABORTED) if cancelled else (SUCCESS, SUCCESS),
                 ExitPolicy.DRAIN: (SUCCESS, SUCCESS),
                 ExitPolicy.FINISH_STARTED: (SUCCESS, ABORTED),
                 ExitPolicy.ADOPT: (SUCCESS, SUCCESS),

@@ -984,7 +984,8 @@ async def test_what_nobody_can_take_over_any_more_is_aborted(
                 heir.cancel_scope.cancel()
                 await trio.testing.wait_all_tasks_blocked()
                 assert sends.told == []  # shielded from that cancel, and so is what it owns
-    assert sends.ends() == {"head": End(ABORTED, 3, 0)}
+            assert sends.ends() == {"head": End(ABORTED, 3, 0)}
+            assert heir.pending_operations == 0
 
 
 async def test_what_an_exited_heir_cannot_take_over_is_aborted(
@@ -1167,15 +1168,20 @@ async def test_three_deep_each_under_its_own_policy(
 ) -> None:
     sends = Sends()
     sockets = [stuck_socket(3, 9)[0] for _ in range(3)]
-    async with open_initiator(JOIN):
+    async with open_initiator(JOIN) as outermost:
         sends.start(sockets[0], "outermost")
-        async with open_initiator(DRAIN, grace=3):
+        async with open_initiator(DRAIN, grace=3) as middle:
             sends.start(sockets[1], "middle")
-            async with open_initiator(ABORT):
+            async with open_initiator(ABORT) as innermost:
                 sends.start(sockets[2], "innermost")
+                assert current_initiator() is innermost
                 await trio.sleep(1)
             assert sends.now == 1
+            assert current_initiator() is middle
         assert sends.now == 4
+        assert current_initiator() is outermost
+    with pytest.raises(InvalidOperationError, match="no initiator is open here"):
+        current_initiator()
     assert sends.told == [
         ("innermost", End(ABORTED, 3, 1)),
         ("middle", End(ABORTED, 3, 4)),

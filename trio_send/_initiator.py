@@ -273,13 +273,15 @@ class Initiator(Owner):
             self._quiet = trio.Event()
             await self._quiet.wait()
 
-    async def _leave(self, error: BaseException | None) -> BaseException | None:
+    async def _leave(self, error: BaseException | None) -> list[BaseException]:
         """Go through the steps of the module's docstring, all but the closing of the nursery.
 
         Returns:
-          The exception that the body, or the waiting here, ended with.
+          What the body, or the waiting here, ended with: nothing, one exception, or two if it was interrupted when it
+          had failed already.
         """
         why = _why(error)
+        interruption: BaseException | None = None
         try:
             if self._stopped is not None:
                 pass
@@ -292,27 +294,32 @@ class Initiator(Owner):
                     self._successor = self._heir
             elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self._wait_quiet()
-        except BaseException as interruption:
-            error = interruption
-            why = _why(error)
+        except BaseException as caught:
+            interruption = caught
+            why = _why(caught)
         self._stop(why)
-        if error is not None:
+        if error is not None or interruption is not None:
             self.cancel_scope.cancel(reason=_UNWINDING)
-        while self._queues or not self._dispatcher.is_quiet:
+        # Only KeyboardInterrupt gets through a shield. It is for this task alone, so it must not strike in the nursery,
+        # which would take it for one of a handler's; hence the wait for the nursery's last task is here as well.
+        while self._queues or not self._dispatcher.is_quiet or self._nursery.child_tasks:
             try:
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()
-            except BaseException as interruption:  # only KeyboardInterrupt gets through a shield
+                    self._exited = True
+                    self._timers.quit()
+                    self._engine.quit()
+                    self._dispatcher.close()
+                    await trio.lowlevel.checkpoint()
+            except BaseException as caught:
                 self.cancel_scope.cancel(reason=_UNWINDING)
-                error = error or interruption
-        self._exited = True
-        self._timers.quit()
-        self._engine.quit()
-        self._dispatcher.close()
+                interruption = caught
         try:
-            return error
+            if interruption is None or isinstance(error, trio.Cancelled):
+                return [each for each in (interruption or error,) if each is not None]
+            return [each for each in (error, interruption) if each is not None]
         finally:
-            del error  # a frame that holds its own exception is a cycle
+            del error, interruption  # a frame that holds its own exception is a cycle
 
 
 _current: Final[contextvars.ContextVar[Initiator]] = contextvars.ContextVar("trio_send.initiator")
@@ -394,12 +401,12 @@ class _OpenInitiator:
     ) -> bool:
         initiator = self._initiator
         try:
-            error = await initiator._leave(exc)
+            own = await initiator._leave(exc)
         finally:
             _current.reset(self._token)
         # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
         # own; any other exception of the body's leaves as it came.
-        passing = error if _has_cancellation(error) else None
+        passing = own.pop() if len(own) == 1 and _has_cancellation(own[0]) else None
         try:
             caught = await self._manager.__aexit__(
                 None if passing is None else type(passing),
@@ -409,7 +416,6 @@ class _OpenInitiator:
             escaped = None if caught else passing
         except BaseException as nursery_error:
             escaped = nursery_error
-        own = [] if error is None or error is passing else [error]
         final = _combine(own, passing, escaped, initiator._errors)
         initiator._errors = []
         # They know the initiator too, and a scope that has been left should go away without the garbage collector.
@@ -426,7 +432,7 @@ class _OpenInitiator:
                 final.__context__ = context
         finally:
             # A frame that holds the exception it raised is a cycle.
-            del exc, error, passing, own, escaped, final, initiator
+            del exc, passing, own, escaped, final, initiator
 
 
 def _why(error: BaseException | None) -> str:
@@ -440,6 +446,13 @@ def _has_cancellation(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(_has_cancellation, error.exceptions))
     return isinstance(error, trio.Cancelled)
+
+
+def _is_left_of(part: BaseException, whole: BaseExceptionGroup[BaseException]) -> bool:
+    """Tell whether ``part`` is ``whole``, or what a split of it has left; that has the same traceback."""
+    if not isinstance(part, BaseExceptionGroup):
+        return False
+    return part.message == whole.message and part.__traceback__ is whole.__traceback__
 
 
 def _combine(
@@ -463,19 +476,19 @@ def _combine(
     if escaped is not None:
         group = escaped is not passing and isinstance(escaped, BaseExceptionGroup)
         through = list(escaped.exceptions) if group else [escaped]  # type: ignore[attr-defined]
+    if isinstance(passing, BaseExceptionGroup):
+        # What is left of a group of the body's own, from which the nursery may have taken its cancellations.
+        own = [part for part in through if _is_left_of(part, passing)]
+        through = [part for part in through if part not in own]
     cancellations = [part for part in through if isinstance(part, trio.Cancelled)]
-    others = [
-        part for part in through if not isinstance(part, trio.Cancelled) and part is not passing
-    ]
-    if passing is not None and not isinstance(passing, trio.Cancelled):
-        # A group of the body's own, from which the nursery may have taken its own cancellations.
-        own = own + [part for part in through if part is passing]
+    others = [part for part in through if not isinstance(part, trio.Cancelled)]
     others += handler_errors
-    if not others:
-        if own:
-            return own[0]
+    leaving = [*own, *others]
+    if not leaving:
         return cancellations[0] if cancellations else None
-    return BaseExceptionGroup("completion handlers failed", [*own, *others, *cancellations])
+    if leaving == own and len(own) == 1:
+        return own[0]
+    return BaseExceptionGroup("an initiator was left with these", [*leaving, *cancellations])
 
 
 def open_initiator(

@@ -55,9 +55,10 @@ ABORTED: Final = int(State.ABORTED)
 CUT: Final = int(State.CUT)
 
 #: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
-#: whose caller is told later all the same: for a callback, or because it has run too long without yielding.
+#: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
+#: IDLE when a first attempt of several system calls fails after the first of them.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.IDLE: frozenset({State.QUEUED, State.DONE, State.FAILED}),
+    State.IDLE: frozenset({State.QUEUED, State.DONE, State.FAILED, State.CUT}),
     State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
@@ -250,6 +251,11 @@ class Operation:
         self._queue = self._owner = self._context = self._waiters = None
         return context, waiters
 
+    def _become_cut(self) -> None:
+        """Enter CUT, because the first attempt has left the message half sent."""
+        if self._state == IDLE:
+            self._move(CUT)
+
     def _uncut(self) -> None:
         """Leave CUT, because the stream is not torn by this operation any more."""
         if self._state == CUT:
@@ -308,6 +314,7 @@ class Operation:
             return []
         return self._message.remaining(0 if self._fresh else self._transferred)
 
+    @trio.lowlevel.enable_ki_protection
     async def _wait(self) -> int:
         """Park until the owner has told of the current activation; return its count."""
         task = trio.lowlevel.current_task()

@@ -266,8 +266,9 @@ class SendQueue(OperationQueue):
                 return False
             if self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
                 self._break(code, errno)
-            elif self._is_cut(operation):  # it goes on with an earlier cut
+            elif self._is_cut(operation):  # it took several calls, or goes on with an earlier cut
                 self._mark_torn(operation, detail)
+                operation._become_cut()
         return super()._failed_first(operation, code, errno, detail)
 
     def _failed_head(

@@ -294,6 +294,8 @@ class Sending(Endpoint):
                 )
         initiator = self._require_initiator()
         if initiator._stopped is not None:
+            if not torn._is_about(args):
+                args._reset_results()
             args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
             return False
         if not torn._is_about(args):

@@ -33,6 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="trio-send",
         description="Send over real sockets, and see exactly what was accepted.",
+        epilog="The exit status is 0 if all went well, 1 if not, 2 if the command line makes no sense, and 128 and the "
+        "number of a signal if that ended the command: 130 after Ctrl-C.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"trio-send {__version__}")
