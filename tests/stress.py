@@ -762,16 +762,11 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
             await send_all(name, socket, entries, policy)
 
     caught: BaseException | None = None
-    with warnings.catch_warnings():
-        # An asynchronous handler that is interrupted before its first step was called, but never begins.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        try:
-            with instants.counted():
-                trio.run(
-                    main, clock=MockClock(autojump_threshold=0), instruments=[instants, watchdog]
-                )
-        except BaseException as error:
-            caught = error
+    try:
+        with instants.counted():
+            trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[instants, watchdog])
+    except BaseException as error:
+        caught = error
     rest = None if caught is None else without_interrupt(caught)
     complaint = compare(entries, port.accepted)
     if rest is not None:
@@ -812,6 +807,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     chosen = parser.parse_args(arguments)
+    # An asynchronous function that is interrupted between its call and its first step never begins.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     trials = Trials(chosen.trials, chosen.seed, chosen.first)
     begun = time.perf_counter()
     NAMES[chosen.name](trials)

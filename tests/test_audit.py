@@ -428,6 +428,46 @@ async def test_waits_for_what_was_accepted_before_and_for_no_more() -> None:
 
 
 @linux_only
+async def test_bytes_that_are_accepted_meanwhile_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with connected("tcp4", tiny=False) as (ours, _):
+        await ours.send(bytes(100))
+        # What the kernel says, in turn: accepted, acknowledged.
+        answers = iter([(100, 40), (200, 99), (300, 100)])
+
+        def ask(_: Socket) -> Audit:
+            accepted, acknowledged = next(answers)
+            return Audit(
+                bytes_accepted=accepted,
+                bytes_acknowledged=acknowledged,
+                bytes_unacknowledged=accepted - acknowledged,
+                bytes_unsent=0,
+                is_closed=False,
+            )
+
+        monkeypatch.setattr(Socket, "audit", ask)
+        await ours.wait_acknowledged()
+        assert next(answers, None) is None
+
+
+@linux_only
+async def test_numbers_that_do_not_belong_together_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An acknowledgement that comes between two of the questions would be counted twice."""
+    with connected("tcp4", tiny=False) as (ours, _):
+        await ours.send(bytes(20))
+        acknowledged = iter([(11, False), (16, False), (16, False), (16, False)])
+        not_acknowledged = iter([5, 0, 5, 0])  # not, and not even sent
+        monkeypatch.setattr(trio_send._audit, "_tcp_info", lambda _: next(acknowledged))
+        monkeypatch.setattr(trio_send._audit, "_ioctl", lambda *_: next(not_acknowledged))
+        audit = ours.audit()
+        assert audit.agrees
+        assert (audit.bytes_acknowledged, audit.bytes_unacknowledged) == (15, 5)
+
+
+@linux_only
 async def test_waiting_always_checkpoints() -> None:
     with connected("tcp4") as (ours, peer):
         with trio.testing.assert_checkpoints():

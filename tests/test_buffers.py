@@ -270,7 +270,7 @@ def test_only_what_cannot_change_is_kept_as_a_view() -> None:
     assert message_from_buffer("buffer", data, 0, None).direct is data
     ranged = message_from_buffer("buffer", data, 1, 3).direct
     assert isinstance(ranged, memoryview)
-    assert ranged == b"bcd"
+    assert bytes(ranged) == b"bcd"
     assert message_from_list("parts", [data]).direct is data
     assert message_from_list("parts", [data, data]).direct is None
     for sort in ("bytearray", "memoryview of bytes", "array of numbers", "subclass of bytes"):
@@ -428,7 +428,7 @@ async def test_sending_the_rest_of_a_begun_send_holds_no_view_either(
 pieces = st.one_of(
     st.binary(max_size=6),
     st.binary(max_size=6).map(bytearray),
-    st.binary(max_size=6).map(memoryview),
+    st.binary(max_size=6).map(lambda content: memoryview(content)),
     st.lists(st.integers(0, 2**16 - 1), max_size=3).map(lambda values: array("H", values)),
     st.just(b""),
 )
@@ -486,7 +486,8 @@ def test_any_range_yields_its_tail_from_any_byte_on(buffer: Any, data: st.DataOb
 
 def test_a_list_of_nothing() -> None:
     assert message_from_list("parts", []).size == 0
-    for parts in ([], [b""], [b"", bytearray(), b""]):
+    lists: list[list[Any]] = [[], [b""], [b"", bytearray(), b""]]
+    for parts in lists:
         message = message_from_list("parts", parts)
         assert tail(message, 0) == b""
         assert message.remaining(0) == []

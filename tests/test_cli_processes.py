@@ -329,12 +329,12 @@ def test_a_limit_on_the_time() -> None:
 
     with peer(hold) as address:
         with open("/dev/zero", "rb") as zeros:
-            sent = run("send", "-", address, "--timeout", "0.5", stdin=zeros)
+            sent = run("send", "-", address, "--timeout", "1", stdin=zeros)
         may_close.set()
     assert sent.returncode == 1
     count = accepted(sent.stdout)
     assert count > 0
-    assert check_stop(sent.stdout, sent.stderr, bytes(count), "stopped after 0.5 s, the limit of --timeout") == count
+    assert check_stop(sent.stdout, sent.stderr, bytes(count), "stopped after 1 s, the limit of --timeout") == count
 
 
 # Pipes and terminals --------------------------------------------------------------------------

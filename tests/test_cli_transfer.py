@@ -19,7 +19,8 @@ from hypothesis import given, settings, strategies as st
 from trio.testing import MockClock
 
 import trio_send
-from trio_send._cli import _meter
+from trio_send._cli import _meter, _transfer
+from trio_send._cli._chunks import Chunk
 from trio_send._cli._faces import FACES
 from trio_send._cli._failures import Failure, describe, innermost
 from trio_send._cli._reception import BUFFER_SIZE, AppendingFile, Pace, Reception
@@ -219,6 +220,25 @@ async def test_a_source_that_breaks_stops_the_transfer(face: str) -> None:
     assert transfer.stop_reason == "a bad disk cannot be read: it is bad"
     assert transfer.accepted == 4
     assert not transfer.is_complete
+
+
+@faces
+async def test_the_memory_of_a_transfer_does_not_grow_with_it(face: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Chunk] = []
+
+    def make(size: int) -> Chunk:
+        made.append(Chunk(size))
+        return made[-1]
+
+    monkeypatch.setattr(_transfer, "Chunk", make)
+    async with small_pair() as (left, right):
+        transfer = Transfer(left, Memory(bytes(500_000)), FACES[face], chunk_size=1000, in_flight=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all, right)
+            await transfer.run()
+            left.shutdown(trio_send.SocketShutdown.SEND)
+    assert transfer.on_the_spot + transfer.pending == 500
+    assert [len(chunk.buffer) for chunk in made] == [1000] * 3
 
 
 async def test_chunks_that_do_not_fit_into_memory() -> None:

@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import outcome
 import pytest
@@ -198,7 +198,7 @@ def test_no_state_is_assigned_outside_its_room() -> None:
 
 
 def test_results_that_a_transition_leaves() -> None:
-    operation = Operation()
+    operation = cast(Any, Operation())
     owner = RecordingOwner()
     operation._last_operation = SocketAsyncOperation.SEND
     operation._transferred = 3
@@ -265,7 +265,7 @@ async def test_results_of_args_from_first_to_last(autojump_clock: MockClock) -> 
     port = ScriptedPort([4, Blocked(5), 3, Blocked(5)])
     socket = Socket.from_port(port)
     message = bytes_of(9)
-    args = SocketAsyncEventArgs(message)
+    args = cast(Any, SocketAsyncEventArgs(message))
     assert args.outcome is None
     assert args.last_operation is SocketAsyncOperation.NONE
     assert args.socket_error is SocketError.SUCCESS
@@ -312,12 +312,12 @@ async def test_the_outcome_is_made_anew_for_each_reader(autojump_clock: MockCloc
         args = SocketAsyncEventArgs(b"abcdef")
         socket.send_async(args)
         await args.wait()
-        result = None
         socket.forget_torn()
         port.add(3, Blocked(1), "EPERM")
         result = socket.begin_send(b"abcdef")
         await result.async_wait_handle.wait_one()
-        for operation, native in [(args, 13), (result, 1)]:
+        pairs: list[tuple[Any, int]] = [(args, 13), (result, 1)]
+        for operation, native in pairs:
             first, second = operation.outcome, operation.outcome
             assert isinstance(first, outcome.Error)
             assert isinstance(second, outcome.Error)
@@ -352,7 +352,7 @@ async def test_results_of_a_begun_send(autojump_clock: MockClock) -> None:
     socket = Socket.from_port(port)
     async with open_initiator():
         state = object()
-        result = socket.begin_send(b"abcdef", 1, 4, state=state)
+        result = cast(Any, socket.begin_send(b"abcdef", 1, 4, state=state))
         assert result.async_state is state
         assert not result.is_completed
         assert not result.completed_synchronously
@@ -474,7 +474,7 @@ async def test_nobody_keeps_what_has_ended(autojump_clock: MockClock) -> None:
                     operation.outcome.unwrap()
                 except SocketException:
                     pass
-            gone = [weakref.ref(args), weakref.ref(result)]
+            gone: list[Any] = [weakref.ref(args), weakref.ref(result)]
             del args, result, operation
             await wait_all_tasks_blocked()
             assert [reference() for reference in gone] == [None, None]

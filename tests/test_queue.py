@@ -583,7 +583,7 @@ async def test_cancelling_a_follower_leaves_no_trace_of_it(autojump_clock: MockC
         assert not doomed.cancel()
         assert not result.cancel()
         assert socket.queued_operations == 3
-        assert doomed.socket_error is SocketError.IO_PENDING
+        assert doomed.socket_error.name == "IO_PENDING"
         assert await doomed.wait() == 0
         assert doomed.socket_error is SocketError.OPERATION_ABORTED
         assert "not wanted" in str(doomed.outcome)
@@ -773,7 +773,7 @@ async def test_a_complete_send_beats_a_cancel_of_the_same_moment(bare: bool) -> 
             port.unblock()
             socket._sends.drain(SOCKET_ALLOWANCE)
     # Whichever way it went, the answer and the stream agree.
-    assert port.accepted == (b"abc" if ended == ["cancelled"] else b"abcdef")
+    assert bytes(port.accepted) == (b"abc" if ended == ["cancelled"] else b"abcdef")
     if not bare:
         assert args.bytes_transferred == len(port.accepted) - 3
 
@@ -900,8 +900,8 @@ async def test_close_resets_only_what_the_peer_could_misread() -> None:
         assert (port.closed, port.was_reset) == (True, False)
 
         # Pending, in part or not at all.
-        for script in ([2], [Blocked()]):
-            socket, port = closed(list(script))  # type: ignore[arg-type]
+        for line in (2, Blocked()):
+            socket, port = closed([line])
             assert socket.send_async(SocketAsyncEventArgs(b"abc"))
             socket.close()
             assert (port.closed, port.was_reset) == (True, True)

@@ -106,17 +106,23 @@ class Dispatcher:
             self._outstanding += 1
             context.run(self._spawn, self._run, result)
 
-    @trio.lowlevel.disable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, coroutine: Coroutine[Any, Any, object]) -> None:
         try:
-            await coroutine
+            await _await_unprotected(coroutine)
         finally:
+            coroutine.close()  # in case Ctrl-C struck before its first step
             self._settle()
 
 
 @trio.lowlevel.disable_ki_protection
 def _call_unprotected(handler: Callable[..., object], *args: object) -> object:
     return handler(*args)
+
+
+@trio.lowlevel.disable_ki_protection
+async def _await_unprotected(coroutine: Coroutine[Any, Any, object]) -> None:
+    await coroutine
 
 
 def call_in_order(
