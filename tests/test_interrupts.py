@@ -577,8 +577,8 @@ def test_ctrl_c_at_random() -> None:
 
 def test_ctrl_c_at_every_line() -> None:
     """At every step of a task, and wherever nothing protects the code, at every line."""
-    printed = stress("instants", "--trials", "60")
-    assert how_often("struck", printed) >= 60 * len(SENDERS)
+    printed = stress("instants", "--trials", "1000")  # more than any of the scenarios has
+    assert how_often("struck", printed) >= 40 * len(SENDERS)
 
 
 def test_cancels_at_random() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import trio
 
 from ._failures import Failure, innermost
-from ._interruption import INTERRUPTED
+from ._interruption import INTERRUPTED, hearing_as_before, ignore_signals
 from ._output import complain, finish
 from ._parser import make_parser
 
@@ -24,6 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 if all went well, 1 if not, 2 if the arguments make no sense, 130 after Ctrl-C.
     """
+    if argv is not None:
+        with hearing_as_before():
+            return _run(argv)
+    try:
+        return _run(sys.argv[1:])
+    finally:
+        ignore_signals()
+
+
+def _run(argv: Sequence[str]) -> int:
     name = "trio-send"
     try:
         try:
