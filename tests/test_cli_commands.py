@@ -26,6 +26,7 @@ import trio
 import trio_send
 from trio_send._cli import _demo, _leaving, _sink, _three_faces, _transmission, main
 from trio_send._cli._faces import FACES
+from trio_send._cli._interruption import hearing_as_before
 from trio_send._cli._output import OutputLost, plain_table, say
 
 if TYPE_CHECKING:
@@ -121,7 +122,11 @@ def test_help(command: list[str], capsys: Capture) -> None:
 
 def test_the_arguments_of_the_process_are_the_default(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(sys, "argv", ["trio-send", "--version"])
-    assert main() == 0
+    with hearing_as_before():
+        assert main() == 0
+        # The process is taken to be about to exit, and it must not be interrupted in the middle of that.
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     assert trio_send.__version__ in capsys.readouterr().out
 
 
@@ -840,7 +845,9 @@ def test_ctrl_c_during_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys
 
     monkeypatch.setattr(_demo, "show_three_faces", agree)
     monkeypatch.setattr(_demo, "show_leaving", interrupt)
+    before = signal.getsignal(signal.SIGINT)
     assert main(["demo"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr().err == "trio-send demo: interrupted by Ctrl-C\n"
 
 

@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import outcome
 import pytest
@@ -198,7 +198,7 @@ def test_no_state_is_assigned_outside_its_room() -> None:
 
 
 def test_results_that_a_transition_leaves() -> None:
-    operation = cast(Any, Operation())
+    operation = Operation()
     owner = RecordingOwner()
     operation._last_operation = SocketAsyncOperation.SEND
     operation._transferred = 3
@@ -211,8 +211,7 @@ def test_results_that_a_transition_leaves() -> None:
     assert operation._outcome() is None
     assert operation._owner is owner
     operation._release()
-    assert operation._owner is None
-    assert operation._queue is None
+    assert (operation._owner, operation._queue) == (None, None)
     error = operation._exception()
     assert (error.error_code, error.native_error_code, error.bytes_transferred) == (10013, 13, 3)
     assert str(error).endswith("why")
@@ -261,17 +260,24 @@ def test_an_operation_that_is_cut_is_released_from_where_it_was_cut_only() -> No
 # What can be read
 
 
+def seen(args: SocketAsyncEventArgs) -> tuple[int, str, str, bool, int]:
+    """Return what args tell of their operation, but for the message."""
+    return (
+        args.bytes_transferred,
+        args.socket_error.name,
+        args.last_operation.name,
+        args.pending,
+        args.activation,
+    )
+
+
 async def test_results_of_args_from_first_to_last(autojump_clock: MockClock) -> None:
     port = ScriptedPort([4, Blocked(5), 3, Blocked(5)])
     socket = Socket.from_port(port)
     message = bytes_of(9)
-    args = cast(Any, SocketAsyncEventArgs(message))
+    args = SocketAsyncEventArgs(message)
+    assert seen(args) == (0, "SUCCESS", "NONE", False, 0)
     assert args.outcome is None
-    assert args.last_operation is SocketAsyncOperation.NONE
-    assert args.socket_error is SocketError.SUCCESS
-    assert args.bytes_transferred == 0
-    assert args.activation == 0
-    assert not args.pending
     assert b"".join(args.remaining) == message
     async with open_initiator():
         assert socket.send_async(args)
@@ -279,28 +285,21 @@ async def test_results_of_args_from_first_to_last(autojump_clock: MockClock) -> 
             # Exact at any time, though nothing has ended.
             await trio.sleep(wait)
             await wait_all_tasks_blocked()
-            assert args.bytes_transferred == count
+            assert seen(args) == (count, "IO_PENDING", "SEND", True, 1)
             assert b"".join(args.remaining) == message[count:]
-            assert args.pending
             assert args.outcome is None
-            assert args.socket_error is SocketError.IO_PENDING
-            assert args.last_operation is SocketAsyncOperation.SEND
-            assert args.activation == 1
         assert await args.wait() == 9
         assert trio.current_time() == pytest.approx(10, abs=0.01)
-        assert not args.pending
+        assert seen(args) == (9, "SUCCESS", "SEND", False, 1)
         assert args.remaining == []
-        assert args.socket_error is SocketError.SUCCESS
-        assert args.activation == 1
         # Another message: what is read of the latest send stays, what remains is all of the new one.
         args.set_buffer(b"xyz")
-        assert args.bytes_transferred == 9
+        assert seen(args) == (9, "SUCCESS", "SEND", False, 1)
         assert args.outcome == outcome.Value(9)
         assert b"".join(args.remaining) == b"xyz"
         # On the spot: no activation, for nothing was pending.
         assert not socket.send_async(args)
-        assert args.activation == 1
-        assert args.bytes_transferred == 3
+        assert seen(args) == (3, "SUCCESS", "SEND", False, 1)
         assert args.remaining == []
         assert args.outcome == outcome.Value(3)
 
@@ -352,26 +351,23 @@ async def test_results_of_a_begun_send(autojump_clock: MockClock) -> None:
     socket = Socket.from_port(port)
     async with open_initiator():
         state = object()
-        result = cast(Any, socket.begin_send(b"abcdef", 1, 4, state=state))
+        result = socket.begin_send(b"abcdef", 1, 4, state=state)
         assert result.async_state is state
-        assert not result.is_completed
-        assert not result.completed_synchronously
+        assert (result.is_completed, result.completed_synchronously) == (False, False)
         assert result.outcome is None
         assert result.bytes_transferred == 2
         assert b"".join(result.remaining) == b"de"
         handle = result.async_wait_handle
         assert not await handle.wait_one(0)
         assert await socket.end_send(result) == 4
-        assert result.is_completed
-        assert not result.completed_synchronously
+        assert (result.is_completed, result.completed_synchronously) == (True, False)
         assert await handle.wait_one(0)
         assert result.outcome == outcome.Value(4)
         assert result.remaining == []
         # Cancelling what has ended is too late.
         assert not result.cancel()
         at_once = socket.begin_send(b"xyz")
-        assert at_once.is_completed
-        assert at_once.completed_synchronously
+        assert (at_once.is_completed, at_once.completed_synchronously) == (True, True)
         assert at_once.outcome == outcome.Value(3)
         assert await at_once.async_wait_handle.wait_one(0)
         assert socket.end_send_nowait(at_once) == 3

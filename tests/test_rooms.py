@@ -26,6 +26,7 @@ LAYERS = {
     "_util": 0,
     "_codes": 0,
     "_exceptions": 1,
+    "_groups": 1,
     "_buffers": 2,
     # One operation, and the kernel.
     "_wait_handle": 10,

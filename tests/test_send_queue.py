@@ -172,6 +172,53 @@ class RoomPort(Port):
         self._lot.unpark_all()
 
 
+class KeepingPort(RoomPort):
+    """A port that keeps all that it is given, as a frame of a traceback might."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        self.kept.append(buffer)
+        return super().send(buffer, flags)
+
+    def send_gather(self, views: Sequence[Any], flags: int, /) -> int:
+        self.kept += views
+        return super().send(b"".join(views), flags)
+
+
+async def test_every_view_is_released_after_its_call() -> None:
+    port = KeepingPort()
+    socket = Socket.from_port(port)
+    stream = bytes_of(60_000)
+    buffers = [bytearray(stream[at : at + 12_000]) for at in range(0, 60_000, 12_000)]
+    async with open_initiator():
+        # Alone, in a list, and with neighbours; refused, accepted in part, and accepted.
+        operations = [
+            SocketAsyncEventArgs(buffers[0]),
+            SocketAsyncEventArgs(buffer_list=buffers[1:3]),
+            SocketAsyncEventArgs(buffers[3], 0, 6_000),
+            SocketAsyncEventArgs(buffers[3], 6_000),
+            SocketAsyncEventArgs(buffers[4]),
+        ]
+        for args in operations:
+            assert socket.send_async(args)
+        for room in (0, 100, 11_900, 100, 40_000, 10_000):
+            port.grant(room)
+            await wait_all_tasks_blocked()
+            for buffer in buffers:
+                buffer.append(0)
+                del buffer[-1]
+    assert counts(operations) == [12_000, 24_000, 6_000, 6_000, 12_000]
+    assert port.accepted == stream
+    assert {type(kept) for kept in port.kept} >= {memoryview}
+    for kept in port.kept:
+        if isinstance(kept, memoryview):
+            with pytest.raises(ValueError, match="released"):
+                bytes(kept)
+
+
 async def test_every_split_of_coalesced_neighbours_is_exact() -> None:
     sizes = [3, 0, 5, 1, 0, 0, 4, 2]
     ends = list(accumulate(sizes))
@@ -667,6 +714,15 @@ async def test_too_many_pieces_for_one_datagram(
                 assert args.bytes_transferred == 0
                 assert sent == []
             assert follower.socket_error is SocketError.SUCCESS
+
+
+async def test_as_many_pieces_as_one_datagram_can_have() -> None:
+    port = SpyPort(is_stream=False)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(buffer_list=[b"x"] * 1024)
+        assert not Socket.from_port(port).send_async(args)
+    assert errors([args]) == ["SUCCESS"]
+    assert port.inner.messages == [b"x" * 1024]
 
 
 async def test_stopping_a_datagram_tears_nothing(autojump_clock: MockClock) -> None:

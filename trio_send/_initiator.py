@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextvars
 import enum
 import math
-import sys
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -32,11 +31,9 @@ from ._codes import SocketError
 from ._dispatcher import Dispatcher
 from ._engine import Engine
 from ._exceptions import InvalidOperationError
+from ._groups import combine, has_cancellation
 from ._operation import Operation, Owner
 from ._timers import Timer, Timers
-
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -406,7 +403,7 @@ class _OpenInitiator:
             _current.reset(self._token)
         # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
         # own; any other exception of the body's leaves as it came.
-        passing = own.pop() if len(own) == 1 and _has_cancellation(own[0]) else None
+        passing = own.pop() if len(own) == 1 and has_cancellation(own[0]) else None
         try:
             caught = await self._manager.__aexit__(
                 None if passing is None else type(passing),
@@ -416,7 +413,7 @@ class _OpenInitiator:
             escaped = None if caught else passing
         except BaseException as nursery_error:
             escaped = nursery_error
-        final = _combine(own, passing, escaped, initiator._errors)
+        final = combine(own, passing, escaped, initiator._errors)
         initiator._errors = []
         # They know the initiator too, and a scope that has been left should go away without the garbage collector.
         del initiator._engine, initiator._dispatcher, initiator._timers
@@ -440,55 +437,6 @@ def _why(error: BaseException | None) -> str:
     if error is None:
         return _EXITED
     return f"its initiator was {error}" if isinstance(error, trio.Cancelled) else _UNWINDING
-
-
-def _has_cancellation(error: BaseException | None) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(_has_cancellation, error.exceptions))
-    return isinstance(error, trio.Cancelled)
-
-
-def _is_left_of(part: BaseException, whole: BaseExceptionGroup[BaseException]) -> bool:
-    """Tell whether ``part`` is ``whole``, or what a split of it has left; that has the same traceback."""
-    if not isinstance(part, BaseExceptionGroup):
-        return False
-    return part.message == whole.message and part.__traceback__ is whole.__traceback__
-
-
-def _combine(
-    own: list[BaseException],
-    passing: BaseException | None,
-    escaped: BaseException | None,
-    handler_errors: list[BaseException],
-) -> BaseException | None:
-    """Shape what leaves the initiator.
-
-    The nursery is an inner matter: an exception of the body's own leaves as it came, bare. Those of handlers always
-    come as a group, the body's first if there is one too.
-
-    Args:
-      own: what the body raised, or what interrupted the wait at its end, if it went around the nursery.
-      passing: the same, if it went through the nursery.
-      escaped: what the nursery made of that and of the exceptions of its tasks.
-      handler_errors: exceptions of synchronous handlers.
-    """
-    through: list[BaseException] = []
-    if escaped is not None:
-        group = escaped is not passing and isinstance(escaped, BaseExceptionGroup)
-        through = list(escaped.exceptions) if group else [escaped]  # type: ignore[attr-defined]
-    if isinstance(passing, BaseExceptionGroup):
-        # What is left of a group of the body's own, from which the nursery may have taken its cancellations.
-        own = [part for part in through if _is_left_of(part, passing)]
-        through = [part for part in through if part not in own]
-    cancellations = [part for part in through if isinstance(part, trio.Cancelled)]
-    others = [part for part in through if not isinstance(part, trio.Cancelled)]
-    others += handler_errors
-    leaving = [*own, *others]
-    if not leaving:
-        return cancellations[0] if cancellations else None
-    if leaving == own and len(own) == 1:
-        return own[0]
-    return BaseExceptionGroup("an initiator was left with these", [*leaving, *cancellations])
 
 
 def open_initiator(

@@ -46,7 +46,9 @@ def _run(argv: Sequence[str]) -> int:
             finish()
             return 0
         name = f"{name} {options.command.name}"
-        status: int = trio.run(options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        status: int = trio.run(
+            options.command.run, options, restrict_keyboard_interrupt_to_checkpoints=True
+        )
         return status
     except BaseException as error:
         cause = innermost(error)

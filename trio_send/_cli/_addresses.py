@@ -75,7 +75,9 @@ def parse_address(text: str) -> Address:
     if not host:
         raise _fault(text, "no host", "HOST:PORT, such as 127.0.0.1:9000")
     if "/" in host:
-        raise _fault(text, "a slash in its host", "HOST:PORT without anything in front, or unix:PATH")
+        raise _fault(
+            text, "a slash in its host", "HOST:PORT without anything in front, or unix:PATH"
+        )
     if ":" in host:
         raise _fault(
             text,
@@ -86,7 +88,9 @@ def parse_address(text: str) -> Address:
     if bad is not None:
         raise _fault(text, f"{bad[0]!r} in its host", "HOST:PORT, such as 127.0.0.1:9000")
     if re.fullmatch(r"[0-9.]+", host) and not _is_v4(host):
-        raise _fault(text, "a host that is neither a name nor an IPv4 address", "four numbers from 0 to 255")
+        raise _fault(
+            text, "a host that is neither a name nor an IPv4 address", "four numbers from 0 to 255"
+        )
     return InternetAddress(host, _parse_port(text, port))
 
 
@@ -98,7 +102,9 @@ def parse_peer(text: str) -> Address:
     """
     address = parse_address(text)
     if isinstance(address, InternetAddress) and address.port == 0:
-        raise _fault(text, "the port 0, at which nobody can be reached", "the port that the receiver printed")
+        raise _fault(
+            text, "the port 0, at which nobody can be reached", "the port that the receiver printed"
+        )
     return address
 
 
@@ -110,7 +116,9 @@ def _parse_bracketed(text: str) -> InternetAddress:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise _fault(text, "something else than an IPv6 address between its brackets", example) from None
+        raise _fault(
+            text, "something else than an IPv6 address between its brackets", example
+        ) from None
     if not rest.startswith(":"):
         raise _fault(text, "no port behind its brackets", example)
     return InternetAddress(host, _parse_port(text, rest[1:]))

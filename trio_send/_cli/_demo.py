@@ -31,7 +31,9 @@ class _Options(argparse.Namespace):
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", nargs="?", help="what to send (default: a generated file of 4 MiB)")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="what to send (default: a generated file of 4 MiB)"
+    )
 
 
 def _generate(path: Path) -> None:
@@ -41,7 +43,9 @@ def _generate(path: Path) -> None:
 async def _show(file: str | None) -> bool:
     if file is not None:
         if file == STANDARD_INPUT:
-            raise Failure("the demonstration reads its file several times, so it cannot be standard input")
+            raise Failure(
+                "the demonstration reads its file several times, so it cannot be standard input"
+            )
         agreed = await show_three_faces(file, repr(file))
     else:
         with tempfile.TemporaryDirectory(prefix="trio-send-") as directory:
@@ -65,4 +69,6 @@ async def _run(options: _Options) -> int:
     return 0
 
 
-DEMO = Command("demo", "show in one terminal what the library does", DESCRIPTION, _add_arguments, _run)
+DEMO = Command(
+    "demo", "show in one terminal what the library does", DESCRIPTION, _add_arguments, _run
+)

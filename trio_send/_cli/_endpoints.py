@@ -43,7 +43,9 @@ async def _look_up(address: Address, *, passive: bool) -> list[tuple[int, Any]]:
     except OSError as error:
         raise Failure(f"the host {address.host!r} cannot be found: {describe(error)}") from None
     except UnicodeError:
-        raise Failure(f"the host {address.host!r} cannot be found: it is no legal host name") from None
+        raise Failure(
+            f"the host {address.host!r} cannot be found: it is no legal host name"
+        ) from None
     return [(family, end_point) for family, _, _, _, end_point in found]
 
 
@@ -63,7 +65,9 @@ async def connect(address: Address, *, send_buffer: int | None = None) -> Socket
             socket = Socket(family)
             try:
                 if send_buffer is not None:
-                    socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, send_buffer)
+                    socket.setsockopt(
+                        stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, send_buffer
+                    )
                 await socket.connect(end_point)
             except BaseException:
                 socket.close()
@@ -78,7 +82,11 @@ async def connect(address: Address, *, send_buffer: int | None = None) -> Socket
 
 def _cannot(verb: str, address: Address, error: OSError) -> Failure:
     why = describe(error)
-    if isinstance(address, UnixAddress) and isinstance(error, SocketException) and error.native_error_code:
+    if (
+        isinstance(address, UnixAddress)
+        and isinstance(error, SocketException)
+        and error.native_error_code
+    ):
         why = os.strerror(
             error.native_error_code
         )  # of files the system speaks more clearly: "No such file or directory"
@@ -86,7 +94,9 @@ def _cannot(verb: str, address: Address, error: OSError) -> Failure:
 
 
 @asynccontextmanager
-async def listening(address: Address, *, receive_buffer: int | None = None) -> AsyncIterator[Socket]:
+async def listening(
+    address: Address, *, receive_buffer: int | None = None
+) -> AsyncIterator[Socket]:
     """Listen at an address while the body runs. The socket may be closed before.
 
     Args:
@@ -168,7 +178,9 @@ async def _make_room(address: UnixAddress) -> None:
     try:
         os.unlink(address.path)
     except OSError as error:
-        raise Failure(f"cannot listen at {address}: a left-over socket cannot be removed: {describe(error)}") from None
+        raise Failure(
+            f"cannot listen at {address}: a left-over socket cannot be removed: {describe(error)}"
+        ) from None
 
 
 def show_listener(socket: Socket) -> str:

@@ -73,7 +73,9 @@ class BeginFace(Face):
     async def start(self, chunk: Chunk) -> None:
         """Start; the callback is called for what has ended on the spot too, unless it has failed."""
         try:
-            result = self._socket.begin_send(chunk.buffer, 0, chunk.size, callback=self._called_back, state=chunk)
+            result = self._socket.begin_send(
+                chunk.buffer, 0, chunk.size, callback=self._called_back, state=chunk
+            )
         except SocketException as error:
             self._end(chunk, error)
         else:

@@ -35,7 +35,9 @@ def describe(error: OSError) -> str:
     The count of a `SocketException` is left out, for the commands tell counts of whole transfers.
     """
     if isinstance(error, SocketException):
-        return str(SocketException(error.socket_error_code, native_error_code=error.native_error_code))
+        return str(
+            SocketException(error.socket_error_code, native_error_code=error.native_error_code)
+        )
     return error.strerror or str(error) or type(error).__name__
 
 

@@ -91,7 +91,9 @@ async def interruptible() -> AsyncIterator[Interruption]:
             del error
 
 
-async def _listen(arriving: AsyncIterator[int], interruption: Interruption, scope: trio.CancelScope) -> None:
+async def _listen(
+    arriving: AsyncIterator[int], interruption: Interruption, scope: trio.CancelScope
+) -> None:
     async for number in arriving:
         if interruption.signal is None:
             interruption.signal = number

@@ -117,4 +117,8 @@ async def _refuses_more(socket: Socket) -> bool:
     args = SocketAsyncEventArgs(b"more")
     async with open_initiator():
         pending = socket.send_async(args)
-    return not pending and args.socket_error is SocketError.CONNECTION_ABORTED and args.bytes_transferred == 0
+    return (
+        not pending
+        and args.socket_error is SocketError.CONNECTION_ABORTED
+        and args.bytes_transferred == 0
+    )

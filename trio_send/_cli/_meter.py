@@ -104,7 +104,11 @@ def _make_meter(label: str, total: int | None) -> Meter:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         return _PlainMeter(label, total)
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[numbers]}")]
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    ]
     if total is not None:
         columns.append(TimeRemainingColumn())
     # A thread that redraws would do so in the middle of other output, and redirecting would swallow some of it.

@@ -91,14 +91,18 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     Columns of numbers are aligned to the right.
     """
-    numeric = [all(_NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(headers))]
+    numeric = [
+        all(_NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(headers))
+    ]
     if is_terminal(sys.stdout) and _say_rich_table(headers, rows, numeric):
         return
     for line in plain_table(headers, rows, numeric):
         say(line)
 
 
-def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator[str]:
+def plain_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> Iterator[str]:
     """Yield the lines of a table."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
     for row in (headers, ["-" * width for width in widths], *rows):
@@ -109,7 +113,9 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
         yield "  ".join(cells).rstrip()
 
 
-def _say_rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> bool:
+def _say_rich_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> bool:
     try:
         from rich import box
         from rich.console import Console

@@ -87,7 +87,9 @@ class Reception:
         with memoryview(bytearray(BUFFER_SIZE)) as buffer:
             while True:
                 try:
-                    size = await self._connection.receive_into(buffer if pace is None else buffer[: pace.sip])
+                    size = await self._connection.receive_into(
+                        buffer if pace is None else buffer[: pace.sip]
+                    )
                 except SocketException as error:
                     self.error = error
                     return

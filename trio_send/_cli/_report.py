@@ -43,7 +43,9 @@ def _receiver(transmission: Transmission) -> str:
     elif transmission.closed:
         said = "closed the connection in order after the end"
     else:
-        said = f"has not closed its side yet, {show_seconds(CLOSING_PATIENCE)} at most after the end"
+        said = (
+            f"has not closed its side yet, {show_seconds(CLOSING_PATIENCE)} at most after the end"
+        )
     if transmission.thrown_away:
         said += f"; it sent {show_bytes(transmission.thrown_away)}, which were thrown away"
     return said

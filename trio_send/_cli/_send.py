@@ -119,13 +119,17 @@ async def _run(options: _Options) -> int:
         cause = ""
     status = interruption.status if interruption.signal is not None else FAILURE
     if transmission is None:
-        raise Failure(f"{cause}, before there was a connection to {options.address}; nothing was sent", status)
+        raise Failure(
+            f"{cause}, before there was a connection to {options.address}; nothing was sent", status
+        )
     for line in summary(transmission, options.face, options.offset):
         say(line)
     fault = verdict(transmission, options.offset, cause)
     if fault is None and interruption.signal is None:
         return 0
-    raise Failure(fault or f"{cause}, when all had been accepted and the receiver was waited for", status)
+    raise Failure(
+        fault or f"{cause}, when all had been accepted and the receiver was waited for", status
+    )
 
 
 SEND = Command("send", "send a file or standard input", DESCRIPTION, _add_arguments, _run)

@@ -65,7 +65,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="append what comes in to FILE, one connection after the other",
     )
-    parser.add_argument("--once", action="store_true", help="end after one connection, with status 1 if it broke")
+    parser.add_argument(
+        "--once", action="store_true", help="end after one connection, with status 1 if it broke"
+    )
 
 
 class _Sink:
@@ -115,7 +117,9 @@ class _Sink:
             try:
                 return await listener.accept()
             except SocketException as error:
-                self._print(complain, f"trio-send sink: cannot accept a connection: {describe(error)}")
+                self._print(
+                    complain, f"trio-send sink: cannot accept a connection: {describe(error)}"
+                )
                 await trio.sleep(ACCEPT_PAUSE)
 
     async def _receive(self, connection: Socket) -> Reception:
@@ -134,7 +138,9 @@ class _Sink:
             connection.close(reset=not reception.ended)
             self._under_way.discard(reception)
             self._done += reception.count
-            self._print(say, f"connection {number}{peer and f' from {peer}'}: {self._account_of(reception)}")
+            self._print(
+                say, f"connection {number}{peer and f' from {peer}'}: {self._account_of(reception)}"
+            )
         return reception
 
     def _account_of(self, reception: Reception) -> str:
@@ -144,7 +150,11 @@ class _Sink:
             end = f"broken: {describe(reception.error)}"
         else:
             end = "stopped here before its end"
-        kept = "" if self._file is None else f"; {self._file.path!r} now has {show_bytes(self._file.size())}"
+        kept = (
+            ""
+            if self._file is None
+            else f"; {self._file.path!r} now has {show_bytes(self._file.size())}"
+        )
         return f"{show_bytes(reception.count)}, sha256 {reception.digest()}, {end}{kept}"
 
     def _print(self, how: Callable[[str], None], text: str) -> None:
@@ -154,7 +164,9 @@ class _Sink:
 
 async def _run(options: _Options) -> int:
     # Before the socket, so that nobody connects to a sink that cannot keep what it is sent.
-    file = None if options.out is None else await trio.to_thread.run_sync(AppendingFile, options.out)
+    file = (
+        None if options.out is None else await trio.to_thread.run_sync(AppendingFile, options.out)
+    )
     in_order = False
     try:
         async with interruptible() as interruption:

@@ -125,7 +125,13 @@ async def open_source(path: str, offset: int = 0) -> AsyncIterator[Source]:
     try:
         raw = await trio.to_thread.run_sync(partial(_open, path), abandon_on_cancel=True)
     except (OSError, ValueError, AttributeError) as error:
-        why = describe(error) if isinstance(error, OSError) else "it is closed" if path == STANDARD_INPUT else error
+        why = (
+            describe(error)
+            if isinstance(error, OSError)
+            else "it is closed"
+            if path == STANDARD_INPUT
+            else error
+        )
         raise Failure(f"{name} cannot be read: {why}") from None
     try:
         source = Source(raw, name)

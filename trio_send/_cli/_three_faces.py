@@ -93,7 +93,19 @@ async def show_three_faces(path: str, name: str) -> bool:
                 "yes" if agrees else "NO",
             ]
         )
-    say_table(["face", "accepted", "on the spot", "pending", "time", "received", "SHA-256", "as the file"], rows)
+    say_table(
+        [
+            "face",
+            "accepted",
+            "on the spot",
+            "pending",
+            "time",
+            "received",
+            "SHA-256",
+            "as the file",
+        ],
+        rows,
+    )
     say()
     say_paragraph(
         "Accepted is what the kernel took from the sender, received what the sink read, and the SHA-256 is of that."

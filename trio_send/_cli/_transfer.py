@@ -85,7 +85,9 @@ class Transfer:
     def is_complete(self) -> bool:
         """Whether all of the source was accepted."""
         # A cancellation may come when all was accepted and before the end of the source was seen.
-        return self._sent_all or (self.stop_reason is None and self.accepted == self._source.remaining)
+        return self._sent_all or (
+            self.stop_reason is None and self.accepted == self._source.remaining
+        )
 
     @property
     def seconds(self) -> float:
@@ -195,7 +197,8 @@ class Transfer:
     def _is_our_doing(self, error: SocketException) -> bool:
         """Tell whether an operation was stopped by the end of its scope, or because one before it was."""
         return error.socket_error_code is SocketError.OPERATION_ABORTED or (
-            error.socket_error_code is SocketError.CONNECTION_ABORTED and self._socket.torn is not None
+            error.socket_error_code is SocketError.CONNECTION_ABORTED
+            and self._socket.torn is not None
         )
 
     async def _watch_for_stall(self, limit: float) -> None:

@@ -30,7 +30,9 @@ def parse_size(text: str) -> int:
     # Python refuses to read numbers of thousands of digits.
     size = int(digits) * UNITS[match[2].upper()] if len(digits) < 20 else MAX_SIZE + 1
     if size > MAX_SIZE:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large a size; the largest is {MAX_SIZE} bytes")
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is too large a size; the largest is {MAX_SIZE} bytes"
+        )
     return size
 
 
@@ -56,7 +58,9 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a time in seconds, which is a number above 0")
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a time in seconds, which is a number above 0"
+        )
     return seconds
 
 
