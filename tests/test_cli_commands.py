@@ -120,7 +120,9 @@ def test_help(command: list[str], capsys: Capture) -> None:
     assert err == ""
 
 
-def test_the_arguments_of_the_process_are_the_default(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_the_arguments_of_the_process_are_the_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     monkeypatch.setattr(sys, "argv", ["trio-send", "--version"])
     with hearing_as_before():
         assert main() == 0
@@ -153,7 +155,9 @@ def test_the_arguments_of_the_process_are_the_default(monkeypatch: pytest.Monkey
         (["demo", "a", "b"], "b"),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_status_2(arguments: list[str], complaint: str, capsys: Capture) -> None:
+def test_wrong_usage_is_one_sentence_and_status_2(
+    arguments: list[str], complaint: str, capsys: Capture
+) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -166,11 +170,28 @@ def test_wrong_usage_is_one_sentence_and_status_2(arguments: list[str], complain
 
 @faces
 @pytest.mark.parametrize("size", [0, 1, 300_000])
-def test_each_face_sends_the_same(face: str, size: int, tmp_path: Path, data: bytes, capsys: Capture) -> None:
+def test_each_face_sends_the_same(
+    face: str, size: int, tmp_path: Path, data: bytes, capsys: Capture
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(data[:size])
     with Peer(read_all) as peer:
-        assert main(["send", str(path), peer.address, "--face", face, "--chunk", "64K", "--in-flight", "3"]) == 0
+        assert (
+            main(
+                [
+                    "send",
+                    str(path),
+                    peer.address,
+                    "--face",
+                    face,
+                    "--chunk",
+                    "64K",
+                    "--in-flight",
+                    "3",
+                ]
+            )
+            == 0
+        )
     assert peer.received == data[:size]
     out, err = capsys.readouterr()
     assert err == ""
@@ -179,7 +200,9 @@ def test_each_face_sends_the_same(face: str, size: int, tmp_path: Path, data: by
     assert told["accepted"].endswith(f"from offset 0 up to {size}")
     assert told["sha256"] == sha256(data[:size])
     assert told["receiver"] == "closed the connection in order after the end"
-    match = re.fullmatch(rf"(\d+) finished on the spot, (\d+) pending, with the face {face}", told["operations"])
+    match = re.fullmatch(
+        rf"(\d+) finished on the spot, (\d+) pending, with the face {face}", told["operations"]
+    )
     assert match is not None
     assert int(match[1]) + int(match[2]) == -(-size // 2**16)
     assert re.fullmatch(r"\d+\.\d{3} s, [\d.]+ \w+/s", told["time"])
@@ -219,7 +242,9 @@ def standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> Iterator[Non
 
 
 @pytest.mark.parametrize("offset", [0, 100_001])
-def test_standard_input(offset: int, data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_standard_input(
+    offset: int, data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     with standard_input(monkeypatch, data), Peer(read_all) as peer:
         assert main(["send", "-", peer.address, "--from", str(offset)]) == 0
     assert peer.received == data[offset:]
@@ -236,12 +261,21 @@ def one_sentence(error: str, command: str) -> str:
     [
         (["{tmp}/nothing", "127.0.0.1:1"], "cannot be read: No such file or directory"),
         (["{tmp}", "127.0.0.1:1"], "cannot be read: Is a directory"),
-        (["{file}", "{nobody}"], "cannot connect to {nobody}: nobody listens at the peer's address"),
-        (["{file}", "unix:{tmp}/nothing"], "cannot connect to unix:{tmp}/nothing: No such file or directory"),
+        (
+            ["{file}", "{nobody}"],
+            "cannot connect to {nobody}: nobody listens at the peer's address",
+        ),
+        (
+            ["{file}", "unix:{tmp}/nothing"],
+            "cannot connect to unix:{tmp}/nothing: No such file or directory",
+        ),
         (["{file}", "no such.invalid:1"], ""),
         (["{file}", "nothing.invalid:1"], "the host 'nothing.invalid' cannot be found"),
         (["{file}", "a..b:1"], "the host 'a..b' cannot be found: it is no legal host name"),
-        (["{file}", "{nobody}", "--from", "1M"], "ends after 300000 bytes, so nothing can be sent from offset 1048576"),
+        (
+            ["{file}", "{nobody}", "--from", "1M"],
+            "ends after 300000 bytes, so nothing can be sent from offset 1048576",
+        ),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="the words are those of Unix")
@@ -251,13 +285,17 @@ def test_what_cannot_begin_is_one_sentence_and_status_1(
     with stdlib_socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, so nobody else gets the port, and not listening
         names = {"tmp": tmp_path, "file": file, "nobody": f"127.0.0.1:{nobody.getsockname()[1]}"}
-        assert main(["send", *(argument.format_map(names) for argument in arguments)]) == (1 if complaint else 2)
+        assert main(["send", *(argument.format_map(names) for argument in arguments)]) == (
+            1 if complaint else 2
+        )
     out, err = capsys.readouterr()
     assert out == ""
     assert complaint.format_map(names) in one_sentence(err, "send")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is unreadable to this user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is unreadable to this user"
+)
 def test_an_unreadable_file(file: Path, capsys: Capture) -> None:
     file.chmod(0)
     assert main(["send", str(file), "127.0.0.1:1"]) == 1
@@ -273,7 +311,9 @@ def test_standard_input_that_is_too_short(monkeypatch: pytest.MonkeyPatch, capsy
 def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["send", "-", "127.0.0.1:1"]) == 1
-    assert "standard input cannot be read: it is closed" in one_sentence(capsys.readouterr().err, "send")
+    assert "standard input cannot be read: it is closed" in one_sentence(
+        capsys.readouterr().err, "send"
+    )
 
 
 def check_stop(status: int, capsys: Capture, data: bytes, reason: str, offset: int = 0) -> int:
@@ -310,18 +350,27 @@ class Deaf(Peer):
 
 @faces
 @pytest.mark.parametrize("option", ["--timeout", "--stall-timeout"])
-def test_a_receiver_that_does_not_read(face: str, option: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_receiver_that_does_not_read(
+    face: str, option: str, tmp_path: Path, capsys: Capture
+) -> None:
     data = random.Random(6).randbytes(8 * 2**20)
     path = tmp_path / "file"
     path.write_bytes(data)
     with Deaf() as peer:
-        status = main(["send", str(path), peer.address, "--face", face, option, "0.3", "--from", "1K"])
-        reason = "stopped after 0.3 s" if option == "--timeout" else "no byte was accepted for 0.3 s"
+        status = main(
+            ["send", str(path), peer.address, "--face", face, option, "0.3", "--from", "1K"]
+        )
+        reason = (
+            "stopped after 0.3 s" if option == "--timeout" else "no byte was accepted for 0.3 s"
+        )
         count = check_stop(status, capsys, data, reason, offset=1024)
     # It was only slow, and what was accepted does reach it: to the byte where --from goes on.
     assert peer.received == data[1024 : 1024 + count]
     with Peer(read_all) as second:
-        assert main(["send", str(path), second.address, "--face", face, "--from", str(1024 + count)]) == 0
+        assert (
+            main(["send", str(path), second.address, "--face", face, "--from", str(1024 + count)])
+            == 0
+        )
     assert data == data[:1024] + peer.received + second.received
 
 
@@ -332,7 +381,9 @@ def test_a_receiver_that_breaks_the_connection(face: str, tmp_path: Path, capsys
     path.write_bytes(data)
 
     def read_a_bit(connection: stdlib_socket.socket) -> bytes:
-        return connection.recv(10_000)  # and leave more unread, so that closing breaks the connection
+        return connection.recv(
+            10_000
+        )  # and leave more unread, so that closing breaks the connection
 
     with Peer(read_a_bit) as peer:
         status = main(["send", str(path), peer.address, "--face", face])
@@ -377,7 +428,9 @@ if sys.platform == "linux":  # elsewhere the end cannot be seen without reading 
         assert status == 1
         out, err = capsys.readouterr()
         assert accepted(out) == 1000
-        assert "the connection broke after all 1000 bytes were accepted" in one_sentence(err, "send")
+        assert "the connection broke after all 1000 bytes were accepted" in one_sentence(
+            err, "send"
+        )
         assert "accepted is not delivered" in err
 
 
@@ -392,7 +445,9 @@ def test_a_receiver_that_talks_back(file: Path, data: bytes, capsys: Capture) ->
     with Peer(echo) as peer:
         assert main(["send", str(file), peer.address]) == 0
     assert peer.received == data
-    assert facts(capsys.readouterr().out)["receiver"].endswith("it sent 300000 bytes, which were thrown away")
+    assert facts(capsys.readouterr().out)["receiver"].endswith(
+        "it sent 300000 bytes, which were thrown away"
+    )
 
 
 def test_a_receiver_that_closes_its_side_first(
@@ -447,14 +502,19 @@ def test_a_connection_that_takes_too_long(file: Path, capsys: Capture) -> None:
             sock.close()
     out, err = capsys.readouterr()
     assert (status, out) == (1, "")
-    assert "stopped after 0.2 s, the limit of --timeout, before there was a connection" in one_sentence(err, "send")
+    assert (
+        "stopped after 0.2 s, the limit of --timeout, before there was a connection"
+        in one_sentence(err, "send")
+    )
 
 
 # The sink -------------------------------------------------------------------------------------
 
 
 @contextmanager
-def sending_to_the_sink(monkeypatch: pytest.MonkeyPatch, send: Callable[[str], None]) -> Iterator[None]:
+def sending_to_the_sink(
+    monkeypatch: pytest.MonkeyPatch, send: Callable[[str], None]
+) -> Iterator[None]:
     """Have the sink's first line start a thread that sends to where it listens."""
     threads: list[threading.Thread] = []
 
@@ -488,7 +548,9 @@ def sender_of(data: bytes) -> Callable[[str], None]:
     return send
 
 
-def test_the_sink_tells_what_came_in(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_the_sink_tells_what_came_in(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     with sending_to_the_sink(monkeypatch, sender_of(data)):
         assert main(["sink", "--once"]) == 0
     out, err = capsys.readouterr()
@@ -576,14 +638,22 @@ def test_a_socket_that_somebody_else_put_there_is_not_removed(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["192.0.2.1:0"], "cannot listen at 192.0.2.1:0: there is no such address to use on this machine"),
+        (
+            ["192.0.2.1:0"],
+            "cannot listen at 192.0.2.1:0: there is no such address to use on this machine",
+        ),
         (["nothing.invalid:0"], "the host 'nothing.invalid' cannot be found"),
         (["--out", "{tmp}/no/file"], "cannot be written: No such file or directory"),
-        (["unix:{tmp}/no/socket"], "cannot listen at unix:{tmp}/no/socket: No such file or directory"),
+        (
+            ["unix:{tmp}/no/socket"],
+            "cannot listen at unix:{tmp}/no/socket: No such file or directory",
+        ),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="the words are those of Unix")
-def test_where_the_sink_cannot_be(arguments: list[str], complaint: str, tmp_path: Path, capsys: Capture) -> None:
+def test_where_the_sink_cannot_be(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: Capture
+) -> None:
     assert main(["sink", *(argument.format(tmp=tmp_path) for argument in arguments)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -593,7 +663,9 @@ def test_where_the_sink_cannot_be(arguments: list[str], complaint: str, tmp_path
 def test_a_port_in_use(capsys: Capture) -> None:
     with stdlib_socket.create_server(("127.0.0.1", 0)) as other:
         assert main(["sink", f"127.0.0.1:{other.getsockname()[1]}"]) == 1
-    assert "another socket already uses that address" in one_sentence(capsys.readouterr().err, "sink")
+    assert "another socket already uses that address" in one_sentence(
+        capsys.readouterr().err, "sink"
+    )
 
 
 def test_a_connection_that_is_reset(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -606,7 +678,9 @@ def test_a_connection_that_is_reset(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         assert main(["sink", "--once"]) == 1
     out = capsys.readouterr().out
     # Whether the reset overtakes the bytes is up to the kernel.
-    assert re.search(r"(0|3) bytes, sha256 [0-9a-f]{64}, broken: the peer reset the connection", out)
+    assert re.search(
+        r"(0|3) bytes, sha256 [0-9a-f]{64}, broken: the peer reset the connection", out
+    )
 
 
 def test_several_connections_to_one_file_do_not_mix(
@@ -664,10 +738,14 @@ def test_a_full_disk_ends_the_sink(monkeypatch: pytest.MonkeyPatch, capsys: Capt
     with sending_to_the_sink(monkeypatch, send):
         assert main(["sink", "--out", "/dev/full"]) == 1
     assert said == [b"reset"], "the sender must not take this for an end"
-    assert "'/dev/full' cannot be written: No space left" in one_sentence(capsys.readouterr().err, "sink")
+    assert "'/dev/full' cannot be written: No space left" in one_sentence(
+        capsys.readouterr().err, "sink"
+    )
 
 
-def test_a_limited_sink_takes_its_time(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_limited_sink_takes_its_time(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     with sending_to_the_sink(monkeypatch, sender_of(data)):
         began = time.monotonic()
         assert main(["sink", "--once", "--rate", "1M"]) == 0
@@ -676,7 +754,9 @@ def test_a_limited_sink_takes_its_time(data: bytes, monkeypatch: pytest.MonkeyPa
     assert f"300000 bytes, sha256 {sha256(data)}" in capsys.readouterr().out
 
 
-def test_a_sink_that_cannot_accept_goes_on(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_sink_that_cannot_accept_goes_on(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     accept = trio_send.Socket.accept
     failures = iter([trio_send.SocketException(trio_send.SocketError.TOO_MANY_OPEN_SOCKETS)])
 
@@ -688,7 +768,9 @@ def test_a_sink_that_cannot_accept_goes_on(data: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(trio_send.Socket, "accept", fail_once)
     with sending_to_the_sink(monkeypatch, sender_of(data)):
         assert main(["sink", "--once"]) == 0
-    assert "cannot accept a connection: no more sockets can be opened" in one_sentence(capsys.readouterr().err, "sink")
+    assert "cannot accept a connection: no more sockets can be opened" in one_sentence(
+        capsys.readouterr().err, "sink"
+    )
 
 
 # The demonstration ----------------------------------------------------------------------------
@@ -701,18 +783,23 @@ def test_the_demonstration(capsys: Capture) -> None:
     assert out.endswith("Every count and every SHA-256 agrees.\n")
     for face in FACES:
         assert re.search(
-            rf"^{face} +4194304 +\d+ +\d+ +[\d.]+ s +4194304 +[0-9a-f]{{16}}\.\.\. +yes$", out, re.MULTILINE
+            rf"^{face} +4194304 +\d+ +\d+ +[\d.]+ s +4194304 +[0-9a-f]{{16}}\.\.\. +yes$",
+            out,
+            re.MULTILINE,
         )
     sends = re.findall(
-        r"^ +\d+ +(\d+)  (on the spot|pending) +([01]) +(\d+)  (SUCCESS|OPERATION_ABORTED \(995\))$", out, re.MULTILINE
+        r"^ +\d+ +(\d+)  (on the spot|pending) +([01]) +(\d+)  (SUCCESS|OPERATION_ABORTED \(995\))$",
+        out,
+        re.MULTILINE,
     )
     assert len(sends) == _leaving.MESSAGES
     for size, started, raised, count, ended in sends:
         assert (started == "pending") == (raised == "1")
         assert (size == count) == (ended == "SUCCESS")
     total = sum(int(count) for _, _, _, count, _ in sends)
-    assert f"That makes {total} bytes accepted. The sink received {total} bytes: exactly these" in out.replace(
-        "\n", " "
+    assert (
+        f"That makes {total} bytes accepted. The sink received {total} bytes: exactly these"
+        in out.replace("\n", " ")
     )
 
 
@@ -724,13 +811,19 @@ def test_the_demonstration_of_a_file(size: int, tmp_path: Path, capsys: Capture)
     assert f"{size} byte" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("file", "complaint"), [("-", "cannot be standard input"), ("{tmp}/no", "cannot be read")])
-def test_a_demonstration_of_nothing(file: str, complaint: str, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize(
+    ("file", "complaint"), [("-", "cannot be standard input"), ("{tmp}/no", "cannot be read")]
+)
+def test_a_demonstration_of_nothing(
+    file: str, complaint: str, tmp_path: Path, capsys: Capture
+) -> None:
     assert main(["demo", file.format(tmp=tmp_path)]) == 1
     assert complaint in one_sentence(capsys.readouterr().err, "demo")
 
 
-def test_a_demonstration_that_disagrees_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
+def test_a_demonstration_that_disagrees_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
 
@@ -744,7 +837,9 @@ def test_a_demonstration_that_disagrees_fails(monkeypatch: pytest.MonkeyPatch, t
     assert "the counts do not agree" in one_sentence(err, "demo")
 
 
-def test_a_demonstration_that_loses_bytes_fails(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_demonstration_that_loses_bytes_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     async def agree(path: str, name: str) -> bool:
         return True
 
@@ -780,7 +875,11 @@ class Stream(io.StringIO):
 )
 @pytest.mark.parametrize("command", [["demo"], ["sink"], ["--version"]])
 def test_output_that_nobody_takes(
-    command: list[str], error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    command: list[str],
+    error: OSError,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Stream(error))
     status = main(command)
@@ -862,7 +961,9 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_runs_outside_of_the_main_thread_too(capsys: Capture) -> None:
     statuses: list[int] = []
-    thread = threading.Thread(target=lambda: statuses.append(main(["send", os.devnull, "127.0.0.1:1"])))
+    thread = threading.Thread(
+        target=lambda: statuses.append(main(["send", os.devnull, "127.0.0.1:1"]))
+    )
     thread.start()
     thread.join()
     assert statuses == [1]

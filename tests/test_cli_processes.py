@@ -52,7 +52,9 @@ def hear_ctrl_c() -> None:
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False, **options)
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False, **options
+    )
 
 
 @contextmanager
@@ -135,7 +137,10 @@ def check_stop(output: str, error: str, data: bytes, reason: str, offset: int = 
     """Check what was said of a transfer that was stopped; return how many bytes were accepted."""
     count = accepted(output)
     assert re.fullmatch(rf"trio-send send: {reason}[^\n]*\n", error), error
-    assert f"; {count} bytes accepted, so go on with --from {offset + count}. Accepted is not delivered" in error
+    assert (
+        f"; {count} bytes accepted, so go on with --from {offset + count}. Accepted is not delivered"
+        in error
+    )
     assert f"sha256      {sha256(data[offset : offset + count])}\n" in output
     return count
 
@@ -173,7 +178,10 @@ def test_a_file_to_a_plain_socket(face: str, file: Path, data: bytes) -> None:
 def test_standard_input_over_a_unix_socket(tmp_path: Path, file: Path, data: bytes) -> None:
     path = tmp_path / "s"
     kept = tmp_path / "kept"
-    with sink(f"unix:{path}", "--once", "--out", kept) as (process, address), file.open("rb") as stream:
+    with (
+        sink(f"unix:{path}", "--once", "--out", kept) as (process, address),
+        file.open("rb") as stream,
+    ):
         assert address == f"unix:{path}"
         # Through a pipe, and as a file that can be wound on.
         with subprocess.Popen(["cat"], stdin=stream, stdout=subprocess.PIPE) as cat:
@@ -211,7 +219,9 @@ def test_the_sink_is_killed_and_another_one_completes_the_file(
     assert sender.returncode == 1
     count = check_stop(out, err, data, "the connection broke: ")
     size = kept.stat().st_size
-    assert 0 < size <= count < len(data), "more was accepted than arrived, and never the other way round"
+    assert 0 < size <= count < len(data), (
+        "more was accepted than arrived, and never the other way round"
+    )
     assert kept.read_bytes() == data[:size]
     with sink("--once", "--out", kept) as (process, address):
         # Accepted is not delivered: what counts is what the receiver has, as the sentence says.
@@ -226,7 +236,9 @@ def test_the_sink_is_killed_and_another_one_completes_the_file(
     ("face", "number", "name"),
     [*((face, signal.SIGINT, "Ctrl-C") for face in FACES), ("event", signal.SIGTERM, "SIGTERM")],
 )
-def test_a_signal_stops_the_sender(face: str, number: signal.Signals, name: str, file: Path, data: bytes) -> None:
+def test_a_signal_stops_the_sender(
+    face: str, number: signal.Signals, name: str, file: Path, data: bytes
+) -> None:
     received = bytearray()
     begun = threading.Event()
     may_read = threading.Event()
@@ -241,7 +253,8 @@ def test_a_signal_stops_the_sender(face: str, number: signal.Signals, name: str,
     with peer(read_late) as address:
         with started("send", file, address, "--face", face) as sender:
             begun.wait(TIMEOUT)
-            sender.send_signal(number)
+            for _ in range(2):  # the second one must not disturb what the first has begun
+                sender.send_signal(number)
             out, err = rest_of(sender)
         may_read.set()
     assert sender.returncode == 128 + number
@@ -279,7 +292,20 @@ def test_ctrl_c_before_there_is_a_connection(tmp_path: Path) -> None:
         sender.send_signal(signal.SIGINT)
         out, err = rest_of(sender)
     assert (sender.returncode, out) == (130, "")
-    assert err == "trio-send send: stopped by Ctrl-C, before there was a connection to 127.0.0.1:1; nothing was sent\n"
+    assert (
+        err
+        == "trio-send send: stopped by Ctrl-C, before there was a connection to 127.0.0.1:1; nothing was sent\n"
+    )
+
+
+def test_ctrl_c_before_the_sink_can_keep_anything(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)  # nobody reads from it, so opening it takes for ever
+    with started("sink", "--out", fifo) as process:
+        wait_for(lambda: listens_to_ctrl_c(process.pid))
+        process.send_signal(signal.SIGINT)
+        out, err = rest_of(process)
+    assert (process.returncode, out, err) == (130, "", "trio-send sink: ended by Ctrl-C\n")
 
 
 def listens_to_ctrl_c(pid: int) -> bool:
@@ -307,7 +333,9 @@ def test_a_signal_ends_the_sink(number: signal.Signals, tmp_path: Path, data: by
         assert not path.exists()
     assert process.returncode == 128 + number
     assert err == f"trio-send sink: ended by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}\n"
-    match = re.fullmatch(r"connection 1: (\d+) bytes, sha256 ([0-9a-f]{64}), stopped here before its end\n", out)
+    match = re.fullmatch(
+        r"connection 1: (\d+) bytes, sha256 ([0-9a-f]{64}), stopped here before its end\n", out
+    )
     assert match is not None, out
     assert match[2] == sha256(data[: int(match[1])])
 
@@ -334,7 +362,12 @@ def test_a_limit_on_the_time() -> None:
     assert sent.returncode == 1
     count = accepted(sent.stdout)
     assert count > 0
-    assert check_stop(sent.stdout, sent.stderr, bytes(count), "stopped after 1 s, the limit of --timeout") == count
+    assert (
+        check_stop(
+            sent.stdout, sent.stderr, bytes(count), "stopped after 1 s, the limit of --timeout"
+        )
+        == count
+    )
 
 
 # Pipes and terminals --------------------------------------------------------------------------
@@ -346,7 +379,12 @@ def test_a_reader_that_has_had_enough(arguments: list[str]) -> None:
     os.close(reading)
     with os.fdopen(writing, "wb") as stdout:
         done = subprocess.run(
-            command(*arguments), stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False
+            command(*arguments),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )
     assert done.stderr == ""
     assert done.returncode == (1 if arguments == ["demo"] else 0)
@@ -357,10 +395,18 @@ def test_a_full_disk_behind_the_output() -> None:
         pytest.skip("needs /dev/full")
     with open("/dev/full", "wb") as stdout:
         done = subprocess.run(
-            command("demo"), stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False
+            command("demo"),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "trio-send demo: standard output cannot be written: No space left on device\n"
+    assert (
+        done.stderr
+        == "trio-send demo: standard output cannot be written: No space left on device\n"
+    )
 
 
 def on_a_terminal(*arguments: object, rich: bool) -> tuple[int, str]:
@@ -368,11 +414,20 @@ def on_a_terminal(*arguments: object, rich: bool) -> tuple[int, str]:
     import pty
 
     screen, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "COLUMNS": "120",
+        "PYTHONIOENCODING": "utf-8",
+    }
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         environment.pop(name, None)
     with subprocess.Popen(
-        command(*arguments, rich=rich), stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+        command(*arguments, rich=rich),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
     ) as process:
         os.close(terminal)
         seen = b""

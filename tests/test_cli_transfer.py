@@ -72,12 +72,15 @@ async def read_all(socket: trio_send.Socket) -> bytes:
 
 @faces
 @pytest.mark.parametrize(
-    ("size", "chunk_size", "in_flight"), [(0, 10, 2), (1, 1, 1), (100_000, 700, 5), (50_000, 2**20, 3)]
+    ("size", "chunk_size", "in_flight"),
+    [(0, 10, 2), (1, 1, 1), (100_000, 700, 5), (50_000, 2**20, 3)],
 )
 async def test_a_whole_transfer(face: str, size: int, chunk_size: int, in_flight: int) -> None:
     data = random.Random(0).randbytes(size)
     async with small_pair() as (left, right):
-        transfer = Transfer(left, Memory(data), FACES[face], chunk_size=chunk_size, in_flight=in_flight)
+        transfer = Transfer(
+            left, Memory(data), FACES[face], chunk_size=chunk_size, in_flight=in_flight
+        )
         received = b""
 
         async def read() -> None:
@@ -113,7 +116,9 @@ def test_a_stopped_transfer_knows_to_the_byte_what_was_accepted(
 
     async def main() -> None:
         async with small_pair() as (left, right):
-            transfer = Transfer(left, Memory(data), FACES[face], chunk_size=chunk_size, in_flight=in_flight)
+            transfer = Transfer(
+                left, Memory(data), FACES[face], chunk_size=chunk_size, in_flight=in_flight
+            )
             received = b""
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
@@ -159,7 +164,9 @@ async def test_a_receiver_that_disappears_ends_the_transfer(face: str) -> None:
 async def test_a_stall_is_told_from_slowness(face: str, autojump_clock: MockClock) -> None:
     # The kernel takes bytes in bites, and the test's own reading is what makes room for them.
     async with small_pair() as (left, right):
-        transfer = Transfer(left, Memory(bytes(200_000)), FACES[face], chunk_size=200_000, in_flight=1)
+        transfer = Transfer(
+            left, Memory(bytes(200_000)), FACES[face], chunk_size=200_000, in_flight=1
+        )
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
@@ -192,12 +199,16 @@ class Quiet(Memory):
 
 
 @faces
-async def test_a_source_with_nothing_to_say_is_a_stall_too(face: str, autojump_clock: MockClock) -> None:
+async def test_a_source_with_nothing_to_say_is_a_stall_too(
+    face: str, autojump_clock: MockClock
+) -> None:
     async with small_pair() as (left, right):
         transfer = Transfer(left, Quiet(b"once", "nobody"), FACES[face], chunk_size=10, in_flight=2)
         await transfer.run(stall_timeout=10)
         assert await right.receive() == b"once"
-    assert transfer.stop_reason == "no byte was accepted for 10 s, because nobody had nothing to send"
+    assert (
+        transfer.stop_reason == "no byte was accepted for 10 s, because nobody had nothing to send"
+    )
     assert transfer.accepted == 4
     assert transfer.digest() == hashlib.sha256(b"once").hexdigest()
 
@@ -223,7 +234,9 @@ async def test_a_source_that_breaks_stops_the_transfer(face: str) -> None:
 
 
 @faces
-async def test_the_memory_of_a_transfer_does_not_grow_with_it(face: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_memory_of_a_transfer_does_not_grow_with_it(
+    face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[Chunk] = []
 
     def make(size: int) -> Chunk:
@@ -455,10 +468,14 @@ async def test_with_rich_there_is_a_bar(monkeypatch: pytest.MonkeyPatch, total: 
     assert "[file]" in text
     assert "━" in text
     assert "2 KiB" in text
-    assert text.endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K")), "the bar is taken off the screen"
+    assert text.endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K")), (
+        "the bar is taken off the screen"
+    )
 
 
-async def test_a_meter_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_meter_that_cannot_be_written_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Broken(Terminal):
         def write(self, text: str) -> int:
             raise OSError(errno.EIO, "gone")

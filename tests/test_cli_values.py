@@ -64,7 +64,11 @@ def test_ipv6_in_brackets_and_a_port(host: ipaddress.IPv6Address, port: int) -> 
     assert parse_address(str(address)) == address
 
 
-@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=25))
+@given(
+    st.text(
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=25
+    )
+)
 def test_a_unix_path_may_hold_anything(path: str) -> None:
     address = parse_address(f"unix:{path}")
     assert address == UnixAddress(path)
@@ -141,6 +145,7 @@ def test_end_points_are_shown_as_they_are_written() -> None:
     assert show_end_point(("::1", 80, 0, 0)) == "[::1]:80"
     assert show_end_point("/tmp/x") == "unix:/tmp/x"
     assert show_end_point("") == ""
+    assert show_end_point(b"\0abstract") == "unix:@abstract"
 
 
 # Sizes ----------------------------------------------------------------------------------------
@@ -229,4 +234,8 @@ def test_bad_times(text: str) -> None:
 
 
 def test_times_are_shown_as_they_were_given() -> None:
-    assert [show_seconds(parse_seconds(text)) for text in ("2", "0.5", "1e-3")] == ["2 s", "0.5 s", "0.001 s"]
+    assert [show_seconds(parse_seconds(text)) for text in ("2", "0.5", "1e-3")] == [
+        "2 s",
+        "0.5 s",
+        "0.001 s",
+    ]

@@ -480,6 +480,7 @@ class World:
             if send in self.model.queue:
                 assert operation.outcome is None
         assert self.socket.queued_operations == len(self.model.queue)
+        assert self.socket._sends.accepted == len(self.port.accepted)
         torn = self.socket.torn
         assert (torn is None) == (self.model.torn is None)
         if torn is not None and self.model.torn is not None:

@@ -49,10 +49,11 @@ def _signals() -> list[int]:
     if threading.current_thread() is not threading.main_thread():
         return []  # only the main thread may
     # A signal that is ignored is so on purpose, as by nohup. None stands for a handler that Python cannot put back.
+    leave_alone = (signal.SIG_IGN, None)
     return [
         getattr(signal, name)
         for name in _NAMES
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) not in leave_alone
     ]
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from .. import SocketError, SocketException
 from ._failures import describe
-from ._transmission import CLOSING_PATIENCE, Transmission
-from ._values import show_bytes, show_seconds, show_size
+from ._values import show_bytes, show_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ._transmission import Transmission
 
 
 def summary(transmission: Transmission, face: str, offset: int) -> Iterator[str]:
@@ -43,9 +44,7 @@ def _receiver(transmission: Transmission) -> str:
     elif transmission.closed:
         said = "closed the connection in order after the end"
     else:
-        said = (
-            f"has not closed its side yet, {show_seconds(CLOSING_PATIENCE)} at most after the end"
-        )
+        said = "has not closed its side yet, so there is no sign of how much it has read"
     if transmission.thrown_away:
         said += f"; it sent {show_bytes(transmission.thrown_away)}, which were thrown away"
     return said
@@ -72,9 +71,8 @@ def verdict(transmission: Transmission, offset: int, cause: str) -> str | None:
     error = transfer.error
     if error is not None:
         if error.socket_error_code is SocketError.SHUTDOWN and transmission.error is not None:
-            error = (
-                transmission.error
-            )  # the first of two to look is told the reason, the other one just that it is over
+            # The first of two to look is told the reason, the other one just that it is over.
+            error = transmission.error
         cause = f"the connection broke: {_describe_break(error)}"
     elif transfer.stop_reason is not None:
         cause = f"stopped because {transfer.stop_reason}"

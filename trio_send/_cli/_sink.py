@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from .. import Socket, SocketException
 from ._addresses import Address, InternetAddress, parse_address
 from ._command import Command
 from ._endpoints import listening, show_listener, show_peer
-from ._failures import FAILURE, describe
+from ._failures import FAILURE, Failure, describe
 from ._interruption import interruptible
 from ._meter import Meter, keep_showing, meter
 from ._output import complain, say
@@ -20,7 +21,7 @@ from ._reception import AppendingFile, Reception
 from ._values import parse_positive_size, show_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 #: Only this machine, and any port that is free.
 DEFAULT_ADDRESS = InternetAddress("127.0.0.1", 0)
@@ -163,13 +164,10 @@ class _Sink:
 
 
 async def _run(options: _Options) -> int:
-    # Before the socket, so that nobody connects to a sink that cannot keep what it is sent.
-    file = (
-        None if options.out is None else await trio.to_thread.run_sync(AppendingFile, options.out)
-    )
     in_order = False
-    try:
-        async with interruptible() as interruption:
+    async with interruptible() as interruption:
+        # The file before the socket, so that nobody connects to a sink that cannot keep what it is sent.
+        async with _opened(options.out) as file:
             buffer = None if options.rate is None else LIMITED_BUFFER
             async with listening(options.address, receive_buffer=buffer) as listener:
                 say(f"listening on {show_listener(listener)}")
@@ -181,13 +179,22 @@ async def _run(options: _Options) -> int:
                         nursery.start_soon(keep_showing, shown, sink.received)
                         in_order = await sink.serve(listener)
                         nursery.cancel_scope.cancel()
-    finally:
-        if file is not None:
-            file.close()
     if interruption.signal is not None:
-        complain(f"trio-send sink: ended by {interruption.name}")
-        return interruption.status
+        raise Failure(f"ended by {interruption.name}", interruption.status)
     return 0 if in_order else FAILURE
+
+
+@asynccontextmanager
+async def _opened(path: str | None) -> AsyncIterator[AppendingFile | None]:
+    if path is None:
+        yield None
+        return
+    # To open a named pipe takes until somebody reads from it.
+    file = await trio.to_thread.run_sync(AppendingFile, path, abandon_on_cancel=True)
+    try:
+        yield file
+    finally:
+        file.close()
 
 
 SINK = Command("sink", "receive, and say what came in", DESCRIPTION, _add_arguments, _run)

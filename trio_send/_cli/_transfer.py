@@ -125,6 +125,8 @@ class Transfer:
                 if stall_timeout < math.inf:
                     watchers.start_soon(self._watch_for_stall, stall_timeout)
                 async with self._face.opened() as self._scope:
+                    if self.stop_reason is not None:
+                        self._scope.cancel(reason=self.stop_reason)
                     try:
                         await self._pump()
                     except Failure as failure:  # the source cannot be read any more
