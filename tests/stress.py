@@ -345,7 +345,10 @@ class CancelTrial:
         elif what == "scope":
             rng.choice(self.scopes).cancel()
             self.happened["scope cancelled"] += 1
-        elif what == "close" and rng.random() < 0.2:
+        elif what == "close" and all(entry.operation is not None for entry in self.entries):
+            # An awaited send of plain bytes tells its count by the stream it tears, and a closed one is not torn.
+            if rng.random() < 0.8:
+                return
             self.socket.close(reset=False)
             self.happened["closed"] += 1
 

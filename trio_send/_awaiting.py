@@ -35,13 +35,11 @@ def describe_interruption(interruption: BaseException) -> str:
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
 
-    __slots__ = ("_interrupted", "_over", "_parked", "_scope", "_task")
+    __slots__ = ("_over", "_parked", "_scope", "_task")
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
         self._over = False
-        #: Whether it was this task's own interruption that ended the operation.
-        self._interrupted = False
         self._parked = False
         self._scope: trio.CancelScope | None = None
 
@@ -100,7 +98,6 @@ class AwaitingTask(Owner):
     def _stop(
         self, operation: Operation, queue: OperationQueue, interruption: BaseException
     ) -> None:
-        self._interrupted = True
         queue.stop(operation, _OPERATION_ABORTED, describe_interruption(interruption))
 
     @trio.lowlevel.enable_ki_protection
@@ -121,10 +118,7 @@ class AwaitingTask(Owner):
         except BaseException as interruption:
             if not self._over:
                 self._stop(operation, queue, interruption)
-            # What had ended in another way when the cancellation came up is answered for as it ended: nothing else
-            # would tell the count. The cancellation strikes at the task's next checkpoint; Ctrl-C would not.
-            if self._interrupted or not isinstance(interruption, trio.Cancelled):
-                raise
+            raise
         finally:
             _, waiters = operation._release()
             operation._wake(waiters, operation._transferred)

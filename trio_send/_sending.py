@@ -213,7 +213,8 @@ class Sending(Endpoint):
         **Checkpoints**: always.
 
         **If cancelled**: `trio.Cancelled`, and no further byte is sent. If some bytes were accepted, the stream is
-        torn; `torn` tells the count and the rest, and so do args.
+        torn; `torn` tells the count and the rest, and so do args. If the socket was closed in the same moment, it is
+        not torn, and only args tell.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
