@@ -31,7 +31,9 @@ async def main() -> None:
             await args.wait()
 
         # 2. Begin and end: a single-use result, and a callback that takes it.
-        result = sender.begin_send(message, callback=lambda ar: print("callback:", ar.bytes_transferred))
+        result = sender.begin_send(
+            message, callback=lambda ar: print("callback:", ar.bytes_transferred)
+        )
         print("begin and end:", await sender.end_send(result))
 
         # 3. Await: no initiator needed, the calling task owns the send.

@@ -318,6 +318,18 @@ async def test_after_both_have_finished(kind: str, who_is_first: str) -> None:
 
 
 @linux_only
+async def test_after_a_shutdown_through_the_trio_face() -> None:
+    """It is the same socket."""
+    with connected("tcp4") as (ours, peer):
+        await ours.send(b"0123456789")
+        ours.trio.shutdown(stdlib_socket.SHUT_WR)
+        assert ours.audit().agrees
+        assert await read_exactly(peer, 11) == b"0123456789"
+        await until(lambda: ours.audit().bytes_unacknowledged == 0)
+        assert ours.audit().agrees
+
+
+@linux_only
 @kinds
 @pytest.mark.parametrize("after_shutdown", [False, True])
 @pytest.mark.parametrize("read_all", [False, True])

@@ -5,11 +5,13 @@ The clock is virtual, so each limit is held to the very second at which it must 
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import random
 import socket as stdlib_socket
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -888,6 +890,27 @@ async def test_stalls_that_move_all_the_time_do_not_pile_up(
             longest = max(longest, len(initiator._timers._heap))
         assert longest <= 4
     assert limited.told == [("slow", SUCCESS, 1500, 1500)]
+
+
+async def test_limits_keep_no_ended_operation_alive(pair: Pair) -> None:
+    """They stay in the heap for a while, but what was sent may be large."""
+
+    class Buffer(bytearray):
+        """Bytes that can be referred to weakly."""
+
+    left, _ = pair
+    async with open_initiator():
+        buffer = Buffer(1_000_000)
+        args = SocketAsyncEventArgs(buffer)
+        args.timeout = args.stall_timeout = 3600
+        assert left.send_async(args)
+        args.cancel()
+        await args.wait()
+        left.forget_torn()
+        alive = weakref.ref(buffer)
+        del buffer, args
+        gc.collect()
+        assert alive() is None
 
 
 async def test_the_limits_end_with_the_initiator(autojump_clock: trio.testing.MockClock) -> None:
