@@ -9,7 +9,7 @@ cancel
     Operations of all faces on a real socket, and cancels, stops, closes and exits in between. What was cut is resumed
     in half of the trials, and then the peer must have the stream of a send that nobody cancelled.
 sigint
-    Ctrl-C at a random instant while one of the faces sends to a thread that reads.
+    Ctrl-C at a random instant while one of the faces, or the one that ``--only`` names, sends to a thread that reads.
 instants
     Ctrl-C at each instant in turn, on a scripted port. An instant is a step of a task, and where nothing protects the
     library, or the code that uses it, each line.
@@ -82,6 +82,7 @@ class Trials:
       count: how many trials to run.
       seed: what their random numbers depend on.
       first: the number of the first one.
+      only: the scenario to run; None stands for all. Not every kind of trial has any.
       happened: what happened, and how often.
       mismatches: what was wrong, a sentence for each trial in which something was.
     """
@@ -89,6 +90,7 @@ class Trials:
     count: int
     seed: int = 0
     first: int = 0
+    only: str | None = None
     happened: Counter[str] = attrs.field(factory=Counter)
     mismatches: list[str] = attrs.field(factory=list)
 
@@ -650,7 +652,8 @@ def sigint(trials: Trials) -> None:
     alarm = Alarm()
     before = signal.signal(signal.SIGALRM, alarm.ring)
     sys.unraisablehook, hook = alarm.ignore, sys.unraisablehook
-    kinds = [(name, kind) for name in SENDERS for kind in ("tcp", "unix")]
+    names = SENDERS if trials.only is None else [trials.only]
+    kinds = [(name, kind) for name in names for kind in ("tcp", "unix")]
     durations: dict[tuple[str, str], float] = {}
     try:
         for number, rng in trials:
@@ -782,7 +785,7 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
 @named
 def instants(trials: Trials) -> None:
     """Press Ctrl-C at the instants of each scenario: so many of them, and evenly spread."""
-    for name in SENDERS:
+    for name in SENDERS if trials.only is None else [trials.only]:
         for policy in (ExitPolicy.ABORT, ExitPolicy.JOIN):
             undisturbed, complaint = instant_trial(name, policy, 0)
             trials.check(0, f"{name}, {policy.name}, undisturbed", complaint)
@@ -809,10 +812,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", choices=sorted(SENDERS))
     chosen = parser.parse_args(arguments)
     # An asynchronous function that is interrupted between its call and its first step never begins.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    trials = Trials(chosen.trials, chosen.seed, chosen.first)
+    trials = Trials(chosen.trials, chosen.seed, chosen.first, chosen.only)
     begun = time.perf_counter()
     NAMES[chosen.name](trials)
     taken = time.perf_counter() - begun

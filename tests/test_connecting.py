@@ -982,8 +982,9 @@ async def test_the_order_of_the_checks_of_an_accept(ours: Socket, address: Any) 
         refuse(args, ObjectDisposedError, r"^this socket was closed")
 
 
-async def test_closing_a_listener_ends_the_accepts_that_wait(server: Socket) -> None:
-    """F232."""
+@pytest.mark.parametrize("first", ["a task", "an initiator"])
+async def test_closing_a_listener_ends_the_accepts_that_wait(server: Socket, first: str) -> None:
+    """F232, whoever waits for the descriptor at the time."""
     errors: list[SocketError] = []
     told: list[SocketError] = []
 
@@ -995,10 +996,14 @@ async def test_closing_a_listener_ends_the_accepts_that_wait(server: Socket) -> 
     args = SocketAsyncEventArgs()
     args.completed += lambda _, e: told.append(e.socket_error)
     async with open_initiator(), trio.open_nursery() as nursery:
-        nursery.start_soon(accept)
-        await wait_all_tasks_blocked()
+        if first == "a task":
+            nursery.start_soon(accept)
+            await wait_all_tasks_blocked()
         assert server.accept_async(args) is True
         result = server.begin_accept()
+        if first != "a task":
+            nursery.start_soon(accept)
+        await wait_all_tasks_blocked()
         server.close()
         assert told == []
         await args.wait()

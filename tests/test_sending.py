@@ -204,6 +204,21 @@ async def test_a_caller_that_never_waits_is_made_to_wait_now_and_then() -> None:
                 del events[:]
 
 
+async def test_a_caller_that_tries_again_for_ever_is_made_to_wait_too() -> None:
+    """Starts that fail on the spot count as well, or a loop on a dead socket would hold everybody up."""
+    with closing(Socket()) as socket:
+        args = SocketAsyncEventArgs(b"x")
+        async with open_initiator():
+            starts = 1
+            while not socket.send_async(args):
+                assert args.socket_error is SocketError.NOT_CONNECTED
+                starts += 1
+                assert starts < 10_000
+            assert starts > 1
+            assert await args.wait() == 0
+            assert args.socket_error is SocketError.NOT_CONNECTED
+
+
 async def test_a_loop_over_sends_and_waits_lets_other_tasks_run() -> None:
     """Even if the kernel takes everything at once."""
     sent = 0

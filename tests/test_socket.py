@@ -440,7 +440,10 @@ async def test_closing_ours_wakes_who_waits_on_the_trio_face(ends: Ends) -> None
 # The end --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", ["idle", "pending", "torn", "shut down", "torn, shut down"])
+@pytest.mark.parametrize(
+    "state",
+    ["idle", "pending", "pending, deaf", "torn", "shut down", "torn, shut down"],
+)
 @pytest.mark.parametrize("reset", [None, True, False])
 async def test_how_the_peer_sees_the_end(
     ends: Ends, kind: str, state: str, reset: bool | None
@@ -465,8 +468,10 @@ async def test_how_the_peer_sees_the_end(
             accepted = BIG[: args.bytes_transferred]
             if "shut down" in state:
                 socket.shutdown(SocketShutdown.SEND)
+            elif "deaf" in state:
+                socket.shutdown(SocketShutdown.RECEIVE)  # says nothing about sending
         socket.close(reset=reset)
-    by_default = state in ("pending", "torn")
+    by_default = state in ("pending", "pending, deaf", "torn")
     expected = a_reset(kind) if (by_default if reset is None else reset) else CLEAN
     data, end = await end_of(peer)
     assert end == expected
@@ -630,6 +635,20 @@ async def test_aclose_of_sockets_in_all_states(stack: ExitStack) -> None:
             await socket.aclose()
         assert socket.fileno() == -1
         assert not socket.connected
+
+
+async def test_aclose_tells_the_peer_although_somebody_else_holds_the_descriptor(
+    ends: Ends, stack: ExitStack
+) -> None:
+    """A child process, say. The end is told, not left to the last close."""
+    socket, peer = ends
+    twin = stack.enter_context(stdlib_socket.socket(fileno=os.dup(socket.fileno())))
+    await socket.send(b"hello")
+    await socket.aclose()
+    assert await read_exactly(peer, 5) == b"hello"
+    assert not nothing_to_read(peer)
+    assert await read_some(peer) == b""
+    assert twin.fileno() >= 0
 
 
 async def test_aclose_by_several_tasks_at_once(ends: Ends) -> None:
@@ -916,6 +935,24 @@ def test_cancelled_runs_leave_nothing_either(kind: str) -> None:
         trio.run(main)
         gc.collect()
         assert descriptors() == before
+
+
+@needs_proc
+async def test_an_initiator_that_was_left_has_nothing_open_and_is_held_by_no_closed_socket(
+    unix: Ends,
+) -> None:
+    """At once, not when the collector gets round to it."""
+    socket, _ = unix
+    before = descriptors()
+    async with open_initiator() as initiator:
+        assert socket.send_async(SocketAsyncEventArgs(BIG)) is True
+        await wait_all_tasks_blocked()
+    assert descriptors() == before
+    reference = weakref.ref(initiator)
+    del initiator
+    socket.close()
+    gc.collect()
+    assert reference() is None
 
 
 @pytest.mark.parametrize("state", ["new", "used", "pending", "with a trio face"])

@@ -396,9 +396,13 @@ class Endpoint:
         except OSError as error:
             raise translate(error) from error
         if how != SocketShutdown.RECEIVE:
-            self._send_was_shut_down = True
-            # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
-            self._sends.drain(SOCKET_ALLOWANCE)
+            self._sends_are_over()
+
+    def _sends_are_over(self) -> None:
+        """Take note that the sending direction was shut down."""
+        self._send_was_shut_down = True
+        # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
+        self._sends.drain(SOCKET_ALLOWANCE)
 
     @trio.lowlevel.enable_ki_protection
     def close(self, *, reset: bool | None = None) -> None:

@@ -254,7 +254,9 @@ class Initiator(Owner):
             self._stopped = why
             self._budget = 0
         while self._queues:
-            next(iter(self._queues)).stop_owner(self, _OPERATION_ABORTED, why)
+            # Over a copy: a dict that is emptied from the front is searched from the front, past all its holes.
+            for queue in list(self._queues):
+                queue.stop_owner(self, _OPERATION_ABORTED, why)
 
     def _handler_failed(self, error: BaseException) -> None:
         self._errors.append(error)

@@ -225,18 +225,23 @@ class Operation:
         self._errno = errno
         self._detail = detail
 
+    def _drop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.over()
+            self._limit = None
+
     def _finish(self) -> None:
         self._move(DONE)
-        self._limit = None
+        self._drop_limit()
 
     def _fail(self, code: int, errno: int, detail: str | None = None) -> None:
         self._move(FAILED)
-        self._limit = None
+        self._drop_limit()
         self._set_error(code, errno, detail)
 
     def _abort(self, code: int, detail: str | None) -> None:
         self._move(ABORTED)
-        self._limit = None
+        self._drop_limit()
         self._set_error(code, 0, detail)
 
     def _release(self) -> tuple[Context | None, list[trio.lowlevel.Task] | None]:

@@ -172,7 +172,9 @@ class Socket(Receiving):
         if self._trio is None:
             self._require_open()
             self._trio = TrioFace(
-                trio_socket.from_stdlib_socket(self._require_kernel()), self.close
+                trio_socket.from_stdlib_socket(self._require_kernel()),
+                self.close,
+                self._sends_are_over,
             )
         return self._trio  # type: ignore[no-any-return]
 

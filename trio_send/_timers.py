@@ -56,7 +56,8 @@ class TimeLimit(Timer):
     __slots__ = ("_ends_at", "_moved_at", "_operation", "_stall_timeout", "_timeout")
 
     def __init__(self, operation: Operation, timeout: float, stall_timeout: float) -> None:
-        self._operation = operation
+        #: None once the activation is over: the heap must not keep its buffer alive.
+        self._operation: Operation | None = operation
         self._timeout = timeout
         self._stall_timeout = stall_timeout
         self._ends_at = trio.current_time() + timeout
@@ -67,8 +68,12 @@ class TimeLimit(Timer):
         """Note that the operation has come to the head, or that bytes of it were accepted."""
         self._moved_at = trio.current_time()
 
+    def over(self) -> None:
+        """Forget the operation, which has ended."""
+        self._operation = None
+
     def is_live(self) -> bool:
-        return self._operation._limit is self
+        return self._operation is not None
 
     def due(self) -> float:
         return min(self._ends_at, self._moved_at + self._stall_timeout)
@@ -78,6 +83,7 @@ class TimeLimit(Timer):
             why = f"it was not finished {self._timeout:g} s after its start"
         else:
             why = f"no byte was accepted for {self._stall_timeout:g} s"
+        assert self._operation is not None
         self._operation._queue.stop(self._operation, _TIMED_OUT, why)
 
 

@@ -21,10 +21,16 @@ class TrioFace(trio.socket.SocketType):
     A trio socket that closed the descriptor by itself would leave pending sends waiting for a socket that is no more.
     """
 
-    def __init__(self, inner: trio.socket.SocketType, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        inner: trio.socket.SocketType,
+        close: Callable[[], None],
+        sends_are_over: Callable[[], None],
+    ) -> None:
         super().__init__()
         self._inner = inner
         self._close = close
+        self._sends_are_over = sends_are_over
 
     def __repr__(self) -> str:
         return f"<{self._inner!r} of a trio_send.Socket>"
@@ -32,6 +38,12 @@ class TrioFace(trio.socket.SocketType):
     def close(self) -> None:
         """Close the `trio_send.Socket`."""
         self._close()
+
+    def shutdown(self, flag: int) -> None:
+        """Shut the socket down, and let the `trio_send.Socket` know."""
+        self._inner.shutdown(flag)
+        if flag != trio.socket.SHUT_RD:
+            self._sends_are_over()
 
     def detach(self) -> int:
         """Refuse to take the descriptor away from the `trio_send.Socket`."""
