@@ -23,7 +23,8 @@ from __future__ import annotations
 import contextvars
 import enum
 import math
-from typing import TYPE_CHECKING, Final, final
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast, final
 
 import trio
 
@@ -36,6 +37,7 @@ from ._operation import Operation, Owner
 from ._timers import Timer, Timers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -139,14 +141,19 @@ class Initiator(Owner):
         self.on_exit: ExitPolicy = on_exit
         self.grace: float | None = grace
         self._nursery = nursery
-        self._timers = Timers(nursery.start_soon)
+        # What serves all operations runs in the context of the entry, whoever's start makes it necessary.
+        entry = contextvars.copy_context()
+        spawn: Callable[..., None] = partial(
+            entry.run, cast("Callable[..., None]", nursery.start_soon)
+        )
+        self._timers = Timers(spawn)
         #: Who takes over what is pending; only under ADOPT.
         self._heir = heir
         #: Who has taken over, and owns from then on what handlers start in a context of this initiator.
         self._successor: Initiator | None = None
         #: Set once the patience of the policy is being used up.
         self._grace: _Grace | None = None
-        self._engine = Engine(self._cancelled, nursery.start_soon)
+        self._engine = Engine(self._cancelled, spawn)
         self._dispatcher = Dispatcher(nursery.start_soon, self._handler_failed, self._became_quiet)
         #: Where its pending operations stand, and how many there.
         self._queues: dict[OperationQueue, int] = {}
