@@ -200,16 +200,21 @@ async def send_through(face: str, socket: Socket, data: Any) -> int:
     return args.outcome.unwrap()
 
 
+def never_called(*_: object) -> None:
+    """A handler or callback that nobody may call."""
+    pytest.fail("somebody was told of what has not been pending")
+
+
 async def failure_on_the_spot(
     face: str, socket: Socket, data: Any, flags: SocketFlags = SocketFlags.NONE
 ) -> tuple[SocketError, int]:
     """Send what cannot be sent, in the way of each face; return the error and the count."""
     if face == "begin_send":
         with pytest.raises(SocketException) as begun:
-            socket.begin_send(data, socket_flags=flags, callback=pytest.fail)
+            socket.begin_send(data, socket_flags=flags, callback=never_called)
         return begun.value.socket_error_code, begun.value.bytes_transferred
     if face == "try_begin_send":
-        result, error = socket.try_begin_send(data, socket_flags=flags, callback=pytest.fail)
+        result, error = socket.try_begin_send(data, socket_flags=flags, callback=never_called)
         assert result is None
         return error, 0
     if face == "send":
@@ -218,7 +223,7 @@ async def failure_on_the_spot(
         return sent.value.socket_error_code, sent.value.bytes_transferred
     args = args_for(data)
     args.socket_flags = flags
-    args.completed += lambda *_: pytest.fail("Completed was raised")
+    args.completed += never_called
     if face == "send args":
         with pytest.raises(SocketException) as awaited:
             await socket.send(args)

@@ -40,7 +40,7 @@ class Call:
 
 
 class SpyPort(Port):
-    """A scripted port that notes every call.
+    """A scripted port that notes every call, and takes no more than 1024 buffers in one.
 
     Args:
       script: as for `ScriptedPort`.
@@ -93,7 +93,13 @@ class SpyPort(Port):
 
     def send_gather(self, views: Sequence[Any], flags: int, /) -> int:
         data = b"".join(views)
-        return self._note("send_gather", data, flags, lambda: self.inner.send_gather(views, flags))
+
+        def send() -> int:
+            if len(views) > 1024:  # as the kernel does
+                raise OSError(errno.EMSGSIZE, "too many views")
+            return self.inner.send_gather(views, flags)
+
+        return self._note("send_gather", data, flags, send)
 
     def send_to(self, buffer: Any, flags: int, address: Any, /) -> int:
         data = bytes(buffer)

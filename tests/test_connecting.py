@@ -18,7 +18,16 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import BIG, HOSTS, KINDS, connected, nothing_to_read, read_exactly, read_some
+from tests.helpers import (
+    BIG,
+    HOSTS,
+    KINDS,
+    connected,
+    never_called,
+    nothing_to_read,
+    read_exactly,
+    read_some,
+)
 from trio_send import (
     AsyncResult,
     InvalidOperationError,
@@ -145,7 +154,7 @@ class Resolver(trio.abc.HostnameResolver):
             self.released.set()
         trio.socket.set_custom_hostname_resolver(self)
 
-    async def getaddrinfo(  # type: ignore[override]
+    async def getaddrinfo(
         self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> list[Any]:
         self.names.append(host.decode() if isinstance(host, bytes) else host)
@@ -349,7 +358,7 @@ async def test_a_socket_that_is_connected_is_not_connected_again(
             if face == "connect":
                 await ours.connect(listener.getsockname())
             elif face == "begin_connect":
-                ours.begin_connect(listener.getsockname(), pytest.fail)
+                ours.begin_connect(listener.getsockname(), never_called)
             else:
                 ours.connect_async(args)
         assert caught.value.socket_error_code is SocketError.IS_CONNECTED
@@ -858,9 +867,9 @@ async def test_waiting_accepts_are_served_in_their_order(server: Socket, stack: 
         last = SocketAsyncEventArgs()
         assert server.accept_async(last) is True
         clients = []
-        for name in (b"first", b"second", b"third"):
+        for name in ("first", "second", "third"):
             clients.append(client(server, stack))
-            clients[-1].send(name)
+            clients[-1].send(name.encode())
         await first.wait()
         made["second"] = await server.end_accept(second)
         await wait_all_tasks_blocked()

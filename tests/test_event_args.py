@@ -7,7 +7,7 @@ import gc
 import math
 import socket as stdlib_socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import BIG, KINDS, connected, nothing_to_read, read_exactly
+from tests.helpers import BIG, KINDS, connected, never_called, nothing_to_read, read_exactly
 from trio_send import (
     ObjectDisposedError,
     OperationInProgressError,
@@ -230,7 +230,7 @@ async def test_what_is_sent_cannot_be_changed_while_in_use(ends: Ends) -> None:
     args = SocketAsyncEventArgs(BIG)
     async with open_initiator():
         assert socket.send_async(args) is True
-        for change in (
+        changes: list[Callable[[], None]] = [
             lambda: args.set_buffer(b"x"),
             lambda: args.set_buffer(None),
             lambda: args.set_range(0, 1),
@@ -238,7 +238,8 @@ async def test_what_is_sent_cannot_be_changed_while_in_use(ends: Ends) -> None:
             lambda: setattr(args, "buffer_list", None),
             lambda: setattr(args, "timeout", 1),
             lambda: setattr(args, "stall_timeout", 1),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(OperationInProgressError, match=r"^these args are in use"):
                 change()
         assert args.buffer is BIG
@@ -336,14 +337,15 @@ async def test_handlers_run_in_the_order_in_which_they_were_added(unix: Ends) ->
     holder = Holder()
     args = SocketAsyncEventArgs()
     async with open_initiator():
-        for adds, takes_off, expected in (
+        steps: list[tuple[list[Any], list[Any], list[str]]] = [
             ([a, b, holder.method], [], ["a", "b", "method"]),
             ([a, a], [], ["a", "b", "method", "a", "a"]),
             ([], [a], ["a", "b", "method", "a"]),
             ([], [holder.method], ["a", "b", "a"]),  # a bound method is found by its equality
             ([], [holder.method, print], ["a", "b", "a"]),
             ([], [b, a, a], []),  # F128
-        ):
+        ]
+        for adds, takes_off, expected in steps:
             for handler in adds:
                 args.completed += handler
             for handler in takes_off:
@@ -485,7 +487,7 @@ async def test_on_completed_can_be_overridden(unix: Ends, asynchronous: bool) ->
             super().on_completed()
 
     class ToldLater(SocketAsyncEventArgs):
-        async def on_completed(self) -> None:  # type: ignore[override]
+        async def on_completed(self) -> None:
             await trio.lowlevel.checkpoint()
             log.append((self.bytes_transferred, self.pending, variable.get()))
             super().on_completed()
@@ -691,7 +693,7 @@ async def test_waiting_for_what_another_task_awaits(unix: Ends) -> None:
     """`wait` is also for args that somebody sends with `await socket.send(args)`."""
     socket, peer = unix
     args = SocketAsyncEventArgs(BIG)
-    args.completed += lambda *_: pytest.fail("Completed was raised")
+    args.completed += never_called
     async with trio.open_nursery() as nursery:
         nursery.start_soon(socket.send, args)
         await wait_all_tasks_blocked()
@@ -715,13 +717,14 @@ def test_closing_idle_args_is_immediate_and_repeatable() -> None:
     assert (args.offset, args.count) == (0, 0)
     assert args.remaining == []
     assert repr(args) == "<SocketAsyncEventArgs: closed>"
-    for change in (
+    changes: list[Callable[[], None]] = [
         lambda: args.set_buffer(b"x"),
         lambda: args.set_buffer(None),
         lambda: args.set_range(0),
         lambda: setattr(args, "buffer_list", [b"x"]),
         lambda: setattr(args, "buffer_list", None),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
             change()
     args = SocketAsyncEventArgs(buffer_list=[b"x"])
@@ -895,7 +898,7 @@ async def test_args_that_nobody_needs_are_gone(how: str) -> None:
             buffer = Buffer(b"hello")
             args = SocketAsyncEventArgs(buffer, user_token=set())
             args.completed += lambda *_: None
-            gone = [weakref.ref(args), weakref.ref(buffer)]
+            gone: list[Callable[[], object]] = [weakref.ref(args), weakref.ref(buffer)]
             gc.collect()
             gc.disable()
             try:

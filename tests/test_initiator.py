@@ -42,6 +42,7 @@ from trio_send import (
     current_initiator,
     open_initiator,
 )
+from trio_send._initiator import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):
@@ -166,6 +167,26 @@ async def test_every_socket_is_stopped(
         mine = [event for event in told.events if event[0][:-1] == str(n)]
         assert mine == [(f"{n}a", ABORTED, n), (f"{n}b", ABORTED, 0)]
         assert port.accepted == ten(f"{n}a")[:n]
+
+
+@every_stop
+async def test_what_is_done_is_told_as_done(
+    policy: ExitPolicy, way: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After many starts in a row one is answered "pending" although it is done; no stop can change that."""
+    told = Told()
+    socket, port = scripted(*[10] * (START_BUDGET + 1), Blocked())
+    done, blocked = told.args("done"), told.args("blocked")
+
+    def start() -> None:
+        for _ in range(START_BUDGET):
+            assert not socket.send_async(SocketAsyncEventArgs(ten("x")))
+        assert socket.send_async(done)
+        assert socket.send_async(blocked)
+
+    await leave(way, start, policy)
+    assert told.events == [("done", SUCCESS, 10), ("blocked", ABORTED, 0)]
+    assert port.accepted == ten("x") * START_BUDGET + ten("done")
 
 
 async def test_a_result_that_was_begun_keeps_its_count() -> None:
@@ -1236,8 +1257,11 @@ async def test_neither_tasks_nor_descriptors_stay_behind(
         fill(first)
         fill(second)
         stages = Stages()
+        held: list[object] = []
 
         def start() -> None:
+            # What is referred to is not closed by being forgotten.
+            held.append(current_initiator()._engine)
             for socket in (first, first, second):
                 args = SocketAsyncEventArgs(b"x")
                 args.completed += stages

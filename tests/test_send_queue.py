@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.helpers import BIG, KINDS, bytes_of, connected
-from tests.scripted import SpyPort
+from tests.scripted import RecordingOwner, SpyPort
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -31,9 +31,10 @@ from trio_send import (
 )
 from trio_send._codes import native_send_flags
 from trio_send._initiator import START_BUDGET
-from trio_send._operation import CUT, IDLE
+from trio_send._operation import CUT, IDLE, Operation
 from trio_send._port import KernelPort
-from trio_send._send_queue import FIRST_BACKOFF, MAX_BACKOFFS
+from trio_send._queue import TORN
+from trio_send._send_queue import FIRST_BACKOFF, MAX_BACKOFFS, PLAIN_FLAGS, SendQueue
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -353,6 +354,37 @@ async def test_more_pieces_than_one_call_takes(
         assert max(len(call.offered) for call in port.calls) <= 1024
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        # Each short enough to want company, and together more than 1024, or nearly so.
+        [[90] * 700, [90] * 700, [90] * 700],
+        [[63] * 1024, [5000], [5000]],
+        [[63] * 1000, [100] * 24, [5000]],
+        [[60] * 1000, [60, 0] * 500, [60] * 1000],
+    ],
+)
+async def test_more_pieces_than_one_call_can_gather(
+    pieces: list[list[int]], autojump_clock: MockClock
+) -> None:
+    stream = bytes_of(sum(map(sum, pieces)))
+    port = SpyPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    operations = []
+    at = 0
+    async with open_initiator(ExitPolicy.JOIN):
+        for sizes in pieces:
+            buffers = []
+            for size in sizes:
+                buffers.append(bytearray(stream[at : at + size]))
+                at += size
+            args = SocketAsyncEventArgs(buffer_list=buffers)
+            assert socket.send_async(args)
+            operations.append(args)
+    assert errors(operations) == ["SUCCESS"] * len(pieces)
+    assert port.accepted == stream
+
+
 async def test_a_message_of_many_pieces_ends_on_the_spot_if_the_kernel_takes_them() -> None:
     port = SpyPort()
     socket = Socket.from_port(port)
@@ -555,6 +587,30 @@ async def test_no_memory_is_asked_for_again_after_pauses_that_double(
         assert follower.socket_error is SocketError.SUCCESS
         assert socket.torn is None
     assert port.accepted == b"ab"
+
+
+async def test_whoever_comes_after_a_failure_for_lack_of_memory_has_all_the_patience(
+    autojump_clock: MockClock,
+) -> None:
+    lines = ["ENOBUFS"] * MAX_BACKOFFS
+    port = SpyPort([*lines, "ENOBUFS", *lines])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args, follower = args_for(TEN, b"ab")
+        assert socket.send_async(args)
+        assert socket.send_async(follower)
+        await follower.wait()
+        assert errors([args, follower]) == ["NO_BUFFER_SPACE_AVAILABLE", "SUCCESS"]
+        assert trio.current_time() == pytest.approx(2 * 1.023, abs=0.01)
+        # And one that finds the queue empty is not made to pause for what was before it.
+        port.inner.add(*lines, "ENOBUFS", Blocked(0.1))
+        assert socket.send_async(args)
+        await args.wait()
+        before = trio.current_time()
+        assert socket.send_async(follower)
+        await follower.wait()
+        assert errors([args, follower]) == ["NO_BUFFER_SPACE_AVAILABLE", "SUCCESS"]
+        assert trio.current_time() - before == pytest.approx(0.1, abs=0.01)
 
 
 async def test_no_memory_for_the_rest_of_a_message_tears_at_last(autojump_clock: MockClock) -> None:
@@ -931,6 +987,38 @@ async def test_an_owner_that_leaves_with_nothing_cut_harms_nobody() -> None:
         assert await other.wait() == 2
         assert other.socket_error is SocketError.SUCCESS
     assert port.accepted == b"ab"
+
+
+class LookingOwner(RecordingOwner):
+    """An owner that looks, at the end of each operation, whether its stream is torn by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torn: list[bool] = []
+
+    def _ended(self, operation: Operation, queue: SendQueue) -> None:
+        super()._ended(operation, queue)
+        self.torn.append(queue.torn is not None and queue.gate & TORN > 0)
+
+
+@pytest.mark.parametrize("how", ["stopped", "left", "failed"])
+async def test_a_stream_is_torn_before_anybody_is_told(how: str) -> None:
+    port = ScriptedPort([4, "EACCES"])
+    queue, owner = SendQueue(port, refuse_torn=True), LookingOwner()
+    for message in (TEN, b"ab"):
+        operation = SocketAsyncEventArgs(message)
+        operation._flags = PLAIN_FLAGS
+        queue.start(operation, owner)
+    first = queue.head
+    assert first is not None
+    if how == "stopped":
+        queue.stop(first, 995, None)
+    elif how == "left":
+        queue.stop_owner(owner, 995, None)
+    else:
+        queue.drain(10**6)
+    assert owner.torn == [True, True]
+    assert len(owner.ended) == 2
 
 
 @pytest.mark.parametrize("face", ["args", "await args"])

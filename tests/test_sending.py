@@ -33,6 +33,7 @@ from tests.helpers import (
     bytes_of,
     connected,
     failure_on_the_spot,
+    never_called,
     nothing_to_read,
     read_exactly,
     read_some,
@@ -111,7 +112,7 @@ async def test_a_message_that_fits_is_sent_on_the_spot(ends: Ends) -> None:
     """The answer is False, the args tell now, and the event is never raised (F119, F122)."""
     socket, peer = ends
     args = SocketAsyncEventArgs(b"hello")
-    args.completed += lambda *_: pytest.fail("Completed was raised")
+    args.completed += never_called
     async with open_initiator():
         # The first start goes another way through the code than the later ones.
         for number in range(3):
@@ -261,7 +262,7 @@ async def test_every_face_sends_small_and_big_messages(ends: Ends, face: str) ->
 async def test_an_awaited_send_needs_no_initiator(ends: Ends) -> None:
     socket, peer = ends
     args = SocketAsyncEventArgs(b" and args")
-    args.completed += lambda *_: pytest.fail("Completed was raised")
+    args.completed += never_called
     assert await socket.send(b"bytes") == 5
     assert await socket.send(args) == 9
     assert args.bytes_transferred == 9
@@ -476,7 +477,8 @@ async def test_a_list_of_nothing(ends: Ends) -> None:
         assert socket.send_async(args) is False
         assert args.socket_error is SocketError.SUCCESS
         assert args.bytes_transferred == 0
-        for empty in ([], ()):
+        nothing: list[list[bytes] | tuple[bytes, ...]] = [[], ()]
+        for empty in nothing:
             with pytest.raises(ValueError, match=r"^buffer_or_list is an empty list"):
                 socket.begin_send(empty)
             with pytest.raises(ValueError, match=r"^data is an empty list"):
@@ -604,7 +606,8 @@ async def test_eight_megabytes_through_tiny_buffers(kind: str, form: str) -> Non
             args.set_buffer(bytearray(data))
         else:
             steps = (1, 30_000, 7, 100_000, 4096)
-            pieces, begin = [], 0
+            pieces: list[memoryview] = []
+            begin = 0
             while begin < size:
                 step = steps[len(pieces) % len(steps)]
                 pieces.append(memoryview(data)[begin : begin + step])
@@ -641,7 +644,7 @@ async def test_messages_of_all_sizes_and_faces_arrive_whole_and_in_order(ends: E
         ended.append(args.user_token)
         counts[args.user_token] = args.bytes_transferred
 
-    kept = []
+    kept: list[object] = []
     async with open_initiator(), trio.open_nursery() as nursery:
         for number, message in enumerate(messages):
             if number % 3 == 1:

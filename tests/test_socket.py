@@ -231,15 +231,16 @@ async def test_what_cannot_be_taken_over(stack: ExitStack) -> None:
     plain = stdlib_socket.socket()
     wrapped = trio.socket.from_stdlib_socket(stdlib_socket.socket())
     ours = stack.enter_context(closing(Socket()))
+    foreign: Any
     for foreign in (wrapped, ours, None, 5):
         with pytest.raises(TypeError, match=r"^sock must be a socket.socket, not "):
-            Socket.from_stdlib(foreign)  # type: ignore[arg-type]
+            Socket.from_stdlib(foreign)
     for foreign in (plain, ours, None, 5):
         with pytest.raises(TypeError, match=r"^sock must be a trio socket, not "):
-            Socket.from_trio(foreign)  # type: ignore[arg-type]
+            Socket.from_trio(foreign)
     for foreign in (plain, ours, None, 5):
         with pytest.raises(TypeError, match=r"^port must be a trio_send.abc.Port, not "):
-            Socket.from_port(foreign)  # type: ignore[arg-type]
+            Socket.from_port(foreign)
     plain.close()
     wrapped.close()
     with pytest.raises(ValueError, match=r"^sock is closed$"):
@@ -1036,11 +1037,11 @@ async def test_another_thread_is_refused_and_changes_nothing(unix: Ends) -> None
             assert socket.fileno() >= 0, name
         for name, start in asynchronous_calls(socket).items():
 
-            async def run(start: Callable[[], Any] = start) -> None:
-                await start()
+            def run_there(start: Callable[[], Any] = start) -> None:
+                trio.run(start)
 
             with pytest.raises(InvalidOperationError, match=WRONG_THREAD):
-                await trio.to_thread.run_sync(trio.run, run)
+                await trio.to_thread.run_sync(run_there)
             assert socket.fileno() >= 0, name
         for end in (socket.end_send_nowait, socket.try_end_send_nowait):
             with pytest.raises(InvalidOperationError, match=WRONG_THREAD):
