@@ -528,10 +528,12 @@ async def test_cancel_of_awaited_args_at_the_head(accepted: int) -> None:
     socket, port = scripted(accepted, Blocked()) if accepted else scripted(Blocked())
     async with sending(socket, "ab") as (head, follower):
         assert head.args is not None
+        attempts = port.attempts
         assert head.args.cancel("because")
         assert not head.args.cancel()
         await wait_all_tasks_blocked()
         assert head.result is ABORTED
+        assert port.attempts == attempts
         port.unblock()
     assert head.args.bytes_transferred == accepted
     with pytest.raises(SocketException, match="because"):

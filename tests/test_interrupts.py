@@ -22,7 +22,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import Told, scripted, ten
+from tests.helpers import Told, connected, fill, read_exactly, scripted, ten
 from tests.stress import SENDERS, Entry, begin, compare, send_plain
 from trio_send import (
     AsyncResult,
@@ -31,9 +31,11 @@ from trio_send import (
     SocketAsyncEventArgs,
     SocketError,
     SocketException,
+    _engine,
     open_initiator,
 )
 from trio_send._port import Port
+from trio_send._queue import OperationQueue
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):
@@ -475,6 +477,40 @@ def test_the_applications_own_code_is_not_protected() -> None:
     trio.run(main)
     assert len(seen) == 8
     assert [name for name, protected in seen if protected] == []
+
+
+def test_the_librarys_own_tasks_are_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is for the application: engine, waiting tasks and dispatcher never see it."""
+    protected: dict[str, bool] = {}
+
+    def watch(holder: type, name: str) -> None:
+        inner = getattr(holder, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            protected[name] = trio.lowlevel.currently_ki_protected()
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(holder, name, watched)
+
+    watch(SocketAsyncEventArgs, "_completed")
+    watch(OperationQueue, "wait_ready")
+    if _engine.HAVE_EPOLL:
+        watch(_engine._EpollSet, "fetch")
+
+    async def main() -> None:
+        with connected("unix") as (real, peer):
+            filled = fill(real)
+            socket, port = scripted(Blocked())
+            async with open_initiator(JOIN):
+                for each in (real, real, socket):
+                    assert each.send_async(SocketAsyncEventArgs(ten("a")))
+                await wait_all_tasks_blocked()
+                port.unblock()
+                await read_exactly(peer, filled)
+
+    trio.run(main)
+    assert len(protected) == 2 + _engine.HAVE_EPOLL
+    assert all(protected.values()), protected
 
 
 def test_an_endless_handler_can_be_interrupted() -> None:
