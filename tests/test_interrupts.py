@@ -285,6 +285,38 @@ def test_ctrl_c_is_heard_though_the_initiator_is_left_for_another_reason(
     assert any(isinstance(error, KeyboardInterrupt) for error in flattened(caught.value))
 
 
+def test_ctrl_c_beside_a_cancelled_group_lets_no_cancellation_out() -> None:
+    """The body ends with a group in which there are cancellations of the initiator's own scope, and then Ctrl-C comes.
+
+    Nobody outside could catch those cancellations.
+    """
+    lingering = Lingering()
+    socket, _ = scripted(3, Blocked())
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("of a task")
+
+    async def main() -> None:
+        async with open_initiator() as initiator:
+            args = SocketAsyncEventArgs(ten("a"))
+            args.completed += lingering
+            assert socket.send_async(args)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                nursery.start_soon(trio.sleep_forever)
+                await wait_all_tasks_blocked()
+                initiator.cancel_scope.cancel()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert lingering.went_on
+    kinds = sorted(type(error).__name__ for error in flattened(caught.value))
+    assert kinds == ["KeyboardInterrupt", "ValueError"]
+
+
 class AtStep(trio.abc.Instrument):
     """Presses Ctrl-C before a step of some task; Trio keeps it for the main task.
 

@@ -47,8 +47,9 @@ def combine(
         through = list(escaped.exceptions) if group else [escaped]  # type: ignore[attr-defined]
     if isinstance(passing, BaseExceptionGroup):
         # What is left of a group of the body's own, from which the nursery may have taken its cancellations.
-        own = [part for part in through if _is_left_of(part, passing)]
-        through = [part for part in through if part not in own]
+        left = [part for part in through if _is_left_of(part, passing)]
+        through = [part for part in through if part not in left]
+        own = [*left, *own]
     cancellations = [part for part in through if isinstance(part, trio.Cancelled)]
     others = [part for part in through if not isinstance(part, trio.Cancelled)]
     others += handler_errors

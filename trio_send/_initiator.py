@@ -412,7 +412,7 @@ class _OpenInitiator:
             _current.reset(self._token)
         # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
         # own; any other exception of the body's leaves as it came.
-        passing = own.pop() if len(own) == 1 and has_cancellation(own[0]) else None
+        passing = own.pop(0) if own and has_cancellation(own[0]) else None
         try:
             caught = await self._manager.__aexit__(
                 None if passing is None else type(passing),
