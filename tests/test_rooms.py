@@ -25,6 +25,7 @@ LAYERS = {
     "_version": 0,
     "_util": 0,
     "_codes": 0,
+    "_addresses": 0,
     "_exceptions": 1,
     "_groups": 1,
     "_buffers": 2,

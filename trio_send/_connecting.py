@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from ._addresses import numeric
 from ._awaiting import perform
 from ._begin_end import BeginEnd
 from ._codes import SocketAsyncOperation, SocketError
@@ -39,38 +40,6 @@ _LOOKUP_ERRORS: Final = {
 }
 
 
-def _numeric(family: int, name: str, address: Any) -> list[Any] | None:
-    """Return the addresses to try, or None if a name has to be looked up first.
-
-    Raises:
-      TypeError: ``address`` has the wrong shape; the message starts with ``name``.
-      ValueError: its port is no port.
-    """
-    if family not in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6):
-        return [address]
-    expected = (
-        "(host, port)"
-        if family == stdlib_socket.AF_INET
-        else "(host, port[, flowinfo[, scope_id]])"
-    )
-    if not (isinstance(address, tuple) and len(address) >= 2 and isinstance(address[1], int)):
-        raise TypeError(f"{name} must be {expected} for this socket, not {address!r}")
-    if not 0 <= address[1] <= 65535:
-        raise ValueError(
-            f"{name} has the port {address[1]}, but a port is a number from 0 to 65535"
-        )
-    if address[0] == "":
-        return [address]
-    try:
-        found = stdlib_socket.getaddrinfo(
-            address[0], address[1], family, flags=stdlib_socket.AI_NUMERICHOST
-        )
-    except (stdlib_socket.gaierror, UnicodeError):
-        return None
-    # A flow label and a scope that were given by number are kept.
-    return [(*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]]
-
-
 class _ConnectStep(Step):
     """Connects to the first of several addresses that answers; looks a name up before that."""
 
@@ -79,7 +48,8 @@ class _ConnectStep(Step):
     def __init__(self, socket: Endpoint, name: str, address: Any) -> None:
         self._socket = socket
         self._address = address
-        self._addresses: list[Any] | None = _numeric(socket.family, name, address)
+        known = numeric(socket.family, name, address)
+        self._addresses: list[Any] | None = None if known is None else [known]
         self._failure: OSError | None = None
         #: Whether the kernel is at work on the first of the addresses.
         self._begun = False
@@ -194,7 +164,7 @@ class Connecting(BeginEnd):
         """
         self._require_usable()
         sock = self._require_kernel()
-        if _numeric(sock.family, "address", address) is None:
+        if numeric(sock.family, "address", address) is None:
             raise ValueError(
                 f"address has the host {address[0]!r}, but bind takes an IP address or an empty string"
             )
