@@ -32,6 +32,10 @@ from ._initiator import (
     current_initiator as current_initiator,
     open_initiator as open_initiator,
 )
+from ._pool import (
+    BufferManager as BufferManager,
+    SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
+)
 from ._send_queue import TornMessage as TornMessage
 from ._socket import Socket as Socket, socketpair as socketpair
 from ._util import fixup_module_metadata
