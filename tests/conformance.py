@@ -1,0 +1,312 @@
+"""Make the table of how the library stands to .NET's documentation and behaviour, and check that it holds.
+
+``docs/conformance.toml`` has a row for each sentence of the two pages and for each known fact. A test says with
+``@pytest.mark.page("B07")`` or ``@pytest.mark.fact("F001")`` which rows it shows. From both comes
+``docs/conformance.md``::
+
+    python -m tests.conformance            # write it
+    python -m tests.conformance --check    # only say what is wrong
+
+The tests are read, not imported or run, so a test counts that this machine would skip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Which marker goes with which letter, and how many digits follow it.
+NUMBERS = {"fact": re.compile(r"F\d{3}"), "page": re.compile(r"[BS]\d{2}")}
+
+
+# The rows -------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One sentence of a page, or one fact.
+
+    Either it does not apply, and ``not_here`` says why; or ``here`` says what the library does, and where that is
+    something else on purpose, ``differs`` gives the reason.
+    """
+
+    id: str
+    says: str
+    where: str = ""
+    here: str = ""
+    differs: str = ""
+    not_here: str = ""
+    awaited: bool = False
+
+    @property
+    def applies(self) -> bool:
+        return not self.not_here
+
+
+class Section(NamedTuple):
+    """Rows that belong together."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def read_sections(text: str) -> list[Section]:
+    """The sections of the data file."""
+    return [
+        Section(section["title"], tuple(Row(**row) for row in section["row"]))
+        for section in tomllib.loads(text)["section"]
+    ]
+
+
+def row_faults(sections: list[Section]) -> Iterator[str]:
+    """A sentence for each row that says too much or too little, and for each number that is amiss."""
+    last: dict[str, int] = {}
+    for row in (row for section in sections for row in section.rows):
+        if not any(number.fullmatch(row.id) for number in NUMBERS.values()):
+            yield f"{row.id} is no number of a row"
+            continue
+        letter, number = row.id[0], int(row.id[1:])
+        if number != last.get(letter, 0) + 1:
+            yield f"{row.id} does not follow {letter}{last.get(letter, 0):0{len(row.id) - 1}}"
+        last[letter] = number
+        if row.awaited:
+            continue
+        if row.not_here and (row.here or row.differs):
+            yield f"{row.id} does not apply, and yet says what is done"
+        if row.applies and not row.here:
+            yield f"{row.id} applies, and does not say what is done"
+
+
+# The tests ------------------------------------------------------------------------------------
+
+
+class Mark(NamedTuple):
+    """One use of a marker."""
+
+    row: str
+    path: str  # relative to the root
+    test: str
+
+
+def called_marker(node: ast.AST) -> str | None:
+    """Return "fact" for the call ``pytest.mark.fact(...)``; None for what is no such call."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return None
+    if node.func.attr in NUMBERS and ast.unparse(node.func.value) == "pytest.mark":
+        return node.func.attr
+    return None
+
+
+class MarkFinder(ast.NodeVisitor):
+    """Finds which tests of a file carry which rows, and the markers that lead nowhere."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.marks: list[Mark] = []
+        self.faults: list[str] = []
+        self._owner: list[str] = []
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._visit_definition(node, "Test")
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._visit_definition(node, "test_")
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._visit_definition(node, "test_")
+
+    def _visit_definition(
+        self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, prefix: str
+    ) -> None:
+        self._owner.append(node.name)
+        is_test = node.name.startswith(prefix)
+        for decorator in node.decorator_list:
+            for inner in ast.walk(decorator):  # also the marks of single parameters
+                self._note(inner, "::".join(self._owner) if is_test else None)
+        for statement in node.body:
+            self.visit(statement)
+        self._owner.pop()
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self._note(node, None)
+        self.generic_visit(node)
+
+    def _note(self, node: ast.AST, test: str | None) -> None:
+        marker = called_marker(node)
+        if marker is None:
+            return
+        assert isinstance(node, ast.Call)
+        where = f"{self.path}, line {node.lineno}"
+        if test is None:
+            self.faults.append(f"{where}: this marker belongs to no test")
+        if not node.args or node.keywords:
+            self.faults.append(f"{where}: {marker}() takes the numbers of rows")
+        for argument in node.args:
+            row = argument.value if isinstance(argument, ast.Constant) else None
+            if not isinstance(row, str) or not NUMBERS[marker].fullmatch(row):
+                self.faults.append(f"{where}: {ast.unparse(argument)} is no number for {marker}()")
+            elif test is not None:
+                self.marks.append(Mark(row, self.path, test))
+
+
+def read_marks(root: Path) -> tuple[list[Mark], list[str]]:
+    """Every marker in the tests below ``root``, in the order of the files, and what is wrong with them."""
+    marks: list[Mark] = []
+    faults: list[str] = []
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        finder = MarkFinder(path.relative_to(root).as_posix())
+        finder.visit(ast.parse(path.read_text("utf-8")))
+        marks += finder.marks
+        faults += finder.faults
+    return marks, faults
+
+
+def link_faults(sections: list[Section], marks: list[Mark]) -> Iterator[str]:
+    """A sentence for each row without a test, and for each test that claims a row it cannot show."""
+    rows = {row.id: row for section in sections for row in section.rows}
+    shown = {mark.row for mark in marks}
+    for row in rows.values():
+        if row.applies and not row.awaited and row.id not in shown:
+            yield f"{row.id} applies, and no test carries its number"
+    for mark in marks:
+        where = f"{mark.path}::{mark.test}"
+        if mark.row not in rows:
+            yield f"{where} carries {mark.row}, which is no row"
+        elif not rows[mark.row].applies:
+            yield f"{where} carries {mark.row}, which does not apply"
+
+
+# The page -------------------------------------------------------------------------------------
+
+HEAD = """\
+<!-- Made by `python -m tests.conformance` from docs/conformance.toml and the tests. Change those. -->
+
+# Conformance: each sentence, each fact, its test
+
+The library is built after two pages of .NET's documentation: the one on `Socket.BeginSend` with an error code, and the
+one on `Socket.SendAsync` with event args. Where they are silent or wrong, it does what .NET does in fact; where the
+versions of .NET disagree, it chooses. This page goes through every sentence of the two pages (B and S) and through
+every fact that is known about the implementations (F), and says for each what the library does and which test shows
+it.
+
+The implementations are named like this: *Framework* is .NET Framework 4 on Windows; *Core 3.1* is .NET Core 3.1 on
+Linux; *.NET* is .NET 5 and later, with a number where a version matters, on Windows or Unix where that matters;
+*mono* is mono 6.8 on Linux; *Linux* is the kernel itself; *samples* are the programs of .NET's documentation.
+
+"""
+
+COLUMNS = ("No.", "The page, or .NET", "Here", "Shown by")
+
+
+def cell(text: str) -> str:
+    """Text as it stands in a table."""
+    return text.replace("|", r"\|")
+
+
+def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    every = [header, ("---",) * len(header), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in every)
+
+
+def says(row: Row) -> str:
+    return cell(f"{row.says} *({row.where})*" if row.where else row.says)
+
+
+def does(row: Row) -> str:
+    if row.awaited:
+        return "**Awaited.**"
+    if not row.applies:
+        return cell(f"*Does not apply:* {row.not_here}")
+    return cell(f"{row.here} **Differs:** {row.differs}" if row.differs else row.here)
+
+
+def label(mark: Mark) -> str:
+    """What stands for a file on the page."""
+    return mark.path.removeprefix("tests/").removesuffix(".py")
+
+
+def shown_by(row: Row, marks: list[Mark]) -> str:
+    links = dict.fromkeys(f"[{mark.test}][{label(mark)}]" for mark in marks if mark.row == row.id)
+    return "<br>".join(links)
+
+
+def page(sections: list[Section], marks: list[Mark]) -> str:
+    """The whole page."""
+    rows = [row for section in sections for row in section.rows]
+    apply = [row for row in rows if row.applies]
+    different = [row for row in apply if row.differs]
+    parts = [
+        HEAD,
+        f"Of {len(rows)} rows {len(apply)} apply, and {len(different)} of these are differences.\n",
+        "\n## Documented differences\n\n",
+        "What the library does otherwise on purpose, and why. There are no others that we know of.\n\n",
+        table(
+            ("No.", "The page, or .NET", "Here", "Reason"),
+            [(row.id, says(row), cell(row.here), cell(row.differs)) for row in different],
+        ),
+    ]
+    for section in sections:
+        lines = [(row.id, says(row), does(row), shown_by(row, marks)) for row in section.rows]
+        parts += [f"\n## {section.title}\n\n", table(COLUMNS, lines)]
+    used = {label(mark): mark.path for mark in marks}
+    parts += ["\n", *(f"[{name}]: ../{path}\n" for name, path in sorted(used.items()))]
+    return "".join(parts)
+
+
+# Both -----------------------------------------------------------------------------------------
+
+
+class State(NamedTuple):
+    """What a checkout says about itself."""
+
+    page: str
+    faults: list[str]
+    awaited: list[str]
+
+
+def examine(root: Path) -> State:
+    """Read the rows and the tests below ``root``; make the page and find what is wrong with them."""
+    sections = read_sections((root / "docs" / "conformance.toml").read_text("utf-8"))
+    marks, faults = read_marks(root)
+    faults = [*row_faults(sections), *faults, *link_faults(sections, marks)]
+    awaited = [row.id for section in sections for row in section.rows if row.awaited]
+    return State(page(sections, marks), faults, awaited)
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance",
+        description="Make docs/conformance.md from docs/conformance.toml and the tests.",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, say what is wrong")
+    options = parser.parse_args(arguments)
+    state = examine(root)
+    path = root / "docs" / "conformance.md"
+    faults = list(state.faults)
+    if not options.check:
+        path.write_text(state.page, "utf-8")
+    elif not path.exists() or path.read_text("utf-8") != state.page:
+        faults.append("docs/conformance.md is out of date; run: python -m tests.conformance")
+    for fault in faults:
+        print(fault)
+    if state.awaited:
+        print(f"{len(state.awaited)} rows are awaited: {' '.join(state.awaited)}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
