@@ -384,6 +384,8 @@ async def test_a_socket_that_was_never_connected() -> None:
 # -- wait_acknowledged ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B44")
+@pytest.mark.fact("F179")
 @linux_only
 @kinds
 @makers

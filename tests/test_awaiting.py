@@ -142,6 +142,7 @@ async def test_a_refusal_on_a_torn_stream_is_a_checkpoint() -> None:
     assert port.accepted == ten("a")[:3]
 
 
+@pytest.mark.fact("F226")
 @faces
 async def test_under_a_cancelled_scope_nothing_is_sent(plain: bool) -> None:
     """The checkpoint comes first, so not a byte leaves, and args say that the send was stopped."""
@@ -194,6 +195,7 @@ async def test_a_resumed_send_that_was_cancelled_before_its_start_is_still_cut()
 # Waiting --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F199")
 @faces
 async def test_sends_of_several_tasks_keep_their_order(plain: bool) -> None:
     """Each waits its turn; none is torn, none is refused as busy."""
@@ -364,6 +366,7 @@ async def test_a_follower_is_cancelled(plain: bool, position: int) -> None:
         assert args.bytes_transferred == 0
 
 
+@pytest.mark.fact("F227")
 @pytest.mark.parametrize("kind", ["unix", "tcp4"])
 @faces
 async def test_a_cancelled_send_on_a_real_socket(kind: str, plain: bool) -> None:
@@ -478,6 +481,7 @@ async def test_a_follower_that_is_cancelled_ends_only_once(plain: bool, ending: 
     assert port.accepted == (ten("head") if ending == "drain" else ten("head")[:3])
 
 
+@pytest.mark.fact("F228")
 @pytest.mark.parametrize("position", [0, 1])
 async def test_a_completion_beats_a_cancel_that_comes_behind_it(position: int) -> None:
     """Once the bytes are accepted, the send returns; the cancel strikes at the next checkpoint."""
@@ -578,6 +582,7 @@ async def test_cancel_of_awaited_args_on_a_real_socket(kind: str) -> None:
         assert sender.args.bytes_transferred == len(message)
 
 
+@pytest.mark.fact("F209")
 @faces
 @pytest.mark.parametrize("real", [True, False], ids=["real", "scripted"])
 async def test_a_close_ends_every_awaited_send(plain: bool, real: bool) -> None:

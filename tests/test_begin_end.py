@@ -77,6 +77,8 @@ every_end = pytest.mark.parametrize("how", ALL_ENDS)
 # Results --------------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B11", "B12", "B43")
+@pytest.mark.fact("F009", "F041", "F062", "F071")
 async def test_a_send_that_ended_on_the_spot(ends: Ends) -> None:
     """Everything can be read at once, before the result is taken and after."""
     socket, peer = ends
@@ -99,6 +101,8 @@ async def test_a_send_that_ended_on_the_spot(ends: Ends) -> None:
             assert await read_exactly(peer, 5) == b"hello"
 
 
+@pytest.mark.page("B02", "B11", "B22", "B24")
+@pytest.mark.fact("F009", "F060", "F062")
 async def test_a_pending_send(ends: Ends) -> None:
     """It can be watched while it goes on, by its count too."""
     socket, peer = ends
@@ -123,6 +127,8 @@ async def test_a_pending_send(ends: Ends) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("B28")
+@pytest.mark.fact("F040", "F041")
 @pytest.mark.parametrize("how", WAITING)
 async def test_the_end_waits_for_the_operation(ends: Ends, how: str) -> None:
     """F040."""
@@ -154,6 +160,7 @@ async def test_the_end_is_always_a_checkpoint(ends: Ends, how: str) -> None:
             await end(socket, result, how)
 
 
+@pytest.mark.page("B28")
 @pytest.mark.parametrize("how", ALL_ENDS[2:])
 async def test_the_end_that_never_waits_says_so_while_the_send_is_pending(
     ends: Ends, how: str
@@ -169,6 +176,7 @@ async def test_the_end_that_never_waits_says_so_while_the_send_is_pending(
         assert await end(socket, result, how) == len(BIG)
 
 
+@pytest.mark.fact("F060", "F062")
 async def test_whether_it_was_synchronous_is_told_truly_however_many_sends_are_begun() -> None:
     """It is about the kernel's part, however the library paces a caller that never waits (F062)."""
     with closing(Socket.from_port(ScriptedPort())) as socket:  # takes everything at once
@@ -193,6 +201,7 @@ async def test_whether_it_was_synchronous_is_told_truly_however_many_sends_are_b
                 assert paced in (2000 // (START_BUDGET + 1), 2000 // START_BUDGET + 1)
 
 
+@pytest.mark.fact("F053", "F054")
 async def test_a_failure_is_raised_by_begin_however_many_sends_are_begun() -> None:
     """begin_send raises what failed on the spot, each time: nothing is left to end then (F053, F054)."""
     async with open_initiator():
@@ -205,6 +214,7 @@ async def test_a_failure_is_raised_by_begin_however_many_sends_are_begun() -> No
                     socket.begin_send(b"x")
 
 
+@pytest.mark.fact("F038", "F045")
 @every_end
 async def test_a_result_can_be_taken_once(ends: Ends, how: str) -> None:
     """F038; a second try leaves it as it was, and so does one while the first still waits."""
@@ -241,6 +251,7 @@ async def test_of_two_tasks_that_wait_for_the_same_result_one_gets_it(ends: Ends
     assert sorted(log, key=str) == sorted([len(BIG), InvalidOperationError], key=str)
 
 
+@pytest.mark.fact("F033", "F034", "F035", "F045")
 @every_end
 async def test_what_is_no_result_of_a_send_on_this_socket(ends: Ends, how: str) -> None:
     """F033 to F035. The result of somebody else can still be taken by whom it belongs to."""
@@ -296,6 +307,7 @@ async def test_cancelling_the_wait_leaves_the_operation_alone(ends: Ends, how: s
         assert socket.torn is None
 
 
+@pytest.mark.fact("F032", "F042", "F045", "F207")
 async def test_results_outlive_their_socket(ends: Ends) -> None:
     """They stay readable; one that was aborted raises 995 with its exact count (F032, F207)."""
     socket, peer = ends
@@ -327,6 +339,7 @@ async def test_results_outlive_their_socket(ends: Ends) -> None:
     assert await read_to_end(peer) == b"x" + BIG[: counts[0]]
 
 
+@pytest.mark.fact("F043", "F044")
 @pytest.mark.parametrize("how", ["try_end_send", "try_end_send_nowait"])
 async def test_the_forms_that_return_errors_return_the_exact_count_too(
     ends: Ends, how: str
@@ -349,6 +362,7 @@ async def test_the_forms_that_return_errors_return_the_exact_count_too(
     assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F225")
 async def test_a_result_can_be_cancelled_and_says_why(ends: Ends) -> None:
     socket, peer = ends
     async with open_initiator():
@@ -379,6 +393,8 @@ async def test_the_text_of_a_result(tcp: Ends) -> None:
 # Callbacks ------------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B10", "B23")
+@pytest.mark.fact("F064", "F066", "F072", "F191", "F198")
 async def test_callbacks_come_once_each_in_order_and_never_from_inside(ends: Ends) -> None:
     """Also for sends that ended on the spot, which come in one row with the others (F072, F191)."""
     socket, peer = ends
@@ -407,6 +423,7 @@ async def test_callbacks_come_once_each_in_order_and_never_from_inside(ends: End
     assert called == list(range(len(sizes)))
 
 
+@pytest.mark.page("B23", "B27")
 async def test_a_callback_takes_the_result_and_begins_the_next_send(ends: Ends) -> None:
     """The classic chain, on the spot and pending alike; the stack does not deepen (F074)."""
     socket, peer = ends
@@ -431,6 +448,8 @@ async def test_a_callback_takes_the_result_and_begins_the_next_send(ends: Ends) 
     assert counts == [len(message) for message in messages]
 
 
+@pytest.mark.page("B10", "B27", "B28")
+@pytest.mark.fact("F069")
 async def test_an_asynchronous_callback_awaits_the_end(ends: Ends) -> None:
     """It runs as a task, so it may wait for something else of the initiator's too."""
     socket, peer = ends
@@ -454,6 +473,7 @@ async def test_an_asynchronous_callback_awaits_the_end(ends: Ends) -> None:
     assert sorted(log[2:]) == [("big", len(BIG)), ("small", 5)]
 
 
+@pytest.mark.fact("F008")
 async def test_no_callback_is_needed(ends: Ends) -> None:
     """F008."""
     socket, peer = ends
@@ -463,6 +483,7 @@ async def test_no_callback_is_needed(ends: Ends) -> None:
         assert await socket.end_send(result) == len(BIG)
 
 
+@pytest.mark.fact("F207")
 async def test_a_callback_is_called_for_an_operation_that_was_aborted(ends: Ends) -> None:
     """F207."""
     socket, _ = ends
@@ -478,6 +499,7 @@ async def test_a_callback_is_called_for_an_operation_that_was_aborted(ends: Ends
     assert seen[1][0] == 0
 
 
+@pytest.mark.fact("F068")
 async def test_the_end_in_another_task_comes_before_a_callback_is_over(ends: Ends) -> None:
     """F068."""
     socket, peer = ends
@@ -497,6 +519,8 @@ async def test_the_end_in_another_task_comes_before_a_callback_is_over(ends: End
     assert log == ["end over", "callback over"]
 
 
+@pytest.mark.page("B48", "B49")
+@pytest.mark.fact("F270")
 async def test_a_callback_runs_in_the_context_of_its_begin(ends: Ends) -> None:
     """Captured anew by each begin, whatever the callback (F270)."""
     socket, peer = ends
@@ -529,6 +553,8 @@ async def test_a_callback_runs_in_the_context_of_its_begin(ends: Ends) -> None:
 # Failures on the spot -------------------------------------------------------------------------
 
 
+@pytest.mark.page("B14", "B21", "B39", "B40")
+@pytest.mark.fact("F011", "F053", "F072")
 async def test_a_failure_on_the_spot_is_raised_and_calls_nobody() -> None:
     """With the code and 0 bytes; the other form returns it (F053)."""
     called: list[AsyncResult] = []
@@ -546,6 +572,8 @@ async def test_a_failure_on_the_spot_is_raised_and_calls_nobody() -> None:
     assert called == []
 
 
+@pytest.mark.page("B09")
+@pytest.mark.fact("F052")
 async def test_the_form_that_returns_errors_never_says_pending(ends: Ends) -> None:
     """SUCCESS, whether the send has ended on the spot or is pending (F052)."""
     socket, peer = ends
@@ -557,6 +585,8 @@ async def test_the_form_that_returns_errors_never_says_pending(ends: Ends) -> No
         assert await read_exactly(peer, len(BIG) + 2) == b"x" + BIG + b"y"
 
 
+@pytest.mark.page("B13", "B15", "B16", "B17", "B18", "B19")
+@pytest.mark.fact("F001", "F003", "F004", "F005", "F006", "F007")
 @pytest.mark.parametrize("try_", [False, True])
 async def test_the_order_of_the_checks(ends: Ends, try_: bool) -> None:
     """Closed, then buffer, offset, size, then the connection (F001 to F007); the parameter is named."""
@@ -593,6 +623,8 @@ async def test_the_order_of_the_checks(ends: Ends, try_: bool) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("B05")
+@pytest.mark.fact("F022")
 async def test_lists(ends: Ends) -> None:
     """One message, one result (F022)."""
     socket, peer = ends
@@ -612,6 +644,7 @@ async def test_lists(ends: Ends) -> None:
 # Wait handles ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F067", "F070")
 async def test_the_handle_is_one_object_set_before_the_callback_is_called(ends: Ends) -> None:
     """F067, F070."""
     socket, peer = ends
@@ -636,6 +669,7 @@ async def test_the_handle_is_one_object_set_before_the_callback_is_called(ends: 
         assert log == ["<WaitHandle: set, 0 waiting>"]
 
 
+@pytest.mark.fact("F071")
 @pytest.mark.parametrize("with_callback", [False, True])
 async def test_a_handle_asked_for_after_the_end_is_set_already(
     ends: Ends, with_callback: bool
@@ -654,6 +688,7 @@ async def test_a_handle_asked_for_after_the_end_is_set_already(
         assert "WaitHandle: set" in repr(result.async_wait_handle)
 
 
+@pytest.mark.page("B29")
 async def test_any_number_of_tasks_wait_for_a_handle(ends: Ends) -> None:
     socket, peer = ends
     log: list[bool] = []
@@ -672,6 +707,7 @@ async def test_any_number_of_tasks_wait_for_a_handle(ends: Ends) -> None:
     assert log == [True] * 3
 
 
+@pytest.mark.page("B29")
 async def test_a_handle_waits_no_longer_than_it_is_told(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -705,6 +741,8 @@ async def test_waiting_for_a_flag_is_always_a_checkpoint() -> None:
         assert not await event.wait_one(0)
 
 
+@pytest.mark.page("B30")
+@pytest.mark.fact("F294")
 async def test_a_manual_reset_event() -> None:
     """It stays set until it is reset (F294)."""
     event = ManualResetEvent()
@@ -752,6 +790,8 @@ async def test_a_cancelled_wait_leaves_the_flag_alone() -> None:
     assert repr(event) == "<ManualResetEvent: not set, 0 waiting>"
 
 
+@pytest.mark.page("B25", "B26", "B30")
+@pytest.mark.fact("F294")
 async def test_the_classic_client_program(ends: Ends) -> None:
     """An event for each phase, set in the callback, waited for by the main task (F294)."""
     socket, peer = ends

@@ -207,6 +207,7 @@ WINDOWS_ERRNO = {
 }
 
 
+@pytest.mark.fact("F183", "F252", "F260", "F261")
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -228,6 +229,7 @@ def test_members_and_numbers(kind: type[enum.Enum], expected: dict[str, int]) ->
         assert pickle.loads(pickle.dumps(member)) is member
 
 
+@pytest.mark.fact("F252")
 def test_there_are_47_codes() -> None:
     assert len(SOCKET_ERRORS) == 47
     assert len(SocketError) == 47
@@ -239,6 +241,7 @@ def test_shutdown_modes_are_the_ones_of_the_socket_module() -> None:
     assert SocketShutdown.BOTH == socket.SHUT_RDWR
 
 
+@pytest.mark.page("B08")
 def test_flags_combine() -> None:
     both = SocketFlags.PEEK | SocketFlags.TRUNCATED
     assert both == 0x102
@@ -251,6 +254,7 @@ def test_flags_combine() -> None:
 # errno to code and back
 
 
+@pytest.mark.fact("F256", "F257", "F259")
 @unix_only
 @pytest.mark.parametrize(("name", "code", "shown_as"), ERRNOS)
 def test_errno_to_code_and_back(name: str, code: str, shown_as: str | None) -> None:
@@ -268,6 +272,7 @@ def test_success_is_errno_0_both_ways() -> None:
     assert errno_from_socket_error(SocketError.SUCCESS) == 0
 
 
+@pytest.mark.fact("F258")
 @unix_only
 def test_the_tables_cover_every_code() -> None:
     assert {code for _, code, _ in ERRNOS} | set(NEVER_FROM_ERRNO) | {"SUCCESS"} == set(
@@ -278,6 +283,7 @@ def test_the_tables_cover_every_code() -> None:
     assert reached <= {SocketError[code] for _, code, _ in ERRNOS}
 
 
+@pytest.mark.fact("F258", "F259")
 @unix_only
 @pytest.mark.parametrize(("code", "shown_as"), NEVER_FROM_ERRNO.items())
 def test_codes_that_no_errno_becomes(code: str, shown_as: str | None) -> None:
@@ -285,6 +291,7 @@ def test_codes_that_no_errno_becomes(code: str, shown_as: str | None) -> None:
     assert back == (None if shown_as is None else getattr(errno, shown_as))
 
 
+@pytest.mark.fact("F255")
 @unix_only
 def test_errnos_that_mean_no_code() -> None:
     mapped = {getattr(errno, name) for name, _, _ in ERRNOS if hasattr(errno, name)}
@@ -422,12 +429,15 @@ NATIVE_FLAGS = {
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
+@pytest.mark.page("B38")
+@pytest.mark.fact("F184", "F185")
 def test_each_accepted_flag() -> None:
     assert native_send_flags(SocketFlags.NONE) == NO_SIGNAL
     for flag, name in NATIVE_FLAGS.items():
         assert native_send_flags(flag) == getattr(socket, name) | NO_SIGNAL
 
 
+@pytest.mark.fact("F185")
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's numbers")
 def test_flags_as_linux_has_them() -> None:
     expected = {0x0: 0x0, 0x1: 0x1, 0x2: 0x2, 0x4: 0x4, 0x100: 0x20, 0x200: 0x8, 0x307: 0x2F}
@@ -435,6 +445,7 @@ def test_flags_as_linux_has_them() -> None:
         assert native_send_flags(SocketFlags(ours)) == theirs | 0x4000
 
 
+@pytest.mark.page("B08")
 def test_every_combination_of_all_flags() -> None:
     singles = [flag for flag in SocketFlags.__members__.values() if flag]
     assert len(singles) == 9
@@ -453,6 +464,7 @@ def test_every_combination_of_all_flags() -> None:
             assert native_send_flags(int(combined)) == expected
 
 
+@pytest.mark.fact("F184")
 def test_every_16_bit_number_with_an_unknown_or_refused_bit_is_refused() -> None:
     for number in range(0x10000):
         assert (native_send_flags(number) is None) == bool(number & ~0x307)

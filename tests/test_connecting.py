@@ -170,6 +170,7 @@ class Resolver(trio.abc.HostnameResolver):
 # Connecting -----------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B20", "S16")
 @every_connect
 async def test_connecting(
     ours: Socket, listener: stdlib_socket.socket, kind: str, face: str
@@ -226,6 +227,7 @@ async def test_each_address_of_a_name_is_tried_in_turn(stack: ExitStack, face: s
         assert not socket.connected
 
 
+@pytest.mark.fact("F258")
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -268,6 +270,7 @@ async def test_a_name_that_cannot_be_a_name(face: str, host: str) -> None:
             assert caught.value.socket_error_code is SocketError.HOST_NOT_FOUND
 
 
+@pytest.mark.fact("F240")
 @pytest.mark.parametrize("kind", KINDS[:2])
 @every_connect
 async def test_a_connect_that_is_refused(ours: Socket, kind: str, face: str) -> None:
@@ -287,6 +290,7 @@ async def test_a_connect_that_is_refused(ours: Socket, kind: str, face: str) -> 
             assert ours.connected
 
 
+@pytest.mark.fact("F256")
 @every_connect
 async def test_unix_paths_that_lead_nowhere(tmp_path: Path, face: str) -> None:
     with closing(Socket(stdlib_socket.AF_UNIX)) as socket:
@@ -342,6 +346,7 @@ async def test_a_unix_listener_with_a_full_backlog(stack: ExitStack, tmp_path: P
         assert socket.connected
 
 
+@pytest.mark.fact("F236")
 @every_connect
 async def test_a_socket_that_is_connected_is_not_connected_again(
     ours: Socket, listener: stdlib_socket.socket, face: str
@@ -386,6 +391,7 @@ async def test_two_connects_at_once(
         assert await ours.end_send(behind) == 6
 
 
+@pytest.mark.fact("F236")
 async def test_a_listener_is_not_connected(ours: Socket, address: Any) -> None:
     """F236."""
     ours.bind(address)
@@ -403,6 +409,7 @@ async def test_a_listener_is_not_connected(ours: Socket, address: Any) -> None:
         assert ours.queued_operations == 0
 
 
+@pytest.mark.fact("F233")
 @pytest.mark.parametrize(
     ("where", "kind", "sentence"),
     [
@@ -434,6 +441,7 @@ async def test_what_is_no_address_is_refused_by_its_parameters_name(
             assert socket.queued_operations == 0
 
 
+@pytest.mark.fact("F234")
 async def test_the_order_of_the_checks_of_a_connect() -> None:
     """Closed, then the args, then what they hold (F234), then the address, then the initiator."""
     in_use = SocketAsyncEventArgs(BIG)
@@ -488,6 +496,7 @@ async def test_connect_and_accept_are_always_checkpoints(
             accepted.close()
 
 
+@pytest.mark.fact("F294")
 @pytest.mark.parametrize("kind", ["tcp4"])
 async def test_a_callback_and_a_handler_hear_of_a_connect(
     ours: Socket, listener: stdlib_socket.socket
@@ -536,6 +545,7 @@ async def test_a_connect_in_a_scope_that_was_cancelled_before_does_not_begin(
     assert ours.connected
 
 
+@pytest.mark.fact("F151")
 @pytest.mark.parametrize("kind", ["tcp4"])
 async def test_connect_socket_is_about_the_latest_connect(
     ours: Socket, listener: stdlib_socket.socket, stack: ExitStack
@@ -564,6 +574,7 @@ async def test_connect_socket_is_about_the_latest_connect(
 # A connect that stays pending -----------------------------------------------------------------
 
 
+@pytest.mark.fact("F245")
 @pytest.mark.parametrize("how", ["cancel scope", "args", "result", "initiator", "close"])
 async def test_a_pending_connect_that_is_stopped_closes_its_socket(how: str) -> None:
     """Nothing can call a connect back, and a socket whose state nobody knows is of no use (F242, F245)."""
@@ -684,6 +695,7 @@ async def test_the_looking_up_of_a_name_can_be_stopped_without_harm(
         assert socket.connected
 
 
+@pytest.mark.fact("F195", "F196")
 @pytest.mark.parametrize("wait_for", ["the kernel", "a name"])
 async def test_sends_wait_behind_a_pending_connect(stack: ExitStack, wait_for: str) -> None:
     """In all faces, in their order, and go out when the connection stands."""
@@ -776,6 +788,8 @@ async def test_sends_behind_a_connect_that_fails_were_never_connected(
 # Datagrams ------------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B35")
+@pytest.mark.fact("F028")
 @pytest.mark.parametrize("by_name", [False, True])
 @every_connect
 async def test_a_datagram_socket_gets_a_default_remote_host(face: str, by_name: bool) -> None:
@@ -813,6 +827,8 @@ def client(socket: Socket, stack: ExitStack) -> stdlib_socket.socket:
     return sock
 
 
+@pytest.mark.page("B20", "S16")
+@pytest.mark.fact("F248")
 @every_accept
 @pytest.mark.parametrize("first", ["the connection", "the accept"])
 async def test_accepting(
@@ -923,6 +939,7 @@ async def test_an_accept_in_a_scope_that_was_cancelled_before_takes_no_connectio
     (await server.accept()).close()
 
 
+@pytest.mark.fact("F153", "F159", "F288")
 async def test_accept_socket_must_be_free(server: Socket, stack: ExitStack) -> None:
     """F153, F288; a refusal changes nothing."""
     async with open_initiator():
@@ -951,6 +968,7 @@ async def test_accept_socket_must_be_free(server: Socket, stack: ExitStack) -> N
         assert args.bytes_transferred == 1
 
 
+@pytest.mark.fact("F246")
 async def test_the_order_of_the_checks_of_an_accept(ours: Socket, address: Any) -> None:
     """Closed, then the args, then what they hold, then the listener (F246), then the initiator."""
     closed = SocketAsyncEventArgs()
@@ -988,6 +1006,7 @@ async def test_the_order_of_the_checks_of_an_accept(ours: Socket, address: Any) 
         refuse(args, ObjectDisposedError, r"^this socket was closed")
 
 
+@pytest.mark.fact("F232")
 @pytest.mark.parametrize("first", ["a task", "an initiator"])
 async def test_closing_a_listener_ends_the_accepts_that_wait(server: Socket, first: str) -> None:
     """F232, whoever waits for the descriptor at the time."""
@@ -1042,6 +1061,7 @@ async def test_leaving_an_initiator_ends_its_accepts_and_no_others(
             assert await socket.receive() == b"me"
 
 
+@pytest.mark.fact("F248")
 @pytest.mark.parametrize("on_torn", ["refuse", "allow"])
 async def test_an_accepted_socket_has_its_listeners_settings(
     on_torn: str, stack: ExitStack
@@ -1061,6 +1081,7 @@ async def test_an_accepted_socket_has_its_listeners_settings(
     assert not nothing_to_read(peer)
 
 
+@pytest.mark.fact("F256")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 @every_accept
 async def test_a_process_that_is_out_of_descriptors(stack: ExitStack, face: str) -> None:

@@ -51,6 +51,7 @@ class Turns(trio.abc.Instrument):
 # Order ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F197")
 async def test_events_come_in_the_order_in_which_operations_end() -> None:
     """Not in that of their starts, nor socket by socket."""
     told = Told()
@@ -112,6 +113,7 @@ async def test_handlers_of_one_event_run_in_order() -> None:
     assert seen == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.fact("F131")
 async def test_nothing_is_told_inside_a_call_of_the_application() -> None:
     """Neither a start nor a cancel nor a close calls a handler; the event comes later, exactly once."""
     told = Told()
@@ -183,6 +185,7 @@ async def test_a_chain_of_completions_lets_other_tasks_run() -> None:
     assert max(rows) <= 2 * (START_BUDGET + 1)
 
 
+@pytest.mark.fact("F135")
 async def test_the_stack_stays_as_deep_as_it_was() -> None:
     """A handler may start the next operation, and that one's handler the next, without end."""
     depths: set[int] = set()
@@ -213,6 +216,7 @@ async def test_the_stack_stays_as_deep_as_it_was() -> None:
     assert port.accepted == b"x" * 300
 
 
+@pytest.mark.fact("F123")
 async def test_a_start_that_uses_up_the_budget_is_told_like_any_other() -> None:
     """The answer is "pending" although the operation is done; nothing can stop it any more."""
     told = Told()
@@ -265,6 +269,7 @@ async def test_failed_starts_use_up_the_budget_too() -> None:
 # Handlers that fail ---------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F133")
 @pytest.mark.parametrize("failing", ["first", "middle", "last", "all"])
 async def test_a_handler_that_raises_keeps_nobody_from_being_told(failing: str) -> None:
     """The error leaves through the initiator, and the batch goes on."""
@@ -431,6 +436,7 @@ async def test_handlers_behind_an_asynchronous_one_wait_for_it() -> None:
     ]
 
 
+@pytest.mark.fact("F069")
 async def test_an_asynchronous_handler_holds_up_no_other_event() -> None:
     """While it sleeps, everything else is told, and its own args may be used again."""
     told = Told()
@@ -543,6 +549,7 @@ async def test_wait_on_idle_args_is_a_checkpoint() -> None:
 # Subclasses and callbacks ---------------------------------------------------------------------
 
 
+@pytest.mark.fact("F129")
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_on_completed_may_be_overridden(asynchronous: bool) -> None:
     """The override is called in place of the handlers, exactly once for each event."""
@@ -594,6 +601,7 @@ async def test_a_callback_is_called_once_with_its_result() -> None:
     assert log[2:] == [("done", True, True), 10]
 
 
+@pytest.mark.fact("F198")
 async def test_callbacks_come_in_the_order_of_the_queue() -> None:
     """Those of results that ended on the spot among them."""
     log: list[str] = []
@@ -636,6 +644,7 @@ async def test_a_callback_may_be_asynchronous() -> None:
     assert counts == [10, 10]
 
 
+@pytest.mark.fact("F076")
 async def test_a_callback_that_raises_keeps_nobody_from_being_told() -> None:
     """It is like a handler in this, too."""
     log: list[str] = []
@@ -680,6 +689,7 @@ async def test_what_a_handler_sets_stays_with_it(flow_context: bool) -> None:
     assert seen == ["nothing"] * 3
 
 
+@pytest.mark.fact("F268")
 async def test_each_start_has_its_own_context() -> None:
     """Also when the same args are started again."""
     seen: list[str] = []
@@ -715,6 +725,7 @@ async def test_handlers_of_one_event_share_its_context() -> None:
     assert seen == ["first handler", "first handler"]
 
 
+@pytest.mark.fact("F262", "F270")
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_a_callback_runs_in_the_context_of_its_start(asynchronous: bool) -> None:
     """There is no way to turn it off, and a result that ended on the spot is no exception."""

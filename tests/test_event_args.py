@@ -49,6 +49,7 @@ def unix() -> Iterator[Ends]:
 # A fresh object -------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F136")
 def test_a_fresh_object() -> None:
     """F136."""
     args = SocketAsyncEventArgs()
@@ -100,6 +101,8 @@ def shape(args: SocketAsyncEventArgs) -> tuple[Any, ...]:
     return args.buffer, args.offset, args.count, args.buffer_list, rest
 
 
+@pytest.mark.page("S09")
+@pytest.mark.fact("F097", "F098", "F099")
 def test_buffer_and_list_exclude_each_other_and_a_refusal_changes_nothing() -> None:
     """F097 to F099."""
     args = SocketAsyncEventArgs(b"0123456789", 2, 5)
@@ -116,6 +119,7 @@ def test_buffer_and_list_exclude_each_other_and_a_refusal_changes_nothing() -> N
         assert shape(args) == before
 
 
+@pytest.mark.fact("F100", "F101")
 def test_none_takes_off_the_one_and_leaves_the_other_alone() -> None:
     """F100, F101."""
     args = SocketAsyncEventArgs(b"0123456789", 2, 5)
@@ -134,6 +138,7 @@ def test_none_takes_off_the_one_and_leaves_the_other_alone() -> None:
     assert shape(args) == (b"abc", 0, 3, None, b"abc")
 
 
+@pytest.mark.fact("F102")
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
 def test_a_bad_range_is_refused_and_changes_nothing(make: Any) -> None:
     """F102; the names are those of the parameters."""
@@ -164,6 +169,7 @@ def test_a_bad_range_is_refused_and_changes_nothing(make: Any) -> None:
     assert shape(args) == (buffer, 10, 0, None, b"")
 
 
+@pytest.mark.fact("F103")
 def test_set_range() -> None:
     """On the buffer that is set; without one it does nothing (F103)."""
     args = SocketAsyncEventArgs(b"0123456789", 2, 5)
@@ -179,6 +185,7 @@ def test_set_range() -> None:
     assert shape(args) == (None, 0, 0, [b"x"], b"x")
 
 
+@pytest.mark.fact("F114", "F115")
 def test_a_bad_member_of_a_list_changes_nothing() -> None:
     """F114, and no half-written snapshot (F115)."""
     members = [b"one", b"two"]
@@ -224,6 +231,7 @@ async def test_what_remains_after_a_send_until_a_message_is_set(unix: Ends) -> N
 # Setters while in use -------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F106")
 async def test_what_is_sent_cannot_be_changed_while_in_use(ends: Ends) -> None:
     """F106; the operation and the args stay as they were."""
     socket, peer = ends
@@ -250,6 +258,7 @@ async def test_what_is_sent_cannot_be_changed_while_in_use(ends: Ends) -> None:
         args.set_buffer(b"x")
 
 
+@pytest.mark.fact("F110", "F154")
 async def test_what_can_be_changed_while_in_use(ends: Ends) -> None:
     """F110. The flags of the operation that is under way are those of its start."""
     socket, peer = ends
@@ -291,6 +300,8 @@ def test_time_limits_are_numbers_of_seconds() -> None:
     assert (args.timeout, args.stall_timeout) == (math.inf, 0.5)
 
 
+@pytest.mark.page("S18", "S19")
+@pytest.mark.fact("F145")
 async def test_the_token_is_never_touched(ends: Ends) -> None:
     """F145."""
     socket, peer = ends
@@ -319,6 +330,7 @@ async def complete(socket: Socket, peer: stdlib_socket.socket, args: SocketAsync
     await wait_all_tasks_blocked()
 
 
+@pytest.mark.fact("F127", "F128")
 async def test_handlers_run_in_the_order_in_which_they_were_added(unix: Ends) -> None:
     """F127; the latest of equal ones is taken off first, and one that is not there does no harm."""
     socket, peer = unix
@@ -474,6 +486,7 @@ async def test_asynchronous_handlers_run_as_tasks_one_after_the_other(unix: Ends
     assert log == ["first", "second begins", "other", "second ends", "third", "fourth"]
 
 
+@pytest.mark.fact("F129")
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_on_completed_can_be_overridden(unix: Ends, asynchronous: bool) -> None:
     """Instead of a handler, or around them (F129)."""
@@ -511,6 +524,7 @@ async def test_on_completed_can_be_overridden(unix: Ends, asynchronous: bool) ->
         assert len(log) == 3
 
 
+@pytest.mark.fact("F130")
 async def test_a_handler_may_reconfigure_and_restart_its_args(ends: Ends) -> None:
     """They are free before Completed is raised, and each pending start raises it once (F130)."""
     socket, peer = ends
@@ -544,6 +558,7 @@ async def test_a_handler_may_reconfigure_and_restart_its_args(ends: Ends) -> Non
     assert args.activation == 1 + sum(starts)  # only what was pending has a number
 
 
+@pytest.mark.fact("F126")
 async def test_the_sender_of_a_restart_on_another_socket() -> None:
     """All handlers of one end hear of the same socket, although the first has started the args on another (F126)."""
     log: list[tuple[str, Socket]] = []
@@ -566,6 +581,7 @@ async def test_the_sender_of_a_restart_on_another_socket() -> None:
         assert log == [("restart", one), ("watch", one), ("restart", two), ("watch", two)]
 
 
+@pytest.mark.fact("F225")
 async def test_activations_are_numbered_and_a_stop_can_be_aimed_at_one(unix: Ends) -> None:
     socket, peer = unix
     in_front = SocketAsyncEventArgs(BIG)
@@ -708,6 +724,7 @@ async def test_waiting_for_what_another_task_awaits(unix: Ends) -> None:
 # close ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F108", "F155")
 def test_closing_idle_args_is_immediate_and_repeatable() -> None:
     """F155, F108."""
     args = SocketAsyncEventArgs(b"hello", user_token="token")
@@ -742,6 +759,7 @@ def test_a_with_statement_closes_them() -> None:
     assert args.buffer is None
 
 
+@pytest.mark.fact("F088")
 async def test_closed_args_cannot_be_started(unix: Ends) -> None:
     """F088, also right after the socket has seen them."""
     socket, peer = unix
@@ -760,6 +778,7 @@ async def test_closed_args_cannot_be_started(unix: Ends) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F090", "F156", "F157", "F158")
 async def test_closing_args_in_use_is_deferred_to_their_end(ends: Ends) -> None:
     """It cancels nothing and touches no socket; Completed is raised, and restarting is refused there (F156 to F158)."""
     socket, peer = ends
@@ -791,6 +810,7 @@ async def test_closing_args_in_use_is_deferred_to_their_end(ends: Ends) -> None:
     assert await read_exactly(peer, 18) == b"the socket is open"
 
 
+@pytest.mark.fact("F156")
 async def test_closing_args_that_a_task_awaits_is_deferred_too(unix: Ends) -> None:
     """F156: it takes effect at the end, whichever face the operation was started through."""
     socket, peer = unix
@@ -821,6 +841,7 @@ async def test_closing_a_handlers_own_args(unix: Ends) -> None:
 # Context --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F267", "F268")
 async def test_handlers_run_in_the_context_of_each_start(ends: Ends) -> None:
     """Captured at each start that has a handler, never cached (F268); what a handler sets stays in its copy."""
     socket, peer = ends
@@ -859,6 +880,7 @@ async def test_handlers_run_in_the_context_of_each_start(ends: Ends) -> None:
     assert variable.get() == "later"
 
 
+@pytest.mark.fact("F269")
 async def test_the_context_need_not_flow(ends: Ends) -> None:
     """Then handlers run in a copy of the initiator's (F269), each in a new one."""
     socket, peer = ends

@@ -50,6 +50,8 @@ def facts(error: SocketException) -> dict[str, Any]:
 # Attributes
 
 
+@pytest.mark.page("B39", "B40")
+@pytest.mark.fact("F253", "F254")
 @unix_only
 def test_attributes() -> None:
     error = SocketException(SocketError.CONNECTION_RESET, bytes_transferred=4096)
@@ -125,6 +127,7 @@ def test_only_the_code_is_positional() -> None:
 # Text
 
 
+@pytest.mark.fact("F254")
 @pytest.mark.parametrize(
     ("count", "words"),
     [

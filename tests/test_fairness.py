@@ -105,6 +105,7 @@ def easy_socket() -> tuple[Socket, SocketError]:
 MAKERS = [easy_socket, broken_socket, unconnected_socket, denied_socket]
 
 
+@pytest.mark.fact("F123")
 @pytest.mark.parametrize("make", MAKERS)
 async def test_a_loop_over_starts_pends_now_and_then(
     make: Callable[[], tuple[Socket, SocketError]],
@@ -312,6 +313,7 @@ def stack_depth() -> int:
     return depth
 
 
+@pytest.mark.fact("F075", "F135")
 @pytest.mark.parametrize("reluctant", [False, True])
 @pytest.mark.parametrize(("face", "restarts"), [("args", 100_000), ("begin", 20_000)])
 def test_a_long_chain_of_restarts_keeps_the_stack_flat(

@@ -119,6 +119,7 @@ def queued(*names: str, told: Told, script: tuple[Any, ...]) -> tuple[Socket, Sc
 # What is stopped ------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B41", "B42")
 @every_stop
 async def test_everything_ends_once_in_order_with_exact_counts(
     policy: ExitPolicy, way: str, autojump_clock: trio.testing.MockClock
@@ -189,6 +190,7 @@ async def test_what_is_done_is_told_as_done(
     assert port.accepted == ten("x") * START_BUDGET + ten("done")
 
 
+@pytest.mark.page("B42")
 async def test_a_result_that_was_begun_keeps_its_count() -> None:
     """The results of the begin methods end like args, and are read after the initiator has exited."""
     socket, _ = scripted(3, Blocked())

@@ -486,6 +486,7 @@ class Faces:
             self._tell(name, count, SocketError.SUCCESS)
 
 
+@pytest.mark.fact("F191", "F199")
 async def test_one_order_for_all_faces_and_owners(autojump_clock: MockClock) -> None:
     port = SpyPort([2, Blocked(1), 7, Blocked(1), 1, 1, Blocked(1), 30, Blocked(1), 0, 4])
     socket = Socket.from_port(port)
@@ -520,6 +521,7 @@ async def test_one_order_for_all_faces_and_owners(autojump_clock: MockClock) -> 
     assert socket.queued_operations == 0
 
 
+@pytest.mark.fact("F196")
 async def test_a_start_behind_others_makes_no_attempt_even_if_the_socket_is_ready() -> None:
     port = SpyPort([Blocked()])
     socket = Socket.from_port(port)
@@ -540,6 +542,7 @@ async def test_a_start_behind_others_makes_no_attempt_even_if_the_socket_is_read
     assert port.accepted == b"abcdef"
 
 
+@pytest.mark.fact("F197", "F198")
 async def test_events_come_in_order_of_termination(autojump_clock: MockClock) -> None:
     port = ScriptedPort([Blocked(1)])
     socket = Socket.from_port(port)
@@ -692,6 +695,7 @@ async def test_waiting_is_for_the_activation_it_was_called_in(autojump_clock: Mo
         assert await args.wait() == 5
 
 
+@pytest.mark.fact("F228")
 @pytest.mark.parametrize(
     "doomed", [[0], [1], [2], [3], [0, 1], [1, 2], [0, 2], [0, 1, 2], [0, 1, 2, 3]]
 )
@@ -854,6 +858,7 @@ async def test_nothing_of_a_stopped_operation_is_kept() -> None:
 # Closing
 
 
+@pytest.mark.fact("F206")
 async def test_close_ends_everyone_in_order_with_exact_counts(autojump_clock: MockClock) -> None:
     port = ScriptedPort([3, Blocked()])
     socket = Socket.from_port(port)
@@ -940,6 +945,7 @@ async def test_close_resets_only_what_the_peer_could_misread() -> None:
         assert port.was_reset
 
 
+@pytest.mark.fact("F209")
 @pytest.mark.parametrize("bare", [True, False])
 async def test_a_closed_socket_wakes_the_awaits_of_it(bare: bool) -> None:
     port = ScriptedPort([1, Blocked()])

@@ -350,6 +350,7 @@ async def test_datagrams_are_received_one_at_a_time(into: bool) -> None:
             assert await receive(socket, into) == b"four"
 
 
+@pytest.mark.fact("F195")
 @pytest.mark.parametrize("sender", ["an initiator", "a task"])
 async def test_receiving_and_sending_at_the_same_time(ends: Ends, sender: str) -> None:
     """Both directions wait for the same descriptor, and neither holds the other up."""

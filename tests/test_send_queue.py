@@ -255,6 +255,7 @@ async def test_every_split_of_coalesced_neighbours_is_exact() -> None:
         assert stream in port.offers
 
 
+@pytest.mark.fact("F173")
 async def test_zero_bytes_wait_their_turn(autojump_clock: MockClock) -> None:
     port = SpyPort([Blocked(1)])
     socket = Socket.from_port(port)
@@ -354,6 +355,7 @@ async def test_more_pieces_than_one_call_takes(
         assert max(len(call.offered) for call in port.calls) <= 1024
 
 
+@pytest.mark.fact("F170")
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -418,6 +420,7 @@ ALIVE = {
 }
 
 
+@pytest.mark.fact("F049", "F050", "F217")
 @pytest.mark.parametrize("name", DEAD)
 async def test_a_dead_connection_found_on_the_spot(name: str) -> None:
     port = ScriptedPort([name, "EPIPE", "EPIPE"])
@@ -438,6 +441,7 @@ async def test_a_dead_connection_found_on_the_spot(name: str) -> None:
     assert not port.was_reset
 
 
+@pytest.mark.fact("F050", "F168", "F217")
 @pytest.mark.parametrize("accepted", [0, 4])
 @pytest.mark.parametrize("name", DEAD)
 async def test_a_dead_connection_ends_everyone_with_its_code(
@@ -495,6 +499,7 @@ async def test_a_follower_in_the_same_call_as_the_error_is_a_follower_too(
 # Errors that do not
 
 
+@pytest.mark.fact("F049", "F096")
 @pytest.mark.parametrize("name", ALIVE)
 async def test_an_error_before_the_first_byte_concerns_one_message(
     name: str, autojump_clock: MockClock
@@ -522,6 +527,7 @@ async def test_an_error_before_the_first_byte_concerns_one_message(
     assert port.accepted == b"defghiabc"
 
 
+@pytest.mark.fact("F147", "F168", "F230")
 @pytest.mark.parametrize("name", ALIVE)
 async def test_an_error_after_some_bytes_tears(name: str, autojump_clock: MockClock) -> None:
     port = ScriptedPort([4, Blocked(1), name])
@@ -745,6 +751,7 @@ async def test_an_error_of_a_datagram_concerns_one_datagram(
     assert port.inner.messages == [b"def", b"", b"ghi", b"abc"]
 
 
+@pytest.mark.fact("F175")
 async def test_a_gather_list_is_one_datagram(autojump_clock: MockClock) -> None:
     port = SpyPort([Blocked(1)], is_stream=False)
     socket = Socket.from_port(port)
@@ -756,6 +763,7 @@ async def test_a_gather_list_is_one_datagram(autojump_clock: MockClock) -> None:
     assert [call.kind for call in port.calls[1:]] == ["send", "send", "send", "send_gather"]
 
 
+@pytest.mark.fact("F171")
 @pytest.mark.parametrize(
     "pieces",
     [[b"x"] * 1025, [b"a", *[b""] * 1023, b"b"], [*[b""] * 2000, b"a", b"b"]],
@@ -814,6 +822,7 @@ async def test_stopping_a_datagram_tears_nothing(autojump_clock: MockClock) -> N
 # Never connected
 
 
+@pytest.mark.fact("F013", "F015")
 async def test_a_socket_that_was_never_connected() -> None:
     for is_stream in (True, False):
         port = ScriptedPort(is_stream=is_stream)
@@ -869,6 +878,7 @@ def torn_by(socket: Socket, operation: object) -> bool:
     return torn_of(socket).operation is operation
 
 
+@pytest.mark.fact("F227", "F230")
 @pytest.mark.parametrize("face", CUTS)
 async def test_a_torn_stream_is_loud(face: str) -> None:
     port = ScriptedPort()
@@ -1534,6 +1544,7 @@ class WatchedPort(KernelPort):
         super().close(reset=reset)
 
 
+@pytest.mark.fact("F211")
 @pytest.mark.parametrize(
     ("shut_down", "torn"),
     [(None, False), (None, True), (SocketShutdown.RECEIVE, False), (SocketShutdown.SEND, True)],
@@ -1559,6 +1570,7 @@ async def test_a_close_after_a_shutdown_is_no_reset(
         assert port.resets == [shut_down is not SocketShutdown.SEND]
 
 
+@pytest.mark.fact("F215")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_shutting_down_ends_what_is_pending_with_its_count(kind: str) -> None:
     with connected(kind) as (socket, _):
@@ -1588,6 +1600,7 @@ def by_close(args: SocketAsyncEventArgs, socket: Socket) -> None:
     socket.close()
 
 
+@pytest.mark.fact("F147", "F225", "F228")
 @pytest.mark.parametrize("stop", [by_cancel, by_close])
 @pytest.mark.parametrize("count", range(11))
 async def test_a_stop_after_any_number_of_bytes(

@@ -108,6 +108,8 @@ def values_of(args: SocketAsyncEventArgs) -> dict[str, Any]:
 # On the spot, and pending ---------------------------------------------------------------------
 
 
+@pytest.mark.page("S01", "S02", "S03", "S06", "S07")
+@pytest.mark.fact("F119", "F122", "F125")
 async def test_a_message_that_fits_is_sent_on_the_spot(ends: Ends) -> None:
     """The answer is False, the args tell now, and the event is never raised (F119, F122)."""
     socket, peer = ends
@@ -133,6 +135,8 @@ async def test_a_message_that_fits_is_sent_on_the_spot(ends: Ends) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("B45", "S01", "S02", "S04", "S05", "S21")
+@pytest.mark.fact("F119", "F123", "F126", "F131", "F139", "F140")
 async def test_a_message_that_does_not_fit_is_pending_and_completes_once(ends: Ends) -> None:
     """The answer is True, and the event is raised once, from neither inside nor before the start (F119, F123, F126)."""
     socket, peer = ends
@@ -163,6 +167,7 @@ async def test_a_message_that_does_not_fit_is_pending_and_completes_once(ends: E
     assert events == [(socket, args)]
 
 
+@pytest.mark.fact("F135")
 async def test_a_handler_that_starts_the_next_send_does_not_deepen_the_stack(ends: Ends) -> None:
     """Completed is raised from the same depth, however long the chain is (F135)."""
     socket, peer = ends
@@ -183,6 +188,7 @@ async def test_a_handler_that_starts_the_next_send_does_not_deepen_the_stack(end
     assert depths == [depths[0]] * 5
 
 
+@pytest.mark.fact("F123", "F135")
 async def test_a_caller_that_never_waits_is_made_to_wait_now_and_then() -> None:
     """Among many starts that end on the spot, one is answered "pending": it is done, and its event is raised."""
     events: list[int] = []
@@ -241,6 +247,8 @@ async def test_a_loop_over_sends_and_waits_lets_other_tasks_run() -> None:
     assert sent > 1
 
 
+@pytest.mark.page("S14")
+@pytest.mark.fact("F041", "F161")
 @every_face
 async def test_every_face_sends_small_and_big_messages(ends: Ends, face: str) -> None:
     """What one asks for arrives, and that many bytes are counted (F041, F161)."""
@@ -341,6 +349,7 @@ def buffers() -> dict[str, Any]:
     }
 
 
+@pytest.mark.page("B05")
 @pytest.mark.parametrize("what", buffers())
 @every_face
 async def test_buffers_of_all_sorts(face: str, what: str) -> None:
@@ -375,6 +384,8 @@ async def test_wide_items_are_sent_from_where_the_last_attempt_stopped(
     assert args.bytes_transferred == 8 * length
 
 
+@pytest.mark.page("B13", "S08")
+@pytest.mark.fact("F003", "F016", "F019", "F114")
 @pytest.mark.parametrize(
     ("buffer", "sentence"),
     [
@@ -409,6 +420,8 @@ async def test_what_is_no_buffer_is_refused_by_its_parameters_name(
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("B06", "B07", "B16")
+@pytest.mark.fact("F005", "F102", "F146")
 @pytest.mark.parametrize(
     "make", [bytes, bytearray, memoryview, lambda data: array.array("H", data)]
 )
@@ -446,6 +459,8 @@ async def test_a_range_of_a_big_buffer_is_sent_and_nothing_around_it(ends: Ends)
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("S14")
+@pytest.mark.fact("F022")
 @every_face
 async def test_a_list_is_one_message(ends: Ends, face: str) -> None:
     """Its members are gathered, empty ones are skipped, and the count is the sum (F022)."""
@@ -466,6 +481,7 @@ async def test_a_list_is_one_message(ends: Ends, face: str) -> None:
     assert received == [b"x" + BIG + b"zz"]
 
 
+@pytest.mark.fact("F017", "F116")
 async def test_a_list_of_nothing(ends: Ends) -> None:
     """Members that are all empty send nothing. An empty list does so for args (F116) and is refused by begin (F017)."""
     socket, peer = ends
@@ -490,6 +506,7 @@ async def test_a_list_of_nothing(ends: Ends) -> None:
     assert await read_some(peer) == b"$"
 
 
+@pytest.mark.fact("F170")
 async def test_more_members_than_the_kernel_takes_in_one_call(kind: str) -> None:
     """They are sent in several calls, as one message (F170)."""
     for size in (1, 100):
@@ -506,6 +523,7 @@ async def test_more_members_than_the_kernel_takes_in_one_call(kind: str) -> None
                 assert await socket.end_send(behind) == 6
 
 
+@pytest.mark.fact("F023", "F111", "F112")
 async def test_a_list_is_looked_at_when_it_is_set_or_started_and_not_again(ends: Ends) -> None:
     """F023, F112."""
     socket, peer = ends
@@ -527,6 +545,7 @@ async def test_a_list_is_looked_at_when_it_is_set_or_started_and_not_again(ends:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F080")
 async def test_buffers_are_not_copied(ends: Ends) -> None:
     """What is changed before the kernel took it arrives changed (F080)."""
     socket, peer = ends
@@ -590,6 +609,8 @@ async def test_a_buffer_that_shrinks_under_its_send_fails_it_with_its_count(ends
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("S17")
+@pytest.mark.fact("F128", "F161", "F162", "F164")
 @pytest.mark.parametrize("form", ["one buffer", "a mutable buffer", "many buffers"])
 async def test_eight_megabytes_through_tiny_buffers(kind: str, form: str) -> None:
     """The library loops over partial writes until every byte is accepted, and repeats and loses none (F161, F162)."""
@@ -625,6 +646,7 @@ async def test_eight_megabytes_through_tiny_buffers(kind: str, form: str) -> Non
 # Order ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F191", "F196", "F199")
 async def test_messages_of_all_sizes_and_faces_arrive_whole_and_in_order(ends: Ends) -> None:
     """One FIFO for all faces; neighbours that share a system call are told apart to the byte (F191, F196)."""
     socket, peer = ends
@@ -666,6 +688,7 @@ async def test_messages_of_all_sizes_and_faces_arrive_whole_and_in_order(ends: E
     assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F173", "F196")
 async def test_nothing_overtakes_a_message_that_is_pending(ends: Ends) -> None:
     """Not even when there is room again, and not even an empty message (F173, F196)."""
     socket, peer = ends
@@ -685,6 +708,7 @@ async def test_nothing_overtakes_a_message_that_is_pending(ends: Ends) -> None:
         assert await socket.end_send(small) == 5
 
 
+@pytest.mark.fact("F172")
 async def test_an_empty_message_sends_nothing(ends: Ends) -> None:
     """It succeeds with 0 bytes, and the peer sees nothing (F172)."""
     socket, peer = ends
@@ -698,6 +722,8 @@ async def test_an_empty_message_sends_nothing(ends: Ends) -> None:
 # Checks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B19", "S12")
+@pytest.mark.fact("F001", "F002", "F081", "F208")
 async def test_a_closed_socket_comes_before_everything_else(tcp: Ends) -> None:
     """F001, F002, F081."""
     socket, _ = tcp
@@ -720,6 +746,8 @@ async def test_a_closed_socket_comes_before_everything_else(tcp: Ends) -> None:
         assert socket.queued_operations == 0
 
 
+@pytest.mark.page("S08")
+@pytest.mark.fact("F007", "F082", "F084", "F087", "F088", "F090")
 async def test_the_order_of_the_checks_of_args(ends: Ends) -> None:
     """None and wrong types, then closed, then in use (F087, F088), then without a buffer, then without initiator.
 
@@ -802,6 +830,8 @@ async def test_an_initiator_that_was_left_is_no_initiator(ends: Ends) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("S10")
+@pytest.mark.fact("F087", "F093", "F094")
 async def test_args_in_use_are_refused_and_the_operation_goes_on_unharmed(ends: Ends) -> None:
     """F087, F093, F094."""
     socket, peer = ends
@@ -825,6 +855,7 @@ async def test_args_in_use_are_refused_and_the_operation_goes_on_unharmed(ends: 
             assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F159")
 async def test_one_args_object_serves_sockets_of_all_kinds_in_turn() -> None:
     """F159."""
     args = SocketAsyncEventArgs(BIG)
@@ -842,6 +873,8 @@ async def test_one_args_object_serves_sockets_of_all_kinds_in_turn() -> None:
 # Never connected ------------------------------------------------------------------------------
 
 
+@pytest.mark.page("B21", "S13", "S20")
+@pytest.mark.fact("F011", "F013", "F015", "F053", "F059", "F091")
 @pytest.mark.parametrize("type_", [stdlib_socket.SOCK_STREAM, stdlib_socket.SOCK_DGRAM])
 @every_face
 async def test_a_socket_that_was_never_connected(face: str, type_: int) -> None:
@@ -856,6 +889,7 @@ async def test_a_socket_that_was_never_connected(face: str, type_: int) -> None:
         await wait_all_tasks_blocked()
 
 
+@pytest.mark.fact("F007")
 async def test_bad_arguments_come_before_the_missing_connection() -> None:
     """F007."""
     async with open_initiator():
@@ -871,6 +905,7 @@ async def test_bad_arguments_come_before_the_missing_connection() -> None:
 # Flags ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F010", "F184")
 @pytest.mark.parametrize(
     "flags",
     [
@@ -897,6 +932,8 @@ async def test_flags_that_cannot_be_used_are_refused_before_the_system_call(
         assert await read_some(peer) == b"whole"
 
 
+@pytest.mark.page("B38")
+@pytest.mark.fact("F142", "F143", "F187", "F190")
 @pytest.mark.parametrize("flags", [SocketFlags.DONT_ROUTE, SocketFlags.PEEK])
 async def test_flags_that_change_nothing_here(tcp: Ends, flags: SocketFlags) -> None:
     """The loopback needs no route (F187), and the kernel ignores PEEK on a send (F190). Flags outlast sends."""
@@ -914,6 +951,8 @@ async def test_flags_that_change_nothing_here(tcp: Ends, flags: SocketFlags) -> 
             assert args.socket_flags is flags
 
 
+@pytest.mark.page("B08")
+@pytest.mark.fact("F142", "F143", "F188")
 @pytest.mark.parametrize("kind", KINDS[:2])
 @every_face
 async def test_out_of_band(ends: Ends, face: str) -> None:
@@ -1035,6 +1074,7 @@ def reset(peer: stdlib_socket.socket) -> None:
     peer.close()
 
 
+@pytest.mark.fact("F049", "F050", "F147", "F164", "F216", "F217")
 async def test_a_reset_by_the_peer_ends_pending_sends_with_their_exact_counts(kind: str) -> None:
     """F216; the followers get the same code with 0 bytes, later starts the first cause.
 
@@ -1096,6 +1136,7 @@ async def test_an_awaited_send_carries_its_exact_count_out_of_a_reset(kind: str)
         assert not socket.connected
 
 
+@pytest.mark.fact("F147", "F211", "F214", "F215")
 async def test_own_shutdown_ends_pending_sends_with_their_exact_counts(ends: Ends) -> None:
     """F215, F214; the peer receives exactly what was counted, and then a clean end (F211)."""
     socket, peer = ends
@@ -1121,6 +1162,7 @@ async def test_own_shutdown_ends_pending_sends_with_their_exact_counts(ends: End
     assert await read_to_end(peer) == BIG[:accepted]
 
 
+@pytest.mark.fact("F214")
 async def test_sends_after_own_shutdown(ends: Ends) -> None:
     """F214; the other direction goes on."""
     socket, peer = ends
@@ -1134,6 +1176,8 @@ async def test_sends_after_own_shutdown(ends: Ends) -> None:
     assert await read_to_end(peer) == b"last words, and more"
 
 
+@pytest.mark.page("B44", "S24")
+@pytest.mark.fact("F179", "F218")
 @pytest.mark.parametrize("kind", KINDS[:2])
 @every_face
 async def test_the_first_send_after_the_peer_closed_cleanly_succeeds(ends: Ends, face: str) -> None:
@@ -1169,6 +1213,8 @@ async def datagrams() -> Any:
         yield socket, peer
 
 
+@pytest.mark.page("B32", "S15")
+@pytest.mark.fact("F174", "F175", "F201")
 @every_face
 async def test_datagrams_arrive_whole_and_apart(datagrams: Ends, face: str) -> None:
     """F174, F175, F201: in order, an empty one too, and a list as one."""
@@ -1181,6 +1227,8 @@ async def test_datagrams_arrive_whole_and_apart(datagrams: Ends, face: str) -> N
     assert nothing_to_read(peer)
 
 
+@pytest.mark.page("B36", "B37", "S22", "S23")
+@pytest.mark.fact("F049", "F176", "F177", "F178")
 @every_face
 async def test_a_datagram_that_is_too_long(datagrams: Ends, face: str) -> None:
     """One byte more than fits: MESSAGE_SIZE, 0 bytes, nothing sent, and the socket lives on (F176 to F178)."""
@@ -1200,6 +1248,7 @@ async def test_a_datagram_that_is_too_long(datagrams: Ends, face: str) -> None:
         assert await read_some(peer) == b"fits"
 
 
+@pytest.mark.fact("F171")
 @every_face
 async def test_a_datagram_of_more_members_than_the_kernel_takes(datagrams: Ends, face: str) -> None:
     """It cannot be sent in several calls: MESSAGE_SIZE, nothing sent (F171), however many of them are empty."""
@@ -1212,6 +1261,7 @@ async def test_a_datagram_of_more_members_than_the_kernel_takes(datagrams: Ends,
         assert await read_some(peer) == b"x" * 1024
 
 
+@pytest.mark.fact("F219")
 @every_face
 async def test_a_refusal_by_icmp_is_reported_once(datagrams: Ends, face: str) -> None:
     """The datagram that meets nobody is accepted, the next one reports it, and then the socket is as before (F219)."""
@@ -1234,6 +1284,8 @@ async def test_a_refusal_by_icmp_is_reported_once(datagrams: Ends, face: str) ->
             assert await read_some(peer) == b"heard"
 
 
+@pytest.mark.page("B35")
+@pytest.mark.fact("F028")
 async def test_another_connect_changes_the_default_remote_host(datagrams: Ends) -> None:
     """F028, and the begin_send page's remarks."""
     socket, peer = datagrams
@@ -1264,6 +1316,7 @@ async def fill_with_datagrams(socket: Socket) -> int:
             return started
 
 
+@pytest.mark.fact("F201")
 async def test_pending_datagrams_are_sent_whole_each_by_itself_and_in_order() -> None:
     """A Unix datagram socket says when its peer is full; queued datagrams never share a system call."""
     left, peer = stdlib_socket.socketpair(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_DGRAM)
@@ -1344,6 +1397,7 @@ async def test_an_attempt_that_blocks_with_nothing_accepted_pends(size: int) -> 
         assert port.accepted == bytes(size)
 
 
+@pytest.mark.page("S18")
 def test_the_script_of_the_page() -> None:
     """A send is started, found pending, and completed by a handler, with nothing but public names."""
     log: list[str] = []

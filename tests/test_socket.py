@@ -441,6 +441,7 @@ async def test_closing_ours_wakes_who_waits_on_the_trio_face(ends: Ends) -> None
 # The end --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F180", "F210", "F211", "F213")
 @pytest.mark.parametrize(
     "state",
     ["idle", "pending", "pending, deaf", "torn", "shut down", "torn, shut down"],
@@ -479,6 +480,7 @@ async def test_how_the_peer_sees_the_end(
     assert data == accepted if end == CLEAN else accepted.startswith(data)
 
 
+@pytest.mark.fact("F205", "F206")
 async def test_every_operation_that_is_pending_ends_with_995_each_once(ends: Ends) -> None:
     """F205, F206; each with its own count, in its order, and never from inside the close."""
     socket, _ = ends

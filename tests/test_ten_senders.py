@@ -64,6 +64,7 @@ def ends() -> Iterator[tuple[Socket, CountingPort, stdlib_socket.socket]]:
         yield socket, port, peer
 
 
+@pytest.mark.fact("F192", "F193", "F194")
 async def test_ten_tasks_on_one_socket(
     ends: tuple[Socket, CountingPort, stdlib_socket.socket],
 ) -> None:
