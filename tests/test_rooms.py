@@ -51,9 +51,10 @@ LAYERS = {
     "_endpoint": 51,
     "_sending": 52,
     "_begin_end": 53,
-    "_connecting": 54,
-    "_receiving": 55,
-    "_socket": 56,
+    "_sending_to": 54,
+    "_connecting": 55,
+    "_receiving": 56,
+    "_socket": 57,
     # Faces for code that exists already, for threads, for pooled servers.
     "_stream": 60,
     "_pool": 60,

@@ -64,11 +64,9 @@ def require_destination(family: int, name: str, address: Any) -> Any:
     """Check the address of a datagram and return it in the form the kernel takes (F250).
 
     Raises:
-      TypeError: ``address`` is None or has the wrong shape; the message starts with ``name``.
+      TypeError: ``address`` has the wrong shape; the message starts with ``name``.
       ValueError: its host is a name, or a number in it, or a path, is out of range.
     """
-    if address is None:
-        raise TypeError(f"{name} is None, but must be the address to send to")
     checked = numeric(family, name, address)
     if checked is None:
         version = "IPv4" if family == _INET else "IPv6"

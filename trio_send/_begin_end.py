@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ._buffers import Message
     from ._exceptions import SocketException
     from ._initiator import Initiator
     from ._operation import Step
@@ -128,12 +129,24 @@ class BeginEnd(Sending):
     ) -> AsyncResult:
         self._require_usable()
         message = message_of("buffer_or_list", buffer_or_list, offset, size)
+        return self._begin_message(message, None, socket_flags, callback, state, _SEND)
+
+    def _begin_message(
+        self,
+        message: Message,
+        address: Any,
+        socket_flags: SocketFlags,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+        kind: SocketAsyncOperation,
+    ) -> AsyncResult:
+        """Begin a send whose arguments were checked."""
         initiator = self._require_initiator()
         result = AsyncResult(self, callback, state)
         result._reset_results()
         result._capture_context()
         return self._conclude(
-            result, self._begin_send(result, message, socket_flags, None), initiator
+            result, self._begin_send(result, message, socket_flags, address, kind), initiator
         )
 
     def _conclude(self, result: AsyncResult, pending: bool, initiator: Initiator) -> AsyncResult:
@@ -183,14 +196,7 @@ class BeginEnd(Sending):
     @trio.lowlevel.enable_ki_protection
     async def _end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
         await self._wait_for_end(ar, kind)
-        error = self._take(ar, kind)
-        count = ar._transferred
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del ar, error  # a frame that holds what it raised is a cycle
-        return count
+        return self._end_nowait(ar, kind)
 
     @trio.lowlevel.enable_ki_protection
     async def try_end_send(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -244,14 +250,7 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        error = self._take(ar, _SEND)
-        count = ar._transferred
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del ar, error
-        return count
+        return self._end_nowait(ar, _SEND)
 
     @trio.lowlevel.enable_ki_protection
     def try_end_send_nowait(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -293,6 +292,16 @@ class BeginEnd(Sending):
             raise ValueError("ar is the result of an operation on another socket")
         if ar._last_operation != kind:
             raise ValueError(f"ar is the result of {ar._last_operation.name}, not of {kind.name}")
+
+    def _end_nowait(self, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
+        error = self._take(ar, kind)
+        count = ar._transferred
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del ar, error  # a frame that holds what it raised is a cycle
+        return count
 
     async def _wait_for_end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
         """Wait, with at least one checkpoint, until ``ar`` has been told."""

@@ -9,7 +9,6 @@ import trio
 
 from ._addresses import numeric
 from ._awaiting import perform
-from ._begin_end import BeginEnd
 from ._codes import SocketAsyncOperation, SocketError
 from ._endpoint import Endpoint, translate
 from ._event_args import SocketAsyncEventArgs
@@ -17,6 +16,7 @@ from ._exceptions import InvalidOperationError, SocketException
 from ._operation import Operation, Step
 from ._port import KernelPort
 from ._queue import UNCONNECTED
+from ._sending_to import SendingTo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,7 @@ class _AcceptStep(Step):
             operation._accept_socket = self.accepted
 
 
-class Connecting(BeginEnd):
+class Connecting(SendingTo):
     """The part of `Socket` that connects and accepts."""
 
     __slots__ = ()

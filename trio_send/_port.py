@@ -39,6 +39,8 @@ class Port(abc.ABC):
       send_gather: ``send_gather(views, flags, /) -> int``, all buffers as one message.
       send_to: ``send_to(buffer, flags, address, /) -> int``, for one datagram.
       is_stream: whether a message may be accepted in part; a datagram is accepted whole or not at all.
+      polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
+        nothing of its address.
     """
 
     __slots__ = ()
@@ -47,6 +49,7 @@ class Port(abc.ABC):
     send_gather: Callable[[Sequence[Buffer], int], int]
     send_to: Callable[[Buffer, int, Any], int]
     is_stream: bool
+    polls_send_to: bool = False
 
     @abc.abstractmethod
     def fileno(self) -> int:
@@ -86,12 +89,15 @@ class Port(abc.ABC):
 class KernelPort(Port):
     """A non-blocking socket of the operating system."""
 
-    __slots__ = ("is_stream", "send", "send_to", "sock")
+    __slots__ = ("is_stream", "polls_send_to", "send", "send_to", "sock")
 
     def __init__(self, sock: stdlib_socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.is_stream = sock.type == stdlib_socket.SOCK_STREAM
+        # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
+        # the socket counts as writable for ever although another one is full.
+        self.polls_send_to = sock.family == getattr(stdlib_socket, "AF_UNIX", None)
         self.send = sock.send
         self.send_to = sock.sendto
 

@@ -240,8 +240,7 @@ class OperationQueue:
             try:
                 used += self._attempt_head(head)
             except BlockingIOError:
-                self.backoff = 0.0  # it is room that is lacking now, not memory
-                self.backoffs = 0
+                self._blocked(head)
                 break
             except OSError as error:
                 self._failed_head(head, *describe_os_error(error))
@@ -257,6 +256,11 @@ class OperationQueue:
         self._attempt(head)
         self._finish(head)
         return 0
+
+    def _blocked(self, head: Operation) -> None:
+        """Take note that the head has to wait."""
+        self.backoff = 0.0  # it is room that is lacking now, not memory
+        self.backoffs = 0
 
     def _failed_head(
         self, head: Operation, code: int, errno: int, detail: str | None = None

@@ -29,8 +29,9 @@ from ._codes import (
     SocketFlags,
     native_send_flags,
 )
+from ._exceptions import SocketException
 from ._operation import Operation, Owner
-from ._queue import BROKEN, BUSY, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
+from ._queue import BROKEN, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
     from ._async_result import AsyncResult
@@ -45,6 +46,10 @@ _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
 #: 512 ms, about one second in all. Then the operation fails with the error that it had all along.
 FIRST_BACKOFF: Final = 0.001
 MAX_BACKOFFS: Final = 10
+
+#: Where there is no event for room at a datagram's address, at most so many seconds pass between attempts. They go on
+#: for as long as the operation may wait, for it is the peer's reading that is waited for.
+LONGEST_POLL: Final = 0.05
 
 #: The native flags of an ordinary send.
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
@@ -111,17 +116,24 @@ class SendQueue(OperationQueue):
         #: The message that was cut on this stream.
         self.torn: TornMessage | None = None
 
-    def refusal(self) -> tuple[int, int, str | None] | None:
-        """Return the error a start must end with at once, without a system call; None when there is none."""
+    def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
+        """Return the error ``operation`` must end with at once, without a system call; None when there is none."""
         gate = self.gate
         if gate & TORN:
             return _CONNECTION_ABORTED, 0, TORN_DETAIL
         if gate & BROKEN:
             assert self.broken is not None
             return (*self.broken, None)
-        if gate & UNCONNECTED and not gate & BUSY:  # what waits in front of it may be the connect
+        if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
             return _NOT_CONNECTED, errno_module.ENOTCONN, None
         return None
+
+    def _may_be_connecting(self) -> bool:
+        """Whether a connect waits in the queue. Without one, only datagrams with addresses of their own can wait."""
+        operation = self.head
+        while operation is not None and operation._address is not None:
+            operation = operation._next
+        return operation is not None
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -169,7 +181,11 @@ class SendQueue(OperationQueue):
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
         if operation._address is None:
             return self.port.send(data, operation._flags)
-        return self.port.send_to(data, operation._flags, operation._address)
+        try:
+            return self.port.send_to(data, operation._flags, operation._address)
+        except (TypeError, ValueError, OverflowError) as error:
+            # An address of a family that is not checked beforehand, and the standard library cannot make use of it.
+            raise SocketException(SocketError.INVALID_ARGUMENT, detail=str(error)) from None
 
     def _call_views(self, operation: Operation, views: list[memoryview]) -> int:
         if len(views) == 1:
@@ -289,6 +305,12 @@ class SendQueue(OperationQueue):
             self._tear(head, detail)
         else:
             self._fail(head, code, errno, detail)
+
+    def _blocked(self, head: Operation) -> None:
+        pause = self.backoff
+        super()._blocked(head)
+        if head._address is not None and self.port.polls_send_to:
+            self.backoff = min(max(2 * pause, FIRST_BACKOFF), LONGEST_POLL)
 
     def _back_off(self, errno: int) -> bool:
         """Pause before the next attempt if that may help; return whether it may."""

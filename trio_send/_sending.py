@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _SEND: Final = SocketAsyncOperation.SEND
 _SUCCESS: Final = int(SocketError.SUCCESS)
 
+_NOTHING_TO_SEND: Final = (
+    "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
+)
+
 
 class Sending(Endpoint):
     """The part of `Socket` that sends."""
@@ -119,20 +123,37 @@ class Sending(Endpoint):
         return self._sends.join(args, initiator) or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
+        message = self._require_message(args)
+        if message is None:
+            return False
+        self._require_initiator()
+        return self._begin_args(args, message, None, _SEND)
+
+    def _require_message(self, args: SocketAsyncEventArgs) -> Message | None:
+        """Return the message of args that can be started; None if they are to be left as they are, or raise."""
         self._require_usable()
         self._require_args(args)
         if args._state == CUT and self._require_initiator()._stopped is not None:
             # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
-            return False
+            return None
         self._require_startable(args)
         if args._message is None:
-            raise ValueError(
-                "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
-            )
-        self._require_initiator()
+            raise ValueError(_NOTHING_TO_SEND)
+        return args._message
+
+    def _begin_args(
+        self,
+        args: SocketAsyncEventArgs,
+        message: Message,
+        address: Any,
+        kind: SocketAsyncOperation,
+    ) -> bool:
+        """Begin the send of args that were checked; return whether it is pending."""
         args._reset_results()
         args._capture_context()
-        return self._begin_send(args, args._message, args._socket_flags, None) or self._settle(args)
+        return self._begin_send(args, message, args._socket_flags, address, kind) or self._settle(
+            args
+        )
 
     def _require_args(self, args: SocketAsyncEventArgs) -> None:
         if not isinstance(args, SocketAsyncEventArgs):
@@ -141,26 +162,36 @@ class Sending(Endpoint):
             raise ObjectDisposedError("these args were closed; make others")
 
     def _begin_send(
-        self, operation: Operation, message: Message, flags: SocketFlags, address: Any
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
     ) -> bool:
         """Begin a send whose results are reset, for the initiator that was checked; return whether it is pending."""
         initiator = self._checked
         assert initiator is not None
-        if self._describe(operation, message, flags, address) and (
+        if self._describe(operation, message, flags, address, kind) and (
             initiator._stopped is not None or self._admit(operation)
         ):
-            return self._begin(operation, self._sends, _SEND)
+            return self._begin(operation, self._sends, kind)
         operation._socket = self
         return False
 
     def _describe(
-        self, operation: Operation, message: Message, flags: SocketFlags, address: Any
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
     ) -> bool:
         """Note what to send and how; return False if that is impossible, with the reason in the results."""
         operation._message = message
         operation._address = address
         operation._step = None
-        operation._last_operation = _SEND
+        operation._last_operation = kind
         native = native_send_flags(flags)
         if native is None:
             operation._set_error(
@@ -174,7 +205,7 @@ class Sending(Endpoint):
 
     def _admit(self, operation: Operation) -> bool:
         """Return False if the socket takes no sends, with the reason in the results."""
-        refusal = self._sends.refusal()
+        refusal = self._sends.refusal(operation)
         if refusal is not None:
             operation._set_error(*refusal)
             return False
@@ -223,30 +254,33 @@ class Sending(Endpoint):
             self._require_args(data)
             self._require_startable(data)
             if data._message is None:
-                raise ValueError(
-                    "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
-                )
-            return await self._send_awaited(data, data._message, data._socket_flags)
+                raise ValueError(_NOTHING_TO_SEND)
+            return await self._send_awaited(data, data._message, data._socket_flags, None, _SEND)
         return await self._send_awaited(
-            Operation(), message_of("data", data, 0, None), socket_flags
+            Operation(), message_of("data", data, 0, None), socket_flags, None, _SEND
         )
 
     @trio.lowlevel.enable_ki_protection
     async def _send_awaited(
-        self, operation: Operation, message: Message, flags: SocketFlags
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
     ) -> int:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as interruption:
             # It has ended before it began, and must not go on saying how the operation before it ended.
             operation._reset_results()
-            operation._last_operation = _SEND
+            operation._last_operation = kind
             operation._set_error(
                 SocketError.OPERATION_ABORTED, 0, describe_interruption(interruption)
             )
             raise
         operation._reset_results()
-        if self._describe(operation, message, flags, None) and self._admit(operation):
+        if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             await perform(operation, self._sends)
         else:
             await trio.lowlevel.checkpoint()
@@ -302,7 +336,7 @@ class Sending(Endpoint):
         if not torn._is_about(args):
             args._reset_results()
             assert args._message is not None
-            if not self._describe(args, args._message, args._socket_flags, None):
+            if not self._describe(args, args._message, args._socket_flags, None, _SEND):
                 args._socket = self
                 return self._settle(args)
         args._set_error(_SUCCESS, 0)
@@ -344,7 +378,7 @@ class Sending(Endpoint):
             assert cut._message is not None
             operation = Operation()
             operation._reset_results()
-            self._describe(operation, cut._message.tail(before), SocketFlags.NONE, None)
+            self._describe(operation, cut._message.tail(before), SocketFlags.NONE, None, _SEND)
             operation._flags = cut._flags
             before = 0
         operation._set_error(_SUCCESS, 0)
