@@ -78,6 +78,7 @@ def families() -> list[Any]:
 # Where datagrams go ---------------------------------------------------------------------------
 
 
+@pytest.mark.page("B33")
 @pytest.mark.parametrize("family", families())
 @every_to_face
 async def test_each_datagram_goes_to_its_address(face: str, family: int, tmp_path: Path) -> None:
@@ -101,6 +102,7 @@ async def test_each_datagram_goes_to_its_address(face: str, family: int, tmp_pat
         assert take_all(one) == take_all(two) == []
 
 
+@pytest.mark.page("B34")
 @pytest.mark.fact("F027")
 @every_to_face
 async def test_the_default_remote_host_stays_what_it_is(udp: Socket, face: str) -> None:
@@ -526,7 +528,7 @@ async def test_an_address_must_be_given(udp: Socket, socket_kind: str) -> None:
         assert nothing_to_read(peer)
 
 
-@pytest.mark.fact("F024", "F025")
+@pytest.mark.fact("F025")
 async def test_the_order_of_the_checks_of_begin_send_to(udp: Socket) -> None:
     """Closed, buffer, offset, size, remote_end_point, initiator: each call would fail all the later checks too."""
     begin: Any = udp.begin_send_to
