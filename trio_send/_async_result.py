@@ -55,8 +55,7 @@ class AsyncResult(Operation):
 
     def __repr__(self) -> str:
         state = "pending" if self._pending else SocketError(self._code).name
-        size = 0 if self._message is None else self._message.size
-        return f"<AsyncResult: {self._last_operation.name}, {state}, {self._transferred} of {size} bytes accepted>"
+        return f"<AsyncResult: {self._last_operation.name}, {state}, {self._describe_count()}>"
 
     @property
     def async_state(self) -> Any:

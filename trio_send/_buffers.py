@@ -208,6 +208,29 @@ class Message:
         return views
 
 
+def require_writable(name: str, message: Message, *, is_list: bool) -> None:
+    """Check that bytes can be received into every piece of ``message``, and that there is room for any.
+
+    Raises:
+      ValueError: a piece is read-only, or all are empty.
+    """
+    if message.size == 0:
+        raise ValueError(f"{name} is empty, so nothing could be received into it")
+    for index, piece in enumerate(message.pieces):
+        opened: list[memoryview] = []
+        try:
+            readonly = piece.open(0, opened).readonly
+        except BufferShrankError:
+            continue  # the attempt will tell
+        finally:
+            release(opened)
+        if readonly:
+            raise ValueError(
+                f"{name}{f'[{index}]' * is_list} must be writable to be received into, but this "
+                f"{type(piece.buffer).__name__} is read-only"
+            )
+
+
 def message_from_buffer(
     name: str,
     buffer: Buffer,

@@ -81,8 +81,9 @@ class SocketFlags(enum.IntFlag):
     """Say how a message is to be sent or received; combine members with ``|``.
 
     The numbers are .NET's (F183), not the kernel's. On a send, `OUT_OF_BAND`, `PEEK`,
-    `DONT_ROUTE`, `TRUNCATED` and `CONTROL_DATA_TRUNCATED` are accepted; a send with any other bit
-    ends with `SocketError.OPERATION_NOT_SUPPORTED` before the kernel sees it (F184).
+    `DONT_ROUTE`, `TRUNCATED` and `CONTROL_DATA_TRUNCATED` are accepted, on a receive the first
+    three of these; with any other bit either ends with `SocketError.OPERATION_NOT_SUPPORTED` before
+    the kernel sees it (F184).
     """
 
     NONE = 0
@@ -288,17 +289,30 @@ _SEND_FLAG_NAMES: Final = {
 }
 
 
+# The bits accepted on a receive. TRUNCATED and CONTROL_DATA_TRUNCATED are not among them, though
+# .NET passes them on (F184): asked for MSG_TRUNC, the kernel counts bytes that it has thrown away.
+_RECEIVE_FLAG_NAMES: Final = {
+    SocketFlags.OUT_OF_BAND: "MSG_OOB",
+    SocketFlags.PEEK: "MSG_PEEK",
+    SocketFlags.DONT_ROUTE: "MSG_DONTROUTE",
+}
+
+
 def _build_send_flags(names: Mapping[str, int]) -> dict[int, int]:
-    """Build the kernel's flags for every legal combination from a platform's MSG_ constants."""
+    """Build the kernel's flags for every legal send from a platform's MSG_ constants."""
     # A send to a peer that is gone must be the error EPIPE, also in a program that has given
     # SIGPIPE back its default action, which is to end the process. A platform without the flag
     # has no such signal, or is left to Python, which ignores it unless told otherwise.
-    always = int(names.get("MSG_NOSIGNAL", 0))
+    return _build_flags(names, _SEND_FLAG_NAMES, int(names.get("MSG_NOSIGNAL", 0)))
+
+
+def _build_flags(
+    names: Mapping[str, int], accepted: Mapping[SocketFlags, str], always: int
+) -> dict[int, int]:
+    """Build the kernel's flags for every combination of those accepted; with ``always`` in all."""
     # Plain ints: the constants of the socket module are enum members, which combine slowly.
     choices = [
-        ((0, 0), (int(flag), int(names[name])))
-        for flag, name in _SEND_FLAG_NAMES.items()
-        if name in names
+        ((0, 0), (int(flag), int(names[name]))) for flag, name in accepted.items() if name in names
     ]
     table: dict[int, int] = {}
     for chosen in product(*choices):
@@ -313,6 +327,7 @@ def _build_send_flags(names: Mapping[str, int]) -> dict[int, int]:
 # All legal combinations (32 where every constant exists), so that a send pays one lookup and an
 # illegal bit is simply not found.
 _SEND_FLAGS: Final = _build_send_flags(vars(_socket))
+_RECEIVE_FLAGS: Final = _build_flags(vars(_socket), _RECEIVE_FLAG_NAMES, 0)
 
 
 def native_send_flags(flags: int) -> int | None:
@@ -328,6 +343,19 @@ def native_send_flags(flags: int) -> int | None:
         here; the send then ends with `SocketError.OPERATION_NOT_SUPPORTED`.
     """
     return _SEND_FLAGS.get(flags)
+
+
+def native_receive_flags(flags: int) -> int | None:
+    """Translate flags of a receive into the kernel's MSG_ bits.
+
+    Args:
+        flags: `SocketFlags`, or their number.
+
+    Returns:
+        The bits to hand to the system call, or None if one of the flags is not accepted on a receive
+        here; the receive then ends with `SocketError.OPERATION_NOT_SUPPORTED`.
+    """
+    return _RECEIVE_FLAGS.get(flags)
 
 
 # What happened, in words that go before "(CONNECTION_RESET, 10054)". They speak of the operation

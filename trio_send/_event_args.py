@@ -141,11 +141,8 @@ class SocketAsyncEventArgs(Operation):
         if self._closed:
             return "<SocketAsyncEventArgs: closed>"
         state = "pending" if self._pending else self.socket_error.name
-        size = 0 if self._message is None else self._message.size
-        return (
-            f"<SocketAsyncEventArgs: {self._last_operation.name}, {state}, "
-            f"{self._transferred} of {size} bytes accepted>"
-        )
+        kind = self._last_operation.name
+        return f"<SocketAsyncEventArgs: {kind}, {state}, {self._describe_count()}>"
 
     # -- what to send -------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
 
 _SUCCESS: Final = int(SocketError.SUCCESS)
+_RECEIVE: Final = SocketAsyncOperation.RECEIVE
 
 
 class Owner(abc.ABC):
@@ -278,6 +279,12 @@ class Operation:
             for task in waiters:
                 trio.lowlevel.reschedule(task, outcome.Value(count))
             waiters.clear()
+
+    def _describe_count(self) -> str:
+        """Say how far the latest activation came."""
+        size = 0 if self._message is None else self._message.size
+        done = "received" if self._last_operation == _RECEIVE else "accepted"
+        return f"{self._transferred} of {size} bytes {done}"
 
     @property
     def _is_started(self) -> bool:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _IS_LINUX: Final = bool(sys.platform == "linux")
 
+#: Whether the system can fill several buffers in one call.
+HAVE_SCATTER: Final = hasattr(stdlib_socket.socket, "recvmsg_into")
+
 
 class Port(abc.ABC):
     """What a `Socket` needs from below in order to send.
@@ -110,6 +113,20 @@ class KernelPort(Port):
 
         def send_gather(self, views: Sequence[Buffer], flags: int, /) -> int:
             return self.sock.send(b"".join(views), flags)
+
+    def receive_into(self, views: Sequence[memoryview], flags: int) -> int:
+        """Receive once, into one buffer after the other; return how many bytes that were."""
+        if len(views) == 1:
+            return self.sock.recv_into(views[0], 0, flags)
+        if HAVE_SCATTER:
+            return self.sock.recvmsg_into(views, 0, flags)[0]
+        data = self.sock.recv(sum(view.nbytes for view in views), flags)
+        left = memoryview(data)
+        for view in views:
+            count = min(view.nbytes, left.nbytes)
+            view[:count] = left[:count]
+            left = left[count:]
+        return len(data)
 
     def fileno(self) -> int:
         return self.sock.fileno()

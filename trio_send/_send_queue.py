@@ -296,6 +296,8 @@ class SendQueue(OperationQueue):
             return
         elif self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
             self._break(code, errno)
+            assert self.broken is not None
+            code, errno = self.broken  # of which a receive may have been told before
             self._fail(head, code, errno, detail)
             while self.head is not None:
                 self._fail(self.head, code, errno)
