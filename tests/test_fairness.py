@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.scripted import run_virtual
 from trio_send import (
     ExitPolicy,
+    OperationInProgressError,
     Socket,
     SocketAsyncEventArgs,
     SocketError,
@@ -115,14 +116,15 @@ async def test_a_loop_over_starts_pends_now_and_then(
     async with counting_turns() as turns, open_initiator():
         args = SocketAsyncEventArgs(b"x")
         pended = []
+        begun = turns[0]
         for number in range(rounds * (START_BUDGET + 1)):
             before = turns[0]
             if socket.send_async(args):
                 pended.append(number)
                 assert turns[0] == before
                 assert await args.wait() == (error is SocketError.SUCCESS)
-                # Somebody else had a turn.
-                assert turns[0] > before
+                # Everybody else had a turn, but for this round's, if Trio drew this task first.
+                assert turns[0] - begun >= len(pended) - 1
             assert args.socket_error is error
             assert args.bytes_transferred == (error is SocketError.SUCCESS)
     # One after each budget's worth.
@@ -155,8 +157,9 @@ async def test_beginning_counts_as_starting() -> None:
             assert not socket.send_async(args)
         before = turns[0]
         result = socket.begin_send(b"x")
+        # It looks like one that pended, in every respect.
         assert not result.is_completed
-        assert result.completed_synchronously  # the truth about the bytes
+        assert not result.completed_synchronously
         with pytest.raises(trio.WouldBlock):
             socket.end_send_nowait(result)
         assert turns[0] == before
@@ -390,3 +393,120 @@ async def test_a_crowd_that_ends_at_once_is_told_in_portions() -> None:
     assert len(seen) == crowd
     # Two tasks that take turns may swap places once in a while, hence twice.
     assert max(seen.count(turn) for turn in set(seen)) <= 2 * EVENTS_PER_TRIP
+
+
+# What nobody has to be called for is told by the wait for it
+
+
+async def spent(socket: Socket) -> None:
+    """Use up the budget of the current initiator."""
+    args = SocketAsyncEventArgs(b"x")
+    for _ in range(START_BUDGET):
+        assert not socket.send_async(args)
+
+
+async def test_waiting_for_what_is_done_is_one_checkpoint() -> None:
+    socket, _ = easy_socket()
+    steps = 0
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += 1
+
+    async with open_initiator():
+        await wait_all_tasks_blocked()
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+        instrument = Steps()
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            assert await args.wait() == 5
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+        assert steps == 1
+        assert not args.pending
+        assert args.socket_error is SocketError.SUCCESS
+
+
+@pytest.mark.parametrize("look", ["pending", "socket_error", "outcome", "start", "completed"])
+async def test_whoever_asks_instead_of_waiting_gets_another_answer_in_time(look: str) -> None:
+    socket, _ = easy_socket()
+    async with open_initiator():
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+        await wait_all_tasks_blocked()  # it is held back however long nobody asks
+        told: list[int] = []
+        if look == "start":
+            with pytest.raises(OperationInProgressError):
+                socket.send_async(args)
+        elif look == "completed":
+            args.completed += lambda _, args: told.append(args.bytes_transferred)
+        else:
+            assert getattr(args, look) in (True, SocketError.IO_PENDING, None)
+        await wait_all_tasks_blocked()
+        assert not args.pending
+        assert args.outcome == outcome.Value(5)
+        assert told == ([5] if look == "completed" else [])
+
+
+async def test_only_the_latest_is_held_back() -> None:
+    socket, _ = easy_socket()
+    async with open_initiator():
+        held = []
+        for _ in range(3):
+            await spent(socket)
+            args = SocketAsyncEventArgs(b"whole")
+            assert socket.send_async(args)
+            held.append(args)
+        with pytest.raises(trio.WouldBlock):
+            await spent(socket)
+            socket.end_send_nowait(socket.begin_send(b"whole"))
+        await wait_all_tasks_blocked()
+        assert [args._in_flight for args in held] == [False] * 3  # as properties they would have asked
+
+
+async def test_a_wait_that_is_cancelled_leaves_it_to_be_told() -> None:
+    socket, _ = easy_socket()
+    async with open_initiator():
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await args.wait()
+        assert scope.cancelled_caught
+        assert args.pending
+        assert await args.wait() == 5
+        assert not args.pending
+
+
+async def test_several_wait_for_what_is_held_back() -> None:
+    socket, _ = easy_socket()
+    counts: list[int] = []
+
+    async def wait_for(args: SocketAsyncEventArgs) -> None:
+        counts.append(await args.wait())
+
+    async with open_initiator():
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait_for, args)
+        assert not args.pending
+        assert not socket.send_async(args)
+    assert counts == [5, 5, 5]
+
+
+async def test_an_initiator_that_is_left_tells_what_it_holds_back() -> None:
+    socket, _ = easy_socket()
+    async with open_initiator():
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+    assert not args.pending
+    assert args.outcome == outcome.Value(5)

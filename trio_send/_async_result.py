@@ -54,7 +54,7 @@ class AsyncResult(Operation):
         self._handle: WaitHandle | None = None
 
     def __repr__(self) -> str:
-        state = "pending" if self._pending else SocketError(self._code).name
+        state = "pending" if self._in_flight else SocketError(self._code).name
         return f"<AsyncResult: {self._last_operation.name}, {state}, {self._describe_count()}>"
 
     @property
@@ -76,7 +76,11 @@ class AsyncResult(Operation):
 
     @property
     def completed_synchronously(self) -> bool:
-        """Whether the kernel had taken everything when the begin method returned."""
+        """Whether the operation had ended when the begin method returned, so that its result can be taken at once.
+
+        False also for the one start in many that is answered as pending although the kernel has taken everything, so
+        that a loop over starts yields now and then.
+        """
         return self._completed_synchronously
 
     @property
@@ -136,6 +140,10 @@ class AsyncResult(Operation):
         callback, self._callback = self._callback, None
         if callback is not None:
             dispatcher.call(context, callback, self)
+
+    @property
+    def _is_listened_to(self) -> bool:
+        return self._callback is not None
 
     def _capture_context(self) -> None:
         if self._callback is not None:

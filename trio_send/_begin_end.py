@@ -153,14 +153,14 @@ class BeginEnd(Sending):
         """Settle what is left to do for a result that was begun."""
         if pending:
             return result
+        # An error is told here and now, whatever the budget, for it is here that people look for it.
+        if initiator._spend() and not result._code:
+            initiator._pace(result)
+            return result
         result._completed_synchronously = True
         if result._code:
-            # An error is told here and now, whatever the budget, for it is here that people look for it.
-            initiator._spend()
-        elif initiator._spend():
-            result._end_later(initiator)
-            initiator._ended(result, None)
-        elif result._callback is not None:
+            return result
+        if result._callback is not None:
             result._end_later(initiator)
             result._can_be_taken = True
             initiator._ended(result, None)
@@ -306,7 +306,7 @@ class BeginEnd(Sending):
     async def _wait_for_end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
         """Wait, with at least one checkpoint, until ``ar`` has been told."""
         self._require_result(ar, kind)
-        if ar._ended or ar.is_completed:
+        if ar._ended or ar._can_be_taken or not ar._in_flight:
             await trio.lowlevel.checkpoint()
         else:
             await ar._wait()

@@ -157,11 +157,8 @@ class Endpoint:
         initiator = self._checked
         assert initiator is not None
         if initiator._spend():
-            operation._end_later(initiator)
-            operation._queue = (
-                self._sends
-            )  # which knows whether this was the rest of a message, now cut again
-            initiator._ended(operation, None)
+            operation._queue = self._sends  # knows whether it was the rest of a message, cut again
+            initiator._pace(operation)
             return True
         operation._socket = operation._context = None
         return False

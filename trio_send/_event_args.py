@@ -140,7 +140,7 @@ class SocketAsyncEventArgs(Operation):
     def __repr__(self) -> str:
         if self._closed:
             return "<SocketAsyncEventArgs: closed>"
-        state = "pending" if self._pending else self.socket_error.name
+        state = "pending" if self._in_flight else SocketError(self._code).name
         kind = self._last_operation.name
         return f"<SocketAsyncEventArgs: {kind}, {state}, {self._describe_count()}>"
 
@@ -383,6 +383,7 @@ class SocketAsyncEventArgs(Operation):
 
         ``args.completed += handler`` adds a handler, called as ``handler(socket, args)``; ``-=`` takes one off.
         """
+        self._ask()  # a handler that is added before the end is told is called
         if self._completed_event is None:
             self._completed_event = CompletedEvent()
         return self._completed_event
@@ -406,12 +407,15 @@ class SocketAsyncEventArgs(Operation):
             return None
         return call_in_order(iter(self._completed_event._handlers), self._socket, self)
 
+    @property
+    def _is_listened_to(self) -> bool:
+        return bool(self._completed_event) or (
+            type(self).on_completed is not SocketAsyncEventArgs.on_completed
+        )
+
     def _capture_context(self) -> None:
         """Keep the caller's context for the handlers, if there is anybody to call."""
-        if self._flow_context and (
-            self._completed_event
-            or type(self).on_completed is not SocketAsyncEventArgs.on_completed
-        ):
+        if self._flow_context and self._is_listened_to:
             self._context = contextvars.copy_context()
 
     def _release(self) -> tuple[contextvars.Context | None, list[trio.lowlevel.Task] | None]:
@@ -424,14 +428,11 @@ class SocketAsyncEventArgs(Operation):
         context, waiters = self._release()
         count, socket = self._transferred, self._socket  # a handler may start the args anew
         try:
-            if (
-                self._completed_event
-                or type(self).on_completed is not SocketAsyncEventArgs.on_completed
-            ):
+            if self._is_listened_to:
                 dispatcher.call(context, self.on_completed)
         finally:
             self._wake(waiters, count)
-            if not self._pending and self._socket is socket:
+            if not self._in_flight and self._socket is socket:
                 self._socket = None  # args in a pool must not keep their last socket alive
 
     async def wait(self) -> int:
@@ -448,7 +449,7 @@ class SocketAsyncEventArgs(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if not self._pending:
+        if not self._in_flight:
             count = self._transferred
             await trio.lowlevel.checkpoint()
             return count

@@ -121,6 +121,8 @@ class Initiator(Owner):
         "_exited",
         "_grace",
         "_heir",
+        "_held",
+        "_leaving",
         "_stopped",
         "_successor",
         "_timers",
@@ -159,6 +161,9 @@ class Initiator(Owner):
         self._queues: dict[OperationQueue, int] = {}
         #: Why starts are refused; None as long as they are not.
         self._stopped: str | None = None
+        #: The one operation whose end is held back; see `_pace`.
+        self._held: Operation | None = None
+        self._leaving = False
         self._exited = False
         self._errors: list[BaseException] = []
         self._quiet: trio.Event | None = None
@@ -196,6 +201,38 @@ class Initiator(Owner):
             else:
                 del self._queues[queue]
         self._dispatcher.post(operation)
+
+    def _pace(self, operation: Operation) -> None:
+        """Tell of an operation that ended on the spot and was answered "pending" all the same.
+
+        Where nobody has to be called the one thing missing is a checkpoint of the caller's, and the trip through the
+        dispatcher would cost more than all the starts since the last one spent on being counted. So the end is held
+        back for `SocketAsyncEventArgs.wait` to tell. Whoever asks instead of waiting has it told by the dispatcher, and
+        so has the next one that is paced, so at most one is held.
+        """
+        operation._end_later(self)
+        if self._leaving or operation._is_listened_to:
+            self._dispatcher.post(operation)
+            return
+        self._tell_held()
+        self._held = operation
+
+    def _tell_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._dispatcher.post(held)
+
+    def _holds(self, operation: Operation) -> bool:
+        return self._held is operation
+
+    def _tell(self, operation: Operation) -> None:
+        if self._held is operation:
+            self._tell_held()
+
+    def _release_held(self, operation: Operation) -> None:
+        if self._held is operation:
+            self._held = None
+            operation._completed(self._dispatcher)
 
     def _watch(self, queue: OperationQueue) -> None:
         self._engine.watch(queue)
@@ -288,6 +325,8 @@ class Initiator(Owner):
         """
         why = _why(error)
         interruption: BaseException | None = None
+        self._leaving = True
+        self._tell_held()
         try:
             if self._stopped is not None:
                 pass

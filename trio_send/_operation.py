@@ -89,6 +89,16 @@ class Owner(abc.ABC):
     def _ended(self, operation: Operation, queue: Any) -> None:
         """Note that an operation is terminal and has left ``queue`` (None: it was in none); tell of it."""
 
+    def _holds(self, operation: Operation) -> bool:
+        """Tell whether the end of ``operation`` is held back."""
+        return False
+
+    def _tell(self, operation: Operation) -> None:
+        """Have an end that is held back told, for somebody asks about it."""
+
+    def _release_held(self, operation: Operation) -> None:
+        """Tell of an end that is held back here and now, for the task that waits for it has yielded."""
+
     @abc.abstractmethod
     def _limit_changed(self, operation: Operation) -> None:
         """Watch the time limits of an operation, which have come up or come earlier."""
@@ -294,8 +304,27 @@ class Operation:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     @property
-    def _pending(self) -> bool:
+    def _in_flight(self) -> bool:
+        """Whether the operation was started and its end has yet to be told."""
         return QUEUED <= self._state <= ABORTED
+
+    @property
+    def _pending(self) -> bool:
+        """The same for whoever asks from outside, which sees to it that the answer will change."""
+        if not QUEUED <= self._state <= ABORTED:
+            return False
+        self._ask()
+        return True
+
+    def _ask(self) -> None:
+        """Have the end told if it is held back."""
+        if self._state != QUEUED and self._owner is not None:
+            self._owner._tell(self)
+
+    @property
+    def _is_listened_to(self) -> bool:
+        """Whether anything has to be called when the operation has ended."""
+        return False
 
     def _exception(self) -> SocketException:
         """Build the error of the latest activation.
@@ -329,6 +358,13 @@ class Operation:
     @trio.lowlevel.enable_ki_protection
     async def _wait(self) -> int:
         """Park until the owner has told of the current activation; return its count."""
+        count, activation = self._transferred, self._activation
+        if self._owner is not None and self._owner._holds(self):
+            # The checkpoint is all that its end was held back for.
+            await trio.lowlevel.checkpoint()
+            if self._activation == activation and self._owner is not None:
+                self._owner._release_held(self)
+            return count
         task = trio.lowlevel.current_task()
         if self._waiters is None:
             self._waiters = []
@@ -339,7 +375,7 @@ class Operation:
             waiters.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        count: int = await trio.lowlevel.wait_task_rescheduled(abort)
+        count = await trio.lowlevel.wait_task_rescheduled(abort)
         return count
 
     def _require_free(self) -> None:
