@@ -830,4 +830,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A shell has what it starts in the background ignore Ctrl-C, and some trials are about nothing else.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -465,7 +465,9 @@ async def test_only_the_latest_is_held_back() -> None:
             await spent(socket)
             socket.end_send_nowait(socket.begin_send(b"whole"))
         await wait_all_tasks_blocked()
-        assert [args._in_flight for args in held] == [False] * 3  # as properties they would have asked
+        assert [args._in_flight for args in held] == [
+            False
+        ] * 3  # as properties they would have asked
 
 
 async def test_a_wait_that_is_cancelled_leaves_it_to_be_told() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ._codes import SocketError
+from ._codes import SocketAsyncOperation, SocketError
 from ._exceptions import InvalidOperationError
-from ._operation import QUEUED, Operation
+from ._operation import IDLE, QUEUED, Operation
 from ._wait_handle import WaitHandle
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ._dispatcher import Dispatcher
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_SUCCESS: Final = int(SocketError.SUCCESS)
 
 
-@final
 class AsyncResult(Operation):
     """One operation that a begin method started: hand it to the matching end method, once.
 
@@ -161,3 +161,29 @@ class AsyncResult(Operation):
                 "its bytes_transferred and outcome can be read as often as you like",
             )
         self._ended = True
+
+
+@final
+class EndedResult(AsyncResult):
+    """The result of a send of which the kernel took all at once, and whose end nobody has to be told.
+
+    That is what most results are, and to make a whole operation for one costs as much as the send. So what is the same
+    for all of them is said here once, and hides the attributes of the operation: there is no message to go on with, no
+    error, no place in a queue, no owner. Whoever makes one fills in the few that are left.
+    """
+
+    __slots__ = ()
+
+    _activation = 0
+    _callback = None
+    _can_be_taken = False
+    _code = _SUCCESS
+    _completed_synchronously = True
+    _last_operation = SocketAsyncOperation.SEND
+    _message = None
+    _owner = None
+    _state = IDLE
+    _step = None
+
+    def _describe_count(self) -> str:
+        return f"{self._transferred} of {self._transferred} bytes accepted"

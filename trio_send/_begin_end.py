@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ._async_result import AsyncResult
+from ._async_result import AsyncResult, EndedResult
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags
-from ._sending import Sending, message_of
+from ._initiator import get_initiator
+from ._send_queue import PLAIN_FLAGS
+from ._sending import NO_FLAGS, Sending, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ._queue import OperationQueue
 
 _SEND: Final = SocketAsyncOperation.SEND
+_new: Final = object.__new__
 
 
 class BeginEnd(Sending):
@@ -70,7 +73,39 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
+        # The fast path, as in `send_async`.
+        initiator = get_initiator(None)
+        if (
+            type(buffer_or_list) is bytes
+            and callback is None
+            and size is None
+            and offset == 0
+            and socket_flags is NO_FLAGS
+            and initiator is not None
+            and initiator is self._checked
+            and not self._sends.gate
+            and initiator._budget > 0
+            and get_ident() == self._thread
+        ):
+            sent = 0
+            error: OSError | None = None
+            try:
+                sent = self._send(buffer_or_list, PLAIN_FLAGS)
+            except OSError as caught:
+                error = caught
+            self._sends.accepted += sent
+            if sent == len(buffer_or_list) and error is None:
+                initiator._budget -= 1
+                ended = _new(EndedResult)
+                ended._origin = self
+                ended._async_state = state
+                ended._transferred = sent
+                ended._ended = False
+                ended._handle = None
+                return ended
+            result = self._begin_stuck(buffer_or_list, state, sent, error)
+        else:
+            result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
         if result._failed_on_the_spot:
             raise result._exception()
         return result
@@ -148,6 +183,19 @@ class BeginEnd(Sending):
         return self._conclude(
             result, self._begin_send(result, message, socket_flags, address, kind), initiator
         )
+
+    def _begin_stuck(
+        self, data: bytes, state: Any, sent: int, error: OSError | None
+    ) -> AsyncResult:
+        """Go on after a first attempt on the fast path that did not send everything."""
+        initiator = self._checked
+        assert initiator is not None
+        result = AsyncResult(self, None, state)
+        result._reset_results()
+        self._describe(result, message_of("buffer_or_list", data, 0, None), NO_FLAGS, None, _SEND)
+        result._transferred = sent
+        result._socket = self
+        return self._conclude(result, self._sends.go_on(result, initiator, error), initiator)
 
     def _conclude(self, result: AsyncResult, pending: bool, initiator: Initiator) -> AsyncResult:
         """Settle what is left to do for a result that was begun."""
@@ -250,6 +298,14 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
+        if (
+            type(ar) is EndedResult
+            and ar._origin is self
+            and not ar._ended
+            and get_ident() == self._thread
+        ):
+            ar._ended = True
+            return ar._transferred
         return self._end_nowait(ar, _SEND)
 
     @trio.lowlevel.enable_ki_protection

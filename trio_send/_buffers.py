@@ -239,6 +239,8 @@ def message_from_buffer(
     size_name: str = "size",
 ) -> Message:
     """Check one buffer and its range and return the message."""
+    if type(buffer) is bytes and size is None and offset == 0:
+        return Message((Piece(buffer, 0, len(buffer)),))  # there is nothing to check
     length = measure(name, buffer)
     offset, size = require_range(size_name, length, offset, size)
     return Message((Piece(buffer, offset, size),))

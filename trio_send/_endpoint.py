@@ -16,7 +16,7 @@ from ._exceptions import (
     OperationInProgressError,
     SocketException,
 )
-from ._initiator import Initiator, current_initiator
+from ._initiator import Initiator, current_initiator, get_initiator
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
@@ -91,6 +91,14 @@ class Endpoint:
 
     def _require_usable(self) -> None:
         """Raise unless the call comes from the right thread and run, and the socket is open."""
+        checked = self._checked
+        if (
+            checked is not None
+            and checked is get_initiator(None)
+            and get_ident() == self._thread
+            and not self._sends.gate & CLOSED
+        ):
+            return  # an initiator that was found fit is one of the run
         if get_ident() != self._thread:
             raise InvalidOperationError(
                 "this socket belongs to another thread; call it there, for example with trio.from_thread.run_sync()",

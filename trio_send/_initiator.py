@@ -214,25 +214,20 @@ class Initiator(Owner):
         if self._leaving or operation._is_listened_to:
             self._dispatcher.post(operation)
             return
-        self._tell_held()
+        self._tell_held(at_once=False)
         self._held = operation
-
-    def _tell_held(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._dispatcher.post(held)
 
     def _holds(self, operation: Operation) -> bool:
         return self._held is operation
 
-    def _tell(self, operation: Operation) -> None:
-        if self._held is operation:
-            self._tell_held()
-
-    def _release_held(self, operation: Operation) -> None:
-        if self._held is operation:
-            self._held = None
-            operation._completed(self._dispatcher)
+    def _tell_held(self, *, at_once: bool) -> None:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        if at_once:
+            held._completed(self._dispatcher)
+        else:
+            self._dispatcher.post(held)
 
     def _watch(self, queue: OperationQueue) -> None:
         self._engine.watch(queue)
@@ -326,7 +321,7 @@ class Initiator(Owner):
         why = _why(error)
         interruption: BaseException | None = None
         self._leaving = True
-        self._tell_held()
+        self._tell_held(at_once=False)
         try:
             if self._stopped is not None:
                 pass

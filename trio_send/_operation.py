@@ -93,11 +93,9 @@ class Owner(abc.ABC):
         """Tell whether the end of ``operation`` is held back."""
         return False
 
-    def _tell(self, operation: Operation) -> None:
-        """Have an end that is held back told, for somebody asks about it."""
-
-    def _release_held(self, operation: Operation) -> None:
-        """Tell of an end that is held back here and now, for the task that waits for it has yielded."""
+    def _tell_held(self, *, at_once: bool) -> None:
+        """Tell of the end that is held back: here and now, or as that of any other operation."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def _limit_changed(self, operation: Operation) -> None:
@@ -318,8 +316,8 @@ class Operation:
 
     def _ask(self) -> None:
         """Have the end told if it is held back."""
-        if self._state != QUEUED and self._owner is not None:
-            self._owner._tell(self)
+        if self._owner is not None and self._owner._holds(self):
+            self._owner._tell_held(at_once=False)
 
     @property
     def _is_listened_to(self) -> bool:
@@ -358,12 +356,12 @@ class Operation:
     @trio.lowlevel.enable_ki_protection
     async def _wait(self) -> int:
         """Park until the owner has told of the current activation; return its count."""
-        count, activation = self._transferred, self._activation
-        if self._owner is not None and self._owner._holds(self):
+        count, activation, owner = self._transferred, self._activation, self._owner
+        if owner is not None and owner._holds(self):
             # The checkpoint is all that its end was held back for.
             await trio.lowlevel.checkpoint()
-            if self._activation == activation and self._owner is not None:
-                self._owner._release_held(self)
+            if self._activation == activation and owner._holds(self):
+                owner._tell_held(at_once=True)
             return count
         task = trio.lowlevel.current_task()
         if self._waiters is None:
@@ -375,8 +373,8 @@ class Operation:
             waiters.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        count = await trio.lowlevel.wait_task_rescheduled(abort)
-        return count
+        told: int = await trio.lowlevel.wait_task_rescheduled(abort)
+        return told
 
     def _require_free(self) -> None:
         """Raise unless a start is possible as far as the operation itself is concerned."""

@@ -175,6 +175,26 @@ class OperationQueue:
         return self.join(operation, owner)
 
     @trio.lowlevel.enable_ki_protection
+    def go_on(self, operation: Operation, owner: Owner, error: OSError | None) -> bool:
+        """Begin an operation whose first attempt a face has made, and which that did not complete.
+
+        Args:
+          operation: its count says what the attempt has sent.
+          owner: as for `start`.
+          error: what the attempt raised, if it did.
+
+        Returns:
+          Whether it is pending, as `start` does.
+        """
+        if (
+            error is not None
+            and not isinstance(error, BlockingIOError)
+            and self._failed_first(operation, *describe_os_error(error))
+        ):
+            return False
+        return self.join(operation, owner)
+
+    @trio.lowlevel.enable_ki_protection
     def join(self, operation: Operation, owner: Owner) -> bool:
         """Put an operation whose first attempt did not end it at the end of the queue.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from ._endpoint import Endpoint
 from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError, ObjectDisposedError
 from ._initiator import get_initiator
-from ._operation import CUT, Operation, describe_os_error
+from ._operation import CUT, Operation
 from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _SEND: Final = SocketAsyncOperation.SEND
 _SUCCESS: Final = int(SocketError.SUCCESS)
+#: What a caller that passes no flags passes; the truth of a flag costs more than all the rest of the look at a start.
+NO_FLAGS: Final = SocketFlags.NONE
 
 _NOTHING_TO_SEND: Final = (
     "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
@@ -113,14 +116,8 @@ class Sending(Endpoint):
         args._socket = self
         args._flags = PLAIN_FLAGS
         args._address = args._step = None
-        if (
-            error is not None
-            and not isinstance(error, BlockingIOError)
-            and self._sends._failed_first(args, *describe_os_error(error))
-        ):
-            return self._settle(args)
         args._capture_context()
-        return self._sends.join(args, initiator) or self._settle(args)
+        return self._sends.go_on(args, initiator, error) or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         message = self._require_message(args)
@@ -249,6 +246,29 @@ class Sending(Endpoint):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
+        if (
+            type(data) is bytes
+            and socket_flags is NO_FLAGS
+            and not self._sends.gate
+            and self._token is not None
+            and get_ident() == self._thread
+            and trio.lowlevel.current_trio_token() is self._token
+        ):
+            # The same short way as in `send_async`. It does not yield before the send, so nothing can come between.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            sent = 0
+            error: OSError | None = None
+            try:
+                sent = self._send(data, PLAIN_FLAGS)
+            except OSError as caught:
+                error = caught.with_traceback(
+                    None
+                )  # or this frame and the exception would hold each other
+            self._sends.accepted += sent
+            if sent < len(data) or error is not None:
+                return await self._send_awaited_stuck(data, sent, error)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return sent
         self._require_usable()
         if isinstance(data, SocketAsyncEventArgs):
             self._require_args(data)
@@ -259,6 +279,20 @@ class Sending(Endpoint):
         return await self._send_awaited(
             Operation(), message_of("data", data, 0, None), socket_flags, None, _SEND
         )
+
+    @trio.lowlevel.enable_ki_protection
+    async def _send_awaited_stuck(self, data: bytes, sent: int, error: OSError | None) -> int:
+        """Go on after a first attempt on the short way that did not send everything."""
+        operation = Operation()
+        operation._reset_results()
+        operation._message = message_of("data", data, 0, None)
+        operation._flags = PLAIN_FLAGS
+        operation._last_operation = _SEND
+        operation._transferred = sent
+        await perform(operation, self._sends, partial(self._sends.go_on, error=error))
+        if operation._code:
+            raise operation._exception()
+        return operation._transferred
 
     @trio.lowlevel.enable_ki_protection
     async def _send_awaited(
