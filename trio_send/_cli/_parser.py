@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
+from ._bench import BENCH
 from ._demo import DEMO
 from ._failures import USAGE
 from ._output import complain
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ._command import Command
 
 #: All commands, in the order of the help text. To add one, write a module that makes a `Command`, and name it here.
-COMMANDS: tuple[Command, ...] = (DEMO, SEND, SINK)
+COMMANDS: tuple[Command, ...] = (DEMO, SEND, SINK, BENCH)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,90 @@
+"""``python -m benchmarks``: measure all works, or those that are named."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+import trio_send
+from trio_send._cli._bench_link import on_one_core
+from trio_send._cli._interleave import CHUNK_NS
+
+from . import synchronous
+from .records import Row, to_json
+from .table import lines
+from .works import Scale, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WORKS: dict[str, Work] = {work.name: work for work in (*synchronous.WORKS,)}
+
+
+def machine() -> dict[str, str]:
+    """Say what the figures were measured on."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": str(os.cpu_count()),
+        "trio": trio.__version__,
+        "trio_send": trio_send.__version__,
+    }
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("works", metavar="WORK", nargs="*", help="what to measure (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the works and end")
+    parser.add_argument("--quick", action="store_true", help="measure roughly, in under a minute")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write what was measured")
+    options = parser.parse_args(argv)
+    for name in options.works:
+        if name not in WORKS:
+            parser.error(f"there is no work {name!r}; the works are {', '.join(WORKS)}")
+    return options
+
+
+async def measure(works: Sequence[Work], scale: Scale) -> list[Row]:
+    """Measure works one after the other."""
+    rows = []
+    for work in works:
+        began = time.perf_counter()
+        print(f"{work.name} ...", end="", file=sys.stderr, flush=True)
+        rows += await work.measure(scale)
+        print(f" {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write what the command line asks for."""
+    options = parse(argv)
+    if options.list:
+        for work in WORKS.values():
+            print(f"{work.name:20} {work.title}")
+        return 0
+    works = [WORKS[name] for name in options.works] or list(WORKS.values())
+    gc.freeze()
+    with on_one_core() as core:
+        if options.quick:
+            scale = Scale(rounds=11, chunk_ns=CHUNK_NS // 2, share=0.1, core=core)
+        else:
+            scale = Scale(rounds=60, chunk_ns=CHUNK_NS, share=1, core=core)
+        rows = trio.run(measure, works, scale)
+    for line in lines(rows, {work.name: work.title for work in works}):
+        print(line)
+    if options.json is not None:
+        options.json.write_text(to_json(rows, machine()), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

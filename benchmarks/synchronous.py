@@ -1,0 +1,133 @@
+"""Sends that the kernel takes at once: one after the other, on a connection with room for all of them.
+
+Nobody reads while a chunk is sent, so no contender ever waits and no send pays for waking the reader. That is the
+cheapest that a send can be, and so the hardest case for whoever adds something to it.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio_send
+from trio_send._cli._bench_link import KINDS, TITLES, capacity, level, twin
+from trio_send._cli._contenders import (
+    AWAIT_SEND,
+    BEGIN_SEND,
+    FLOOR,
+    SEND_ALL,
+    SEND_ASYNC,
+    SOCKET_SEND,
+    clock,
+    open_contenders,
+)
+from trio_send._cli._interleave import interleave
+
+from .loops import loop_factories, open_loop, write_and_drain
+from .records import Goal, Row, compare
+from .works import Scale, Work
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from trio_send._cli._contenders import Chunk
+
+KIB = 1024
+
+
+@asynccontextmanager
+async def open_anyio(sock: stdlib_socket.socket) -> AsyncIterator[dict[str, Any]]:
+    """Open anyio's ``SocketStream`` on Trio, by its name; nothing if anyio is not installed."""
+    try:
+        import anyio.abc
+    except ImportError:
+        yield {}
+        return
+    unix = sock.family != stdlib_socket.AF_INET
+    kind = anyio.abc.UNIXSocketStream if unix else anyio.abc.SocketStream
+    stream = await kind.from_socket(twin(sock))
+    try:
+        yield {"anyio": stream}
+    finally:
+        await anyio.aclose_forcefully(stream)
+
+
+def anyio_send(stream: Any, data: bytes) -> Chunk:
+    """``await stream.send(data)``."""
+
+    async def chunk(times: int) -> int:
+        send = stream.send
+        began = clock()
+        for _ in range(times):
+            await send(data)
+        return clock() - began
+
+    return chunk
+
+
+async def measure_sends(scale: Scale, kind: str, size: int, face: str) -> dict[str, list[float]]:
+    """Measure sends of ``size`` bytes through one of our faces and through each peer.
+
+    Returns:
+      Nanoseconds for each send, by contender, one value per round.
+    """
+    data = bytes(size)
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(scale.link(kind))
+        await stack.enter_async_context(trio_send.open_initiator())
+        sock = stack.enter_context(await link.connect())
+        all_chunks = stack.enter_context(open_contenders(sock, data))
+        chunks = {name: all_chunks[name] for name in (FLOOR, face, SOCKET_SEND, SEND_ALL)}
+        for name, stream in (await stack.enter_async_context(open_anyio(sock))).items():
+            chunks[name] = anyio_send(stream, data)
+        for name, factory in loop_factories().items():
+            host = stack.enter_context(open_loop(factory))
+            chunks[name] = write_and_drain(host, host.open_stream(sock), data)
+        level(sock)
+        return await interleave(
+            chunks,
+            rounds=scale.rounds,
+            burst=capacity(sock, size),
+            clean_up=lambda times: link.drain(times * size),
+            chunk_ns=scale.chunk_ns,
+        )
+
+
+async def measure(
+    scale: Scale, *, name: str, size: int, face: str, goals: Sequence[Sequence[Goal]]
+) -> list[Row]:
+    """Measure one face for one size on each kind of connection."""
+    rows = []
+    for kind, goals_of_kind in zip(KINDS, goals, strict=False):
+        measured = await measure_sends(scale, kind, size, face)
+        rows.append(compare(name, TITLES[kind], measured, goals_of_kind))
+    return rows
+
+
+def work(name: str, title: str, size: int, face: str, *goals: Sequence[Goal]) -> Work:
+    """Make the work of one face and one size, with the goals for each kind of connection."""
+    measure_it = partial(measure, name=name, size=size, face=face, goals=goals)
+    return Work(name, f"{title}, taken at once", measure_it)
+
+
+SMALL = Goal(SEND_ASYNC, FLOOR, 1.2)
+LARGE = [Goal(SEND_ASYNC, FLOOR, 1.1)]
+BEGIN = [Goal(BEGIN_SEND, FLOOR, 1.45)]
+AWAIT = [Goal(AWAIT_SEND, SOCKET_SEND, 0.9)]
+
+WORKS = (
+    work(
+        "send_async",
+        "send_async, 64 B",
+        64,
+        SEND_ASYNC,
+        [SMALL, Goal(SEND_ASYNC, SEND_ALL, 1 / 5)],
+        [SMALL, Goal(SEND_ASYNC, SEND_ALL, 1 / 7)],
+    ),
+    work("begin_send", "begin_send and end_send_nowait, 64 B", 64, BEGIN_SEND, BEGIN, BEGIN),
+    work("await_send", "await send, 64 B", 64, AWAIT_SEND, AWAIT, AWAIT),
+    work("send_async_16k", "send_async, 16 KiB", 16 * KIB, SEND_ASYNC, LARGE, LARGE),
+    work("send_async_64k", "send_async, 64 KiB", 64 * KIB, SEND_ASYNC, LARGE, LARGE),
+)

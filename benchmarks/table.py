@@ -1,0 +1,53 @@
+"""What was measured, as a table of plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_send._cli._contenders import FLOOR
+from trio_send._cli._output import plain_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .records import Row
+
+
+def show(value: float, unit: str) -> str:
+    """Show a value with its unit, in three digits."""
+    if unit == "ns" and value >= 1e6:
+        return f"{value / 1e6:.3g} ms"
+    if unit == "ns" and value >= 1e3:
+        return f"{value / 1e3:.3g} us"
+    if value >= 100:
+        return f"{value:,.0f} {unit}"
+    return f"{value:.3g} {unit}"
+
+
+def lines(rows: Sequence[Row], titles: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines: for each row of each work its contenders, then what became of its goals."""
+    for row in rows:
+        case = f", {row.case}" if row.case else ""
+        yield f"{row.work}{case}: {titles.get(row.work, '')}".rstrip(": ")
+        cells = []
+        for name, value in row.values.items():
+            ratio = row.ratios.get(name)
+            cells.append(
+                (
+                    f"  {name}",
+                    show(value.median, row.unit),
+                    f"{show(value.low, row.unit)} .. {show(value.high, row.unit)}",
+                    "" if ratio is None or name == FLOOR else f"{ratio.median:.2f}",
+                    ""
+                    if ratio is None or name == FLOOR
+                    else f"{ratio.low:.2f} .. {ratio.high:.2f}",
+                )
+            )
+        headers = ("  ", "median", "quartiles", "x floor", "quartiles")
+        yield from plain_table(headers, cells, (False, True, True, True, True))
+        for verdict in row.verdicts:
+            met = "met" if verdict.met else "NOT MET"
+            yield f"  goal {met}: {verdict.goal}; measured {verdict.value}"
+        if row.note:
+            yield f"  note: {row.note}"
+        yield ""

@@ -1,0 +1,121 @@
+"""``python -m benchmarks``: what it computes, prints and writes; and that each work runs. No test looks at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "benchmarks"
+
+# The tests are run with nothing of the checkout on the path; see the note on pytest in pyproject.toml.
+_spec = importlib.util.spec_from_file_location(
+    "benchmarks", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+)
+assert _spec is not None
+sys.modules["benchmarks"] = importlib.util.module_from_spec(_spec)
+
+from benchmarks.__main__ import WORKS, main, parse  # noqa: E402
+from benchmarks.records import Goal, Row, compare, from_json, limit, to_json  # noqa: E402
+from benchmarks.table import lines, show  # noqa: E402
+from benchmarks.works import Scale  # noqa: E402
+
+TINY = Scale(rounds=1, chunk_ns=1, share=0.001)
+
+
+# Goals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "words", "told", "met"),
+    [
+        (Goal("ours", "floor", 1.2), "at most 1.2 x floor", "1.20", True),
+        (Goal("ours", "floor", 1.1), "at most 1.1 x floor", "1.20", False),
+        (Goal("ours", "theirs", 1 / 5), "at least 5 x cheaper than theirs", "5.0 x", True),
+        (Goal("ours", "theirs", 1 / 7), "at least 7 x cheaper than theirs", "5.0 x", False),
+    ],
+)
+def test_goals(goal: Goal, words: str, told: str, met: bool) -> None:
+    measured = {"floor": [10.0, 10], "ours": [12.0, 12], "theirs": [60.0, 60]}
+    row = compare("a work", "TCP", measured, [goal])
+    (verdict,) = row.verdicts
+    assert (verdict.goal, verdict.value, verdict.met) == (words, told, met)
+
+
+def test_a_goal_against_a_peer_that_is_not_installed_is_left_out() -> None:
+    row = compare("a work", "", {"ours": [1.0]}, [Goal("ours", "uvloop", 1)])
+    assert row.verdicts == []
+    assert row.ratios == {}
+
+
+def test_goals_of_absolute_size() -> None:
+    row = compare("a work", "", {"ours": [150.0]}, unit="B")
+    limit(row, "memory", 150, 200, "B")
+    limit(row, "memory", 150, 100, "B")
+    assert [verdict.met for verdict in row.verdicts] == [True, False]
+    assert row.verdicts[0].goal == "memory at most 200 B"
+
+
+# Output ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def row() -> Row:
+    measured = {"floor": [1000.0, 1000, 1000], "ours": [1100.0, 1200, 1300]}
+    return compare("a work", "TCP", measured, [Goal("ours", "floor", 1.1)], note="as it is")
+
+
+def test_json_can_be_read_again(row: Row) -> None:
+    assert from_json(to_json([row], {"python": "3"})) == ([row], {"python": "3"})
+
+
+def test_the_table_tells_everything(row: Row) -> None:
+    text = "\n".join(lines([row], {"a work": "what it is"}))
+    assert "a work, TCP: what it is" in text
+    assert "1.2 us" in text
+    assert "1.15 .. 1.25" in text
+    assert "goal NOT MET: at most 1.1 x floor; measured 1.20" in text
+    assert "note: as it is" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1.234, "ns", "1.23 ns"),
+        (12_345, "ns", "12.3 us"),
+        (12_345_678, "ns", "12.3 ms"),
+        (16_600, "B", "16,600 B"),
+        (74, "B", "74 B"),
+    ],
+)
+def test_values_are_shown_in_three_digits(value: float, unit: str, shown: str) -> None:
+    assert show(value, unit) == shown
+
+
+# The command ----------------------------------------------------------------------------------
+
+
+def test_the_works_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    for work in WORKS.values():
+        assert work.name in listed
+        assert work.title in listed
+
+
+def test_an_unknown_work_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["no_such_work"])
+    assert "there is no work 'no_such_work'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", WORKS)
+async def test_each_work_runs(name: str) -> None:
+    rows = await WORKS[name].measure(TINY)
+    assert rows
+    for row in rows:
+        assert row.work == name
+        assert row.values
+        assert row.verdicts
