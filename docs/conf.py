@@ -54,6 +54,8 @@ default_role = "py:obj"
 
 html_theme = "furo"
 html_title = f"trio_send {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 # Docstrings -----------------------------------------------------------------------------------
 

@@ -240,7 +240,12 @@ def label(mark: Mark) -> str:
 
 
 def shown_by(row: Row, marks: list[Mark]) -> str:
-    links = dict.fromkeys(f"[{mark.test}][{label(mark)}]" for mark in marks if mark.row == row.id)
+    links = {}
+    for mark in marks:
+        if mark.row == row.id:
+            twice = any(other.test == mark.test and other.path != mark.path for other in marks)
+            name = f"{label(mark)}::{mark.test}" if twice else mark.test
+            links[f"[{name}][{label(mark)}]"] = None
     return "<br>".join(links)
 
 

@@ -130,6 +130,13 @@ class TestGroup:
     assert "[TestGroup::test_inside][deeper/test_more]" in examine(made_up).page
 
 
+def test_a_name_that_two_tests_have_is_told_with_its_file(made_up: Path) -> None:
+    tests = made_up / "tests"
+    tests.joinpath("test_other.py").write_text(TESTS, "utf-8")
+    expected = "[test_other::test_it_sends][test_other]<br>[test_some::test_it_sends][test_some]"
+    assert expected in examine(made_up).page
+
+
 def test_a_page_that_is_out_of_date_is_noticed(
     made_up: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
