@@ -33,6 +33,7 @@ LAYERS = {
     "_wait_handle": 10,
     "_port": 11,
     "_operation": 12,
+    "_instruments": 13,
     "_timers": 13,
     # Many operations.
     "_queue": 20,

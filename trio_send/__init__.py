@@ -32,6 +32,11 @@ from ._initiator import (
     current_initiator as current_initiator,
     open_initiator as open_initiator,
 )
+from ._instruments import (
+    TracedOperation as TracedOperation,
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
 from ._pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,

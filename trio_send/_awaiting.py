@@ -144,4 +144,6 @@ async def perform(
     if (begin or queue.start)(operation, owner):
         await owner.see_through(operation, queue)
     else:
+        if queue.audience.instruments:
+            queue.audience.ended_on_the_spot(operation, queue)
         await trio.lowlevel.cancel_shielded_checkpoint()

@@ -204,14 +204,14 @@ class BeginEnd(Sending):
         # An error is told here and now, whatever the budget, for it is here that people look for it.
         if initiator._spend() and not result._code:
             initiator._pace(result)
-            return result
-        result._completed_synchronously = True
-        if result._code:
-            return result
-        if result._callback is not None:
-            result._end_later(initiator)
-            result._can_be_taken = True
-            initiator._ended(result, None)
+        else:
+            result._completed_synchronously = True
+            if not result._code and result._callback is not None:
+                result._end_later(initiator)
+                result._can_be_taken = True
+                initiator._ended(result, None)
+        if self._sends.audience.instruments:
+            self._sends.audience.ended_on_the_spot(result, self._sends)
         return result
 
     @trio.lowlevel.enable_ki_protection

@@ -192,6 +192,26 @@ class Message:
                 pieces.append(Piece(piece.buffer, piece.offset + skipped, piece.size - skipped))
         return Message(tuple(pieces))
 
+    def peek(self, start: int, count: int) -> bytes:
+        """Return a copy of at most ``count`` bytes from ``start`` on; fewer if a buffer does not have them any more."""
+        found = bytearray()
+        begin = 0
+        for piece in self.pieces:
+            skipped = max(0, start - begin)
+            begin += piece.size
+            if skipped >= piece.size:
+                continue
+            if len(found) >= count:
+                break
+            opened: list[memoryview] = []
+            try:
+                found += piece.open(skipped, opened)[: count - len(found)]
+            except BufferShrankError:
+                break
+            finally:
+                release(opened)
+        return bytes(found)
+
     def remaining(self, start: int) -> list[memoryview]:
         """Return views of everything behind byte ``start``, fit for a ``buffer_list``.
 

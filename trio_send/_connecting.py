@@ -43,11 +43,11 @@ _LOOKUP_ERRORS: Final = {
 class _ConnectStep(Step):
     """Connects to the first of several addresses that answers; looks a name up before that."""
 
-    __slots__ = ("_address", "_addresses", "_begun", "_failure", "_socket")
+    __slots__ = ("_addresses", "_begun", "_failure", "_socket", "address")
 
     def __init__(self, socket: Endpoint, name: str, address: Any) -> None:
         self._socket = socket
-        self._address = address
+        self.address = address
         known = numeric(socket.family, name, address)
         self._addresses: list[Any] | None = None if known is None else [known]
         self._failure: OSError | None = None
@@ -64,12 +64,12 @@ class _ConnectStep(Step):
         sock = self._socket._require_kernel()
         try:
             found = await trio.socket.getaddrinfo(
-                self._address[0], self._address[1], sock.family, sock.type
+                self.address[0], self.address[1], sock.family, sock.type
             )
         except stdlib_socket.gaierror as error:
             self._failure = SocketException(
                 _LOOKUP_ERRORS.get(error.errno or 0, SocketError.HOST_NOT_FOUND),
-                detail=f"looking up {self._address[0]!r}: {error.strerror}",
+                detail=f"looking up {self.address[0]!r}: {error.strerror}",
             )
         except (OSError, UnicodeError) as error:
             self._failure = SocketException(SocketError.HOST_NOT_FOUND, detail=str(error))
@@ -117,14 +117,15 @@ class _ConnectStep(Step):
 class _AcceptStep(Step):
     """Accepts one connection."""
 
-    __slots__ = ("_listener", "accepted")
+    __slots__ = ("_listener", "accepted", "address")
 
     def __init__(self, listener: Connecting) -> None:
         self._listener = listener
         self.accepted: Any = None
+        self.address: Any = None
 
     def attempt(self, operation: Operation) -> None:
-        connection, _ = self._listener._require_kernel().accept()
+        connection, self.address = self._listener._require_kernel().accept()
         self.accepted = self._listener._adopt(connection)
         if isinstance(operation, SocketAsyncEventArgs):
             operation._accept_socket = self.accepted
@@ -144,6 +145,7 @@ class Connecting(SendingTo):
             connected=True,
             on_torn="refuse" if self._sends.refuse_torn else "allow",
         )
+        adopted._require_usable()  # from now on it is of this run, and its end is told there
         return adopted
 
     # -- the listening side -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ._instruments import Audience
     from ._operation import Operation
 
 #: Operations told before the other tasks have their turn.
@@ -33,6 +34,7 @@ class Dispatcher:
       spawn: starts a task in the initiator's nursery.
       on_error: takes the exception of a synchronous handler.
       on_quiet: called whenever all is told and no asynchronous handler runs.
+      audience: who else is told.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Dispatcher:
         spawn: Callable[..., None],
         on_error: Callable[[BaseException], None],
         on_quiet: Callable[[], None],
+        audience: Audience,
     ) -> None:
         self._spawn = spawn
         self._on_error = on_error
         self._on_quiet = on_quiet
+        self._audience = audience
         self._send, self._receive = trio.open_memory_channel["list[Operation]"](math.inf)
         self._open_batch: list[Operation] | None = None
         #: Operations that have yet to be told, and asynchronous handlers that run.
@@ -79,6 +83,8 @@ class Dispatcher:
                         told = 0
                         await trio.lowlevel.checkpoint()
                     told += 1
+                    if self._audience.instruments:
+                        self._audience.raising(operation)
                     try:
                         operation._completed(self)
                     except BaseException as error:

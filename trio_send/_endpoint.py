@@ -17,6 +17,7 @@ from ._exceptions import (
     SocketException,
 )
 from ._initiator import Initiator, current_initiator, get_initiator
+from ._instruments import current_audience
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
@@ -112,6 +113,8 @@ class Endpoint:
                     "this socket was used in another call of trio.run(), whose tasks are gone; make a socket for each",
                 )
             self._token = token
+            self._sends.audience = current_audience()
+            self._sends.socket_id = self._sends.audience.number_socket()
 
     def _require_startable(self, operation: Operation) -> None:
         """Raise unless the operation is free."""
@@ -130,6 +133,8 @@ class Endpoint:
     def _reading_queue(self) -> OperationQueue:
         if self._receives is None:
             self._receives = OperationQueue(self._port)
+            self._receives.audience = self._sends.audience
+            self._receives.socket_id = self._sends.socket_id
         return self._receives
 
     def _require_kernel(self) -> stdlib_socket.socket:
@@ -146,6 +151,8 @@ class Endpoint:
         operation._step = step
         operation._address = None
         operation._last_operation = kind
+        if self._sends.audience.instruments:
+            self._sends.audience.started(operation, self._sends)
 
     def _begin(
         self, operation: Operation, queue: OperationQueue, kind: SocketAsyncOperation
@@ -164,12 +171,15 @@ class Endpoint:
         """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
         initiator = self._checked
         assert initiator is not None
-        if initiator._spend():
+        pending = initiator._spend()
+        if pending:
             operation._queue = self._sends  # knows whether it was the rest of a message, cut again
             initiator._pace(operation)
-            return True
-        operation._socket = operation._context = None
-        return False
+        else:
+            operation._socket = operation._context = None
+        if self._sends.audience.instruments:
+            self._sends.audience.ended_on_the_spot(operation, self._sends)
+        return pending
 
     # -- properties ---------------------------------------------------------------------------------------------------
 
@@ -439,3 +449,5 @@ class Endpoint:
             self._receives.close()
         self._checked = None
         self._port.close(reset=reset)
+        if self._sends.audience.instruments:
+            self._sends.audience.closed(self._sends.socket_id, reset)

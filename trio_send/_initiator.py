@@ -33,6 +33,7 @@ from ._dispatcher import Dispatcher
 from ._engine import Engine
 from ._exceptions import InvalidOperationError
 from ._groups import combine, has_cancellation
+from ._instruments import current_audience
 from ._operation import Operation, Owner
 from ._timers import Timer, Timers
 
@@ -111,6 +112,7 @@ class Initiator(Owner):
 
     __slots__ = (
         "__weakref__",
+        "_audience",
         "_dispatcher",
         "_engine",
         "_errors",
@@ -123,6 +125,7 @@ class Initiator(Owner):
         "_heir",
         "_held",
         "_leaving",
+        "_hidden_budget",
         "_stopped",
         "_successor",
         "_timers",
@@ -156,7 +159,10 @@ class Initiator(Owner):
         #: Set once the patience of the policy is being used up.
         self._grace: _Grace | None = None
         self._engine = Engine(self._cancelled, spawn)
-        self._dispatcher = Dispatcher(nursery.start_soon, self._handler_failed, self._became_quiet)
+        self._audience = current_audience()
+        self._dispatcher = Dispatcher(
+            nursery.start_soon, self._handler_failed, self._became_quiet, self._audience
+        )
         #: Where its pending operations stand, and how many there.
         self._queues: dict[OperationQueue, int] = {}
         #: Why starts are refused; None as long as they are not.
@@ -170,6 +176,8 @@ class Initiator(Owner):
         #: How many starts may yet end on the spot before one is made to pend. 0 once starts are refused: this way the
         #: fast path has one thing to look at, not two.
         self._budget = START_BUDGET
+        #: The real budget while somebody watches, for the fast path must find an empty one then; None otherwise.
+        self._hidden_budget: int | None = None
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
@@ -190,7 +198,9 @@ class Initiator(Owner):
 
     def _joined(self, queue: OperationQueue) -> None:
         self._queues[queue] = self._queues.get(queue, 0) + 1
-        if self._stopped is None:
+        if self._hidden_budget is not None:
+            self._hidden_budget = START_BUDGET
+        elif self._stopped is None:
             self._budget = START_BUDGET
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
@@ -225,6 +235,8 @@ class Initiator(Owner):
         if held is None:
             return
         if at_once:
+            if self._audience.instruments:
+                self._audience.raising(held)
             held._completed(self._dispatcher)
         else:
             self._dispatcher.post(held)
@@ -255,8 +267,24 @@ class Initiator(Owner):
         if self._budget > 0:
             self._budget -= 1
             return False
-        self._budget = START_BUDGET
+        if self._hidden_budget is None:
+            self._budget = START_BUDGET
+            return True
+        if self._hidden_budget > 0:
+            self._hidden_budget -= 1
+            return False
+        self._hidden_budget = START_BUDGET
         return True
+
+    def _set_watched(self, watched: bool) -> None:
+        """Have starts keep away from the fast path, or let them take it again."""
+        if watched:
+            self._hidden_budget = self._budget
+            self._budget = 0
+        else:
+            assert self._hidden_budget is not None
+            self._budget = self._hidden_budget if self._stopped is None else 0
+            self._hidden_budget = None
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
@@ -347,6 +375,7 @@ class Initiator(Owner):
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()
                     self._exited = True
+                    self._audience.leave(self)
                     self._timers.quit()
                     self._engine.quit()
                     self._dispatcher.close()
@@ -427,6 +456,7 @@ class _OpenInitiator:
             nursery, self._on_exit, self._grace, self._name, heir
         )
         self._token = _current.set(initiator)
+        initiator._audience.enter(initiator)
         # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
         nursery.start_soon(initiator._engine.run, name=f"{initiator!r} engine")
         nursery.start_soon(initiator._dispatcher.run, name=f"{initiator!r} dispatcher")

@@ -115,11 +115,15 @@ class Step:
 
     Attributes:
       must_be_awaited: whether the next attempt is due not when the descriptor is ready, but when `wait_ready` returns.
+      address: whom it is about, for those who watch; None if there is nobody, or nobody yet.
+      data: what it has received, for those who watch, unless that went into the operation's message.
     """
 
     __slots__ = ()
 
     must_be_awaited = False
+    address: Any = None
+    data = b""
 
     def attempt(self, operation: Operation) -> None:
         """Try once, without waiting.
@@ -166,6 +170,7 @@ class Operation:
         "_socket",
         "_state",
         "_step",
+        "_trace",
         "_transferred",
         "_waiters",
     )
@@ -201,6 +206,8 @@ class Operation:
         #: Those of the current activation, at work.
         self._limit: Any = None
         self._waiters: list[trio.lowlevel.Task] | None = None
+        #: What instruments were told of the latest activation they have seen; theirs alone.
+        self._trace: Any = None
 
     # -- the transitions ------------------------------------------------------------------------------------------
 

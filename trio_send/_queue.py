@@ -37,6 +37,7 @@ import trio
 
 from ._buffers import BufferShrankError
 from ._codes import SocketError
+from ._instruments import NOBODY, Audience
 from ._operation import QUEUED, Operation, Owner, describe_os_error
 from ._timers import TimeLimit
 
@@ -63,6 +64,7 @@ class OperationQueue:
     """The FIFO for one direction of a socket; this class alone serves the reading one."""
 
     __slots__ = (
+        "audience",
         "backoff",
         "backoffs",
         "gate",
@@ -70,6 +72,7 @@ class OperationQueue:
         "head",
         "length",
         "port",
+        "socket_id",
         "tail",
         "watched",
         "watcher",
@@ -93,6 +96,9 @@ class OperationQueue:
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
         self.backoff = 0.0
         self.backoffs = 0
+        #: Who is told of what happens here, and under which number of the socket.
+        self.audience: Audience = NOBODY
+        self.socket_id = 0
 
     @property
     def must_be_awaited(self) -> bool:
@@ -215,8 +221,12 @@ class OperationQueue:
             if self.head is operation:
                 operation._limit.moved()
             owner._limit_changed(operation)
+        if self.audience.instruments:
+            self.audience.queued(operation, self)
         if self.head is operation:
             self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()
         return True
 
     def _attempt_first(self, operation: Operation) -> bool:
@@ -269,6 +279,8 @@ class OperationQueue:
             if self.head is head:
                 break  # sent in part, or to be tried again after a pause: the kernel takes no more
         self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()
         return used
 
     def _attempt_head(self, head: Operation) -> int:
@@ -293,6 +305,8 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._finish()
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
         owner._ended(operation, self)
 
     def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
@@ -300,6 +314,8 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._fail(code, errno, detail)
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
         owner._ended(operation, self)
 
     # -- stopping -----------------------------------------------------------------------------------------------------
@@ -315,6 +331,8 @@ class OperationQueue:
             self.backoffs = 0
         self._unlink(operation)
         operation._abort(code, detail)
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
         owner._ended(operation, self)
         if operation._step is not None:
             operation._step.abandon()
@@ -346,6 +364,8 @@ class OperationQueue:
         if cut:
             self._tear(operation, detail)
         self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()
         return True
 
     @trio.lowlevel.enable_ki_protection
@@ -378,6 +398,8 @@ class OperationQueue:
         if cut is not None:
             self._tear(cut, detail)
         self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()
 
     @trio.lowlevel.enable_ki_protection
     def hand_over(self, owner: Owner, heir: Owner) -> None:
@@ -402,3 +424,5 @@ class OperationQueue:
         while self.head is not None:
             self._abort(self.head, _OPERATION_ABORTED, CLOSED_DETAIL)
         self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()

@@ -337,6 +337,8 @@ class Receiving(Connecting):
             operation._socket = self
             await perform(operation, self._reading_queue())
         else:
+            if self._sends.audience.instruments:
+                self._sends.audience.ended_on_the_spot(operation, self._sends)
             await trio.lowlevel.cancel_shielded_checkpoint()
         if operation._code:
             raise operation._exception()
@@ -365,8 +367,8 @@ class Receiving(Connecting):
         self, operation: Operation, step: Step, message: Message | None, flags: SocketFlags
     ) -> bool:
         """Note what to receive and how; return False if that is impossible, with the reason in the results."""
-        self._note(operation, step, _RECEIVE)
         operation._message = message
+        self._note(operation, step, _RECEIVE)
         native = native_receive_flags(flags)
         if native is None:
             operation._set_error(

@@ -177,6 +177,8 @@ class SendQueue(OperationQueue):
         self.backoffs = 0
         if operation._limit is not None:
             operation._limit.moved()
+        if self.audience.instruments:
+            self.audience.accepted(operation, self, sent)
 
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
         if operation._address is None:
@@ -360,6 +362,8 @@ class SendQueue(OperationQueue):
         self.torn = None
         self.gate &= ~TORN
         operation._continues = True
+        if self.audience.instruments and torn._is_about(operation):
+            self.audience.started(operation, self)
         pending = self.start(operation, owner)
         if not torn._is_about(operation) or (not pending and self.torn is None):
             torn._operation._uncut()

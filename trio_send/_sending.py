@@ -189,6 +189,8 @@ class Sending(Endpoint):
         operation._address = address
         operation._step = None
         operation._last_operation = kind
+        if self._sends.audience.instruments:
+            self._sends.audience.started(operation, self._sends)
         native = native_send_flags(flags)
         if native is None:
             operation._set_error(
@@ -250,6 +252,7 @@ class Sending(Endpoint):
             type(data) is bytes
             and socket_flags is NO_FLAGS
             and not self._sends.gate
+            and not self._sends.audience.instruments
             and self._token is not None
             and get_ident() == self._thread
             and trio.lowlevel.current_trio_token() is self._token
@@ -317,6 +320,8 @@ class Sending(Endpoint):
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             await perform(operation, self._sends)
         else:
+            if self._sends.audience.instruments:
+                self._sends.audience.ended_on_the_spot(operation, self._sends)
             await trio.lowlevel.checkpoint()
         if operation._code:
             raise operation._exception()
