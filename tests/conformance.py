@@ -240,11 +240,14 @@ def label(mark: Mark) -> str:
 
 
 def shown_by(row: Row, marks: list[Mark]) -> str:
+    """Links to the tests that show a row; what several files call a test by is told with the file."""
+    files: dict[str, set[str]] = {}
+    for mark in marks:
+        files.setdefault(mark.test, set()).add(mark.path)
     links = {}
     for mark in marks:
         if mark.row == row.id:
-            twice = any(other.test == mark.test and other.path != mark.path for other in marks)
-            name = f"{label(mark)}::{mark.test}" if twice else mark.test
+            name = mark.test if len(files[mark.test]) == 1 else f"{label(mark)}::{mark.test}"
             links[f"[{name}][{label(mark)}]"] = None
     return "<br>".join(links)
 
