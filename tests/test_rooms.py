@@ -29,6 +29,7 @@ LAYERS = {
     "_exceptions": 1,
     "_groups": 1,
     "_buffers": 2,
+    "_datagrams": 3,
     # One operation, and the kernel.
     "_wait_handle": 10,
     "_port": 11,
@@ -53,9 +54,10 @@ LAYERS = {
     "_sending": 52,
     "_begin_end": 53,
     "_sending_to": 54,
-    "_connecting": 55,
-    "_receiving": 56,
-    "_socket": 57,
+    "_sending_datagrams": 55,
+    "_connecting": 56,
+    "_receiving": 57,
+    "_socket": 58,
     # Faces for code that exists already, for threads, for pooled servers.
     "_stream": 60,
     "_pool": 60,

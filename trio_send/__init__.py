@@ -42,6 +42,7 @@ from ._pool import (
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
 )
 from ._send_queue import TornMessage as TornMessage
+from ._sending_datagrams import DatagramBatch as DatagramBatch
 from ._socket import Socket as Socket, socketpair as socketpair
 from ._util import fixup_module_metadata
 from ._version import __version__ as __version__

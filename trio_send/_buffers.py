@@ -73,6 +73,8 @@ def measure(name: str, buffer: Buffer) -> int:
       TypeError: it is None, not bytes-like, or not contiguous; the message starts with ``name``.
       ValueError: it is a `memoryview` that was released, or a buffer that was closed.
     """
+    if type(buffer) is bytes:
+        return len(buffer)
     if buffer is None:
         raise TypeError(f"{name} is None, but must be a bytes-like object")
     try:

@@ -16,7 +16,7 @@ from ._exceptions import InvalidOperationError, SocketException
 from ._operation import Operation, Step
 from ._port import KernelPort
 from ._queue import UNCONNECTED
-from ._sending_to import SendingTo
+from ._sending_datagrams import SendingDatagrams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class _AcceptStep(Step):
             operation._accept_socket = self.accepted
 
 
-class Connecting(SendingTo):
+class Connecting(SendingDatagrams):
     """The part of `Socket` that connects and accepts."""
 
     __slots__ = ()

@@ -30,6 +30,21 @@ _IS_LINUX: Final = bool(sys.platform == "linux")
 HAVE_SCATTER: Final = hasattr(stdlib_socket.socket, "recvmsg_into")
 
 
+#: What Linux calls the cutting of one buffer into datagrams; the standard library does not know it.
+_UDP_SEGMENT: Final = 103
+
+#: So many datagrams the first kernels that could do it took in one call. Later ones take 128.
+_MAX_SEGMENTS: Final = 64
+
+
+def _is_udp(sock: stdlib_socket.socket) -> bool:
+    return (
+        sock.type == stdlib_socket.SOCK_DGRAM
+        and sock.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+        and sock.proto in (0, stdlib_socket.IPPROTO_UDP)
+    )
+
+
 class Port(abc.ABC):
     """What a `Socket` needs from below in order to send.
 
@@ -42,6 +57,10 @@ class Port(abc.ABC):
       send_gather: ``send_gather(views, flags, /) -> int``, all buffers as one message.
       send_to: ``send_to(buffer, flags, address, /) -> int``, for one datagram.
       is_stream: whether a message may be accepted in part; a datagram is accepted whole or not at all.
+      max_segments: how many datagrams one call of ``send_segments`` takes; 1 if there is none.
+      send_segments: ``send_segments(buffers, size, flags, address, /) -> int``, for bytes that are to be cut into
+        datagrams of ``size`` bytes, the last one perhaps shorter; an address of None stands for the default. It accepts
+        all of them or none.
       polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
         nothing of its address.
     """
@@ -51,7 +70,9 @@ class Port(abc.ABC):
     send: Callable[[Buffer, int], int]
     send_gather: Callable[[Sequence[Buffer], int], int]
     send_to: Callable[[Buffer, int, Any], int]
+    send_segments: Callable[[Sequence[Buffer], int, int, Any], int]
     is_stream: bool
+    max_segments: int = 1
     polls_send_to: bool = False
 
     @abc.abstractmethod
@@ -92,12 +113,13 @@ class Port(abc.ABC):
 class KernelPort(Port):
     """A non-blocking socket of the operating system."""
 
-    __slots__ = ("is_stream", "polls_send_to", "send", "send_to", "sock")
+    __slots__ = ("is_stream", "max_segments", "polls_send_to", "send", "send_to", "sock")
 
     def __init__(self, sock: stdlib_socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.is_stream = sock.type == stdlib_socket.SOCK_STREAM
+        self.max_segments = _MAX_SEGMENTS if _IS_LINUX and _is_udp(sock) else 1
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.
         self.polls_send_to = sock.family == getattr(stdlib_socket, "AF_UNIX", None)
@@ -127,6 +149,12 @@ class KernelPort(Port):
             view[:count] = left[:count]
             left = left[count:]
         return len(data)
+
+    def send_segments(
+        self, buffers: Sequence[Buffer], size: int, flags: int, address: Any, /
+    ) -> int:
+        ancillary = [(stdlib_socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+        return self.sock.sendmsg(buffers, ancillary, flags, address)
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -29,11 +29,14 @@ from ._codes import (
     SocketFlags,
     native_send_flags,
 )
+from ._datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from ._exceptions import SocketException
 from ._operation import Operation, Owner
 from ._queue import BROKEN, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._async_result import AsyncResult
     from ._buffers import Message
     from ._event_args import SocketAsyncEventArgs
@@ -50,6 +53,10 @@ MAX_BACKOFFS: Final = 10
 #: Where there is no event for room at a datagram's address, at most so many seconds pass between attempts. They go on
 #: for as long as the operation may wait, for it is the peer's reading that is waited for.
 LONGEST_POLL: Final = 0.05
+
+#: How many bytes one attempt to send many datagrams may send, each at a price of its own besides. UDP has no peer that
+#: slows it down, so without a limit an attempt would take as long as the list is.
+DATAGRAMS_ALLOWANCE: Final = 256 * 1024
 
 #: The native flags of an ordinary send.
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
@@ -145,6 +152,9 @@ class SendQueue(OperationQueue):
         assert message is not None
         if operation._transferred == 0 and message.direct is not None:
             self._account(operation, self._call(operation, message.direct))
+        elif type(message) is Datagrams:
+            self._attempt_datagrams(operation, message)
+            return
         elif len(message.pieces) > MAX_PIECES and not self.port.is_stream:
             # One datagram must be one call, and the kernel takes no longer list than this (F171).
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
@@ -168,6 +178,45 @@ class SendQueue(OperationQueue):
             release(opened)
         self._account(operation, sent)
         return sent == total and operation._transferred < message.size
+
+    def _attempt_datagrams(self, operation: Operation, message: Datagrams) -> None:
+        """Send as many datagrams as the kernel takes, or one attempt may send."""
+        head = self.head
+        left = DATAGRAMS_ALLOWANCE
+        while message.sent < message.count:
+            if left <= 0:
+                raise BlockingIOError  # the socket is as ready as it was, so this only lets others have their turn
+            opened: list[memoryview] = []
+            try:
+                views, size = message.open_run(self.port.max_segments, opened)
+                if self.head is not head or self.gate & CLOSED:
+                    raise BlockingIOError
+                sent = self._call_segments(operation, message, views, size)
+            finally:
+                release(opened)
+            if sent is not None:
+                message.sent += len(views)
+                self._account(operation, sent)
+                left -= sent + len(views) * OPERATION_COST
+
+    def _call_segments(
+        self,
+        operation: Operation,
+        message: Datagrams,
+        views: Sequence[bytes | memoryview],
+        size: int,
+    ) -> int | None:
+        """Send datagrams in one call; return None if it turned out that it takes several."""
+        if len(views) == 1:
+            return self._call(operation, views[0])
+        data = [b"".join(views)] if size <= JOIN_DATAGRAM_SIZE else views
+        try:
+            return self.port.send_segments(data, size, operation._flags, operation._address)
+        except OSError as error:
+            if error.errno not in CANNOT_SEGMENT_ERRNOS:
+                raise
+            message.cannot_share(size, error.errno)
+            return None
 
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""

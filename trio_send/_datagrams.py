@@ -1,0 +1,126 @@
+"""Several datagrams as what one operation sends, and how many of them one system call takes.
+
+Linux cuts one long buffer into UDP datagrams of equal length, only the last of which may be shorter (``UDP_SEGMENT``),
+and all of them share what the call costs. Lists of `bytes` of 64 to 4,000 B that were awaited over loopback, with a
+receiver that read them all, took 0.7 of the time of one call for each datagram when they had 8 of them, 0.5 when they
+had 32, 0.4 when they had 64 (medians of 400 interleaved runs). Of awaiting each datagram as a send of its own it was
+0.3, 0.15 and 0.1.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from ._buffers import BufferShrankError, Message, Piece, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from typing_extensions import Buffer
+
+#: The longest payload of an IPv4 packet, which all datagrams of one call share. IPv6 has room for 20 bytes more.
+MAX_RUN_SIZE: Final = 65507
+
+#: Datagrams no longer than this are joined for a call, longer ones gathered. At 1,200 B joining 32 of them cost 0.9 of
+#: gathering, at 4,000 B it cost 1.06.
+JOIN_DATAGRAM_SIZE: Final = 2048
+
+#: The kernel, or the device the packets leave by, cannot do it this way, or not with so many or so long ones. One by
+#: one they may pass, or tell what is really the matter. Other errors are about the peer and the socket, and final.
+CANNOT_SEGMENT_ERRNOS: Final = frozenset(
+    (
+        errno.EINVAL,
+        errno.EIO,
+        errno.EMSGSIZE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ENOPROTOOPT,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+    )
+)
+
+
+class Datagrams(Message):
+    """Datagrams that are sent one after the other.
+
+    Unlike other messages it knows how far it has been sent, for empty datagrams have no bytes to count them by. Hence
+    it belongs to one operation.
+
+    Attributes:
+      count: how many datagrams there are.
+      sent: how many of them the kernel has accepted.
+    """
+
+    __slots__ = ("_datagrams", "_longest", "_pieces", "_sizes", "count", "sent")
+
+    def __init__(self, name: str, datagrams: Iterable[Buffer]) -> None:
+        super().__init__(())
+        try:
+            self._datagrams = list(datagrams)
+        except TypeError:
+            raise TypeError(
+                f"{name} must be a list of bytes-like objects, not {type(datagrams).__name__}"
+            ) from None
+        if all(type(each) is bytes for each in self._datagrams):
+            # To make a piece of each would cost more than the kernel's share of the work.
+            self._pieces: list[Piece] | None = None
+            self._sizes = list(map(len, self._datagrams))  # type: ignore[arg-type]
+        else:
+            self._pieces = [
+                Piece(buffer, 0, measure(f"{name}[{index}]", buffer))
+                for index, buffer in enumerate(self._datagrams)
+            ]
+            self._sizes = [piece.size for piece in self._pieces]
+        self.size = sum(self._sizes)
+        self.count = len(self._datagrams)
+        self.sent = 0
+        #: Datagrams that are longer do not share a call.
+        self._longest = MAX_RUN_SIZE
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes the datagrams have that were accepted."""
+        return sum(self._sizes[: self.sent])
+
+    @property
+    def unsent(self) -> list[Buffer]:
+        """The datagrams that were not accepted."""
+        return self._datagrams[self.sent :]
+
+    def open_run(
+        self, most: int, opened: list[memoryview]
+    ) -> tuple[Sequence[bytes | memoryview], int]:
+        """Return what one system call takes of the datagrams that are due, ``most`` at most, and the length of each.
+
+        All have that length but the last one, which may be shorter.
+        """
+        sizes, start = self._sizes, self.sent
+        size = sizes[start]
+        stop = start + 1
+        if 0 < size <= self._longest:
+            end = min(self.count, start + most, start + MAX_RUN_SIZE // size)
+            while stop < end and sizes[stop] == size:
+                stop += 1
+            if stop < end and 0 < sizes[stop] < size:
+                stop += 1
+        if self._pieces is None:
+            return self._datagrams[start:stop], size  # type: ignore[return-value]
+        views: list[bytes | memoryview] = []
+        for piece in self._pieces[start:stop]:
+            direct = piece.direct
+            if direct is None:
+                try:
+                    direct = piece.open(0, opened)
+                except BufferShrankError:
+                    if not views:
+                        raise
+                    break  # it fails when its turn comes
+            views.append(direct)
+        return views, size
+
+    def cannot_share(self, size: int, number: int) -> None:
+        """Take note that a call for several datagrams of ``size`` bytes failed with this errno."""
+        # A segment must fit the path, while a single datagram is cut in pieces where it is too long for that.
+        self._longest = size - 1 if number == errno.EINVAL else 0

@@ -1,0 +1,131 @@
+"""Many datagrams in one operation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from ._codes import SocketAsyncOperation, SocketError, SocketFlags
+from ._datagrams import Datagrams
+from ._exceptions import OperationInProgressError, SocketException
+from ._operation import Operation
+from ._sending_to import SendingTo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+
+@final
+class DatagramBatch(Operation):
+    """Datagrams for `Socket.send_datagrams`, and how many of them were accepted, whatever became of the call.
+
+    To send a batch again means to go on with those that remain.
+
+    Args:
+      datagrams: contiguous bytes-like objects, each of them one datagram; they are not copied. The list itself is
+        looked at now and not again.
+
+    Raises:
+      TypeError: one of them is not bytes-like or not contiguous; the message names it by its index.
+    """
+
+    __slots__ = ()
+
+    _message: Datagrams
+
+    def __init__(self, datagrams: Iterable[Buffer]) -> None:
+        super().__init__()
+        self._message = Datagrams("datagrams", datagrams)
+
+    def __repr__(self) -> str:
+        return f"<DatagramBatch: {self._message.sent} of {len(self)} datagrams accepted>"
+
+    def __len__(self) -> int:
+        return self._message.count
+
+    @property
+    def pending(self) -> bool:
+        """Whether a call is under way that sends it."""
+        return self._pending
+
+    @property
+    def datagrams_transferred(self) -> int:
+        """How many of the datagrams the kernel has accepted, exact at any time: the first ones, each as a whole."""
+        return self._message.sent
+
+    @property
+    def bytes_transferred(self) -> int:
+        """How many bytes those have."""
+        return self._message.bytes_sent
+
+    @property
+    def remaining(self) -> list[Buffer]:
+        """The datagrams that were not accepted: the very objects of the list."""
+        return self._message.unsent
+
+
+class SendingDatagrams(SendingTo):
+    """The part of `Socket` that sends many datagrams at once."""
+
+    __slots__ = ()
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_datagrams(
+        self,
+        datagrams: Iterable[Buffer] | DatagramBatch,
+        address: Any = None,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+    ) -> int:
+        """Send datagrams, one after the other, and wait until the kernel has accepted all of them.
+
+        They are one operation in the socket's one queue, so nothing else is sent between them. On Linux up to 64 of
+        the same length, the last of which may be shorter, share a system call if they go over UDP: over loopback that
+        took 0.7 of the time for lists of 8 datagrams and 0.4 for lists of 64. Elsewhere, and where the kernel or the
+        network device cannot do so, each has its own. Either way it is several times as fast as awaiting each.
+
+        Args:
+          datagrams: a list of contiguous bytes-like objects, each of them one datagram. Or a `DatagramBatch`, of which
+            what remains is sent, and which tells afterwards how far that came.
+          address: where to, a Python socket address with a numeric host; None stands for the default remote host.
+          socket_flags: how to send.
+
+        Returns:
+          How many datagrams were accepted: all that there were to send.
+
+        Raises:
+          SocketException: a datagram failed, and those behind it were not tried; or the operation was stopped. Its
+            ``bytes_transferred`` counts those in front, a batch counts them as datagrams too. OPERATION_NOT_SUPPORTED
+            on a stream.
+          TypeError: one of the datagrams is not bytes-like or not contiguous, or ``address`` has the wrong shape.
+          ValueError: the host in ``address`` is a name (F250).
+          OperationInProgressError: the batch is being sent already.
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and no further datagram is sent. None is ever sent in part. A
+        `DatagramBatch` tells how many were accepted, and sends the rest if it is sent again.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        batch = datagrams if isinstance(datagrams, DatagramBatch) else DatagramBatch(datagrams)
+        if batch._pending:
+            raise OperationInProgressError(
+                "these datagrams are being sent already; wait for the end of that, or make another batch",
+            )
+        destination, kind = None, SocketAsyncOperation.SEND
+        if address is not None:
+            destination, kind = self._destination("address", address), SocketAsyncOperation.SEND_TO
+        if self._port.is_stream:
+            raise SocketException(
+                SocketError.OPERATION_NOT_SUPPORTED,
+                detail="a stream has no datagrams; send a list as one message with send()",
+            )
+        before = batch._message.sent
+        await self._send_awaited(batch, batch._message, socket_flags, destination, kind)
+        return batch._message.sent - before
