@@ -882,6 +882,43 @@ async def test_adopt_needs_somebody_to_adopt() -> None:
         current_initiator()
 
 
+async def test_a_handler_of_what_was_handed_over_outlives_it_under_an_heir_that_was_stopped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What it starts then ends as everything of the heir's does, though both initiators of its context are gone."""
+    socket = Socket.from_port(ScriptedPort([Blocked(1000)]))
+    release, left = trio.Event(), trio.Event()
+    ends: list[tuple[bool, SocketError]] = []
+
+    async def restart(socket: Socket, args: SocketAsyncEventArgs) -> None:
+        with trio.CancelScope(shield=True):
+            await left.wait()
+        ends.append((socket.send_async(args), args.socket_error))
+
+    async def adopted() -> None:
+        try:
+            async with open_initiator(ADOPT) as ours:
+                args = SocketAsyncEventArgs(MESSAGE)
+                args.completed += restart
+                assert socket.send_async(args)
+                ours.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await release.wait()
+        finally:
+            left.set()
+
+    async with open_initiator() as heir:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(adopted)
+            await trio.testing.wait_all_tasks_blocked()
+            assert heir.pending_operations == 1
+            heir.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                release.set()
+    assert ends == [(False, SocketError.OPERATION_ABORTED)]
+
+
 async def test_adopt_needs_an_heir_that_is_open() -> None:
     context: contextvars.Context | None = None
     async with open_initiator():

@@ -358,8 +358,9 @@ class Initiator(Owner):
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()
             elif self.on_exit is ExitPolicy.ADOPT:
-                if self._bequeath():
-                    self._successor = self._heir
+                self._bequeath()
+                # Even one that is being left itself: what handlers start then ends as everything of the heir's does.
+                self._successor = self._heir
             elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self._wait_quiet()
         except BaseException as caught:
