@@ -87,23 +87,22 @@ class BeginEnd(Sending):
             and initiator._budget > 0
             and get_ident() == self._thread
         ):
-            sent = 0
-            error: OSError | None = None
             try:
                 sent = self._send(buffer_or_list, PLAIN_FLAGS)
-            except OSError as caught:
-                error = caught
-            self._sends.accepted += sent
-            if sent == len(buffer_or_list) and error is None:
-                initiator._budget -= 1
-                ended = _new(EndedResult)
-                ended._origin = self
-                ended._async_state = state
-                ended._transferred = sent
-                ended._ended = False
-                ended._handle = None
-                return ended
-            result = self._begin_stuck(buffer_or_list, state, sent, error)
+            except OSError as error:
+                result = self._begin_stuck(buffer_or_list, state, 0, error)
+            else:
+                self._sends.accepted += sent
+                if sent == len(buffer_or_list):
+                    initiator._budget -= 1
+                    ended = _new(EndedResult)
+                    ended._origin = self
+                    ended._async_state = state
+                    ended._transferred = sent
+                    ended._ended = False
+                    ended._handle = None
+                    return ended
+                result = self._begin_stuck(buffer_or_list, state, sent, None)
         else:
             result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
         if result._failed_on_the_spot:
@@ -298,12 +297,8 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        if (
-            type(ar) is EndedResult
-            and ar._origin is self
-            and not ar._ended
-            and get_ident() == self._thread
-        ):
+        if type(ar) is EndedResult and ar._origin is self and not ar._ended:
+            # The fast path. Nothing here is shared, so the thread may be any.
             ar._ended = True
             return ar._transferred
         return self._end_nowait(ar, _SEND)
