@@ -29,6 +29,11 @@ single_cancels
 chain
     Sends that end on the spot, each started by the handler of the one before, and how deep the stack is.
 
+This one stands in `tests.stress_echo`:
+
+echo
+    As many clients at the same time as there are trials, twice, for the pooled echo server of ``examples/``.
+
 Another one is a function of `Trials`, registered by `named`.
 """
 
@@ -58,7 +63,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from tests import stress_scale
+from tests import stress_echo, stress_scale
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -796,7 +801,7 @@ def instants(trials: Trials) -> None:
                 trials.check(strike_at, f"{name}, {policy.name}", complaint)
 
 
-for kind_of_trial in stress_scale.KINDS:
+for kind_of_trial in (*stress_scale.KINDS, stress_echo.echo):
     named(kind_of_trial)
 
 
