@@ -1,6 +1,6 @@
-"""Hold binding, listening, accepting and connecting to what they say, in their three faces.
+"""Hold connecting to what it says, in its three faces.
 
-Where ours connects, the listener is a plain socket; where ours accepts, so are those who connect.
+The listener is a plain socket of the standard library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import socket as stdlib_socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,21 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from tests.connections import (
+    Resolver,
+    connect_through,
+    every_connect,
+    family,
+    full,
+)
 from tests.helpers import (
     BIG,
     HOSTS,
     KINDS,
+    Told,
     connected,
+    needs_ipv6,
     never_called,
-    nothing_to_read,
     read_exactly,
     read_some,
 )
@@ -38,15 +46,10 @@ from trio_send import (
     SocketAsyncOperation,
     SocketError,
     SocketException,
+    SocketFlags,
     SocketShutdown,
     open_initiator,
 )
-
-CONNECTS = ("connect", "begin_connect", "connect_async")
-ACCEPTS = ("accept", "begin_accept", "accept_async")
-
-every_connect = pytest.mark.parametrize("face", CONNECTS)
-every_accept = pytest.mark.parametrize("face", ACCEPTS)
 
 
 @pytest.fixture(params=KINDS)
@@ -68,10 +71,6 @@ def address(kind: str, tmp_path: Path) -> Any:
     return str(tmp_path / "socket") if kind == "unix" else (HOSTS[kind][1], 0)
 
 
-def family(kind: str) -> int:
-    return stdlib_socket.AF_UNIX if kind == "unix" else HOSTS[kind][0]
-
-
 @pytest.fixture
 def listener(kind: str, address: Any) -> Iterator[stdlib_socket.socket]:
     """A plain socket that listens."""
@@ -86,85 +85,6 @@ def ours(kind: str) -> Iterator[Socket]:
     """One of ours, not connected."""
     with closing(Socket(family(kind))) as socket:
         yield socket
-
-
-async def connect_through(face: str, socket: Socket, address: Any) -> None:
-    """Connect and wait for the end; raise what went wrong."""
-    if face == "connect":
-        await socket.connect(address)
-    elif face == "begin_connect":
-        await socket.end_connect(socket.begin_connect(address))
-    else:
-        args = SocketAsyncEventArgs()
-        args.remote_end_point = address
-        if socket.connect_async(args):
-            assert args.connect_socket is None  # F151
-            await args.wait()
-        assert args.last_operation is SocketAsyncOperation.CONNECT
-        assert args.bytes_transferred == 0
-        assert args.outcome is not None
-        assert (args.connect_socket is socket) == (args.socket_error is SocketError.SUCCESS)
-        args.outcome.unwrap()
-
-
-async def accept_through(face: str, socket: Socket) -> Socket:
-    """Wait for a connection; raise what went wrong."""
-    if face == "accept":
-        return await socket.accept()
-    if face == "begin_accept":
-        return await socket.end_accept(socket.begin_accept())
-    args = SocketAsyncEventArgs()
-    if socket.accept_async(args):
-        await args.wait()
-    assert args.last_operation is SocketAsyncOperation.ACCEPT
-    assert args.outcome is not None
-    args.outcome.unwrap()
-    assert args.accept_socket is not None
-    return args.accept_socket
-
-
-@contextmanager
-def full(kind: str = "tcp4") -> Iterator[stdlib_socket.socket]:
-    """A plain listener whose backlog is full, so that a connect to it stays pending."""
-    with ExitStack() as stack:
-        sock = stack.enter_context(stdlib_socket.socket(HOSTS[kind][0]))
-        sock.bind((HOSTS[kind][1], 0))
-        sock.listen(1)
-        # Far more than the backlog: most of them will never be answered, nor will those that come later.
-        for _ in range(8):
-            client = stack.enter_context(stdlib_socket.socket(HOSTS[kind][0]))
-            client.setblocking(False)
-            client.connect_ex(sock.getsockname())
-        yield sock
-
-
-class Resolver(trio.abc.HostnameResolver):
-    """Looks up names as it is told.
-
-    Args:
-      answer: the addresses of every name, or the error.
-      held: whether to answer only when `released` is set.
-    """
-
-    def __init__(self, answer: list[Any] | Exception, *, held: bool = False) -> None:
-        self.answer = answer
-        self.released = trio.Event()
-        self.names: list[str] = []
-        if not held:
-            self.released.set()
-        trio.socket.set_custom_hostname_resolver(self)
-
-    async def getaddrinfo(
-        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> list[Any]:
-        self.names.append(host.decode() if isinstance(host, bytes) else host)
-        await self.released.wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return [(family, type, proto, "", address) for address in self.answer]
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
 
 
 # Connecting -----------------------------------------------------------------------------------
@@ -571,6 +491,190 @@ async def test_connect_socket_is_about_the_latest_connect(
         assert args.connect_socket is None
 
 
+@pytest.mark.fact("F150")
+async def test_connect_by_name_error_is_about_the_latest_connect_to_a_name(
+    stack: ExitStack,
+) -> None:
+    """The looking up, or the last address; None for anything else."""
+    deaf = stack.enter_context(stdlib_socket.socket())
+    deaf.bind(("127.0.0.1", 0))
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    resolver = Resolver(stdlib_socket.gaierror(stdlib_socket.EAI_AGAIN, "again"))
+    socket = stack.enter_context(closing(Socket()))
+    args = SocketAsyncEventArgs()
+    assert args.connect_by_name_error is None
+
+    async def connect(where: Any) -> SocketException | None:
+        args.remote_end_point = where
+        assert socket.connect_async(args) is True
+        assert args.connect_by_name_error is None
+        await args.wait()
+        error = args.connect_by_name_error
+        assert error is None or error.socket_error_code is args.socket_error
+        return error
+
+    async with open_initiator():
+        error = await connect(("name.example", 80))
+        assert error is not None
+        assert error.socket_error_code is SocketError.TRY_AGAIN
+        assert "'name.example'" in str(error)
+        resolver.answer = [deaf.getsockname()] * 2
+        error = await connect(("name.example", 80))
+        assert error is not None
+        assert error.socket_error_code is SocketError.CONNECTION_REFUSED
+        assert await connect(deaf.getsockname()) is None
+        assert args.socket_error is SocketError.CONNECTION_REFUSED
+        resolver.answer = OSError(errno.EIO, "broken")
+        assert await connect(("name.example", 80)) is not None
+        args.set_buffer(b"x")
+        assert socket.send_async(args) is False  # which fails too, being not connected
+        assert args.connect_by_name_error is None
+        args.set_buffer(None)
+        resolver.answer = [listener.getsockname()]
+        assert await connect(("name.example", 80)) is None
+        assert args.socket_error is SocketError.SUCCESS
+
+
+@pytest.mark.fact("F238")
+@needs_ipv6
+@every_connect
+async def test_an_address_of_the_other_family(stack: ExitStack, face: str) -> None:
+    """An IPv6 socket that takes IPv4 addresses as well is connected, as .NET's dual mode has it."""
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    four = stack.enter_context(closing(Socket()))
+    six = stack.enter_context(closing(Socket(stdlib_socket.AF_INET6)))
+    six.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 1)
+    async with open_initiator():
+        for socket, host in ((four, "::1"), (six, "127.0.0.1")):
+            with pytest.raises(SocketException, match=r"of another family") as caught:
+                await connect_through(face, socket, (host, port))
+            assert caught.value.socket_error_code is SocketError.ADDRESS_FAMILY_NOT_SUPPORTED
+        six.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 0)
+        await connect_through(face, six, ("127.0.0.1", port))
+        assert six.remote_end_point[:2] == ("::ffff:127.0.0.1", port)
+
+
+@needs_ipv6
+@every_connect
+async def test_a_name_with_addresses_of_both_families(stack: ExitStack, face: str) -> None:
+    """The first of them refuses, the second answers."""
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    deaf = stack.enter_context(stdlib_socket.socket(stdlib_socket.AF_INET6))
+    deaf.bind(("::1", 0))
+    resolver = Resolver([])
+    resolver.entries = [
+        (stdlib_socket.AF_INET6, stdlib_socket.SOCK_STREAM, 0, "", deaf.getsockname()),
+        (stdlib_socket.AF_INET, stdlib_socket.SOCK_STREAM, 0, "", listener.getsockname()),
+    ]
+    async with open_initiator():
+        for kind in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6):
+            socket = stack.enter_context(closing(Socket(kind)))
+            await connect_through(face, socket, ("both.example", 80))
+            assert socket.remote_end_point[1] == listener.getsockname()[1]
+
+
+# A connect that brings a message --------------------------------------------------------------
+
+
+@pytest.mark.fact("F239")
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("message", [b"hello", BIG], ids=["short", "long"])
+async def test_a_buffer_is_sent_as_the_first_message(
+    stack: ExitStack, by_name: bool, message: bytes
+) -> None:
+    """In front of what was started meanwhile, and counted."""
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    Resolver([listener.getsockname()])
+    socket = stack.enter_context(closing(Socket()))
+    socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+    told = Told()
+    args = told.args("connected", b"..." + message + b"...")
+    args.set_range(3, len(message))
+    args.remote_end_point = ("name.example", 80) if by_name else listener.getsockname()
+    behind = told.args("behind", b"behind")
+    async with open_initiator():
+        assert socket.connect_async(args) is True
+        assert socket.send_async(behind) is True
+        await wait_all_tasks_blocked()
+        peer = stack.enter_context(listener.accept()[0])
+        peer.setblocking(False)
+        if message is BIG:
+            assert args.pending
+            assert 0 < args.bytes_transferred < len(BIG)
+            assert socket.connected
+            assert args.connect_socket is None
+        assert await read_exactly(peer, len(message)) == message
+        assert await read_exactly(peer, 6) == b"behind"
+        await behind.wait()
+        assert args.connect_socket is socket
+        assert args.last_operation is SocketAsyncOperation.CONNECT
+    assert told.events == [
+        ("connected", SocketError.SUCCESS, len(message)),
+        ("behind", SocketError.SUCCESS, 6),
+    ]
+    assert socket.audit().bytes_accepted == len(message) + 6
+
+
+@pytest.mark.fact("F239")
+async def test_the_message_of_a_connect_that_is_stopped_tears_the_stream(stack: ExitStack) -> None:
+    """The connection stands, and the rest can be sent."""
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    socket = stack.enter_context(closing(Socket()))
+    socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+    args = SocketAsyncEventArgs(BIG)
+    args.remote_end_point = listener.getsockname()
+    async with open_initiator():
+        assert socket.connect_async(args) is True
+        await wait_all_tasks_blocked()
+        peer = stack.enter_context(listener.accept()[0])
+        peer.setblocking(False)
+        Socket.cancel_connect_async(args)
+        count = await args.wait()
+        assert 0 < count < len(BIG)
+        assert args.socket_error is SocketError.OPERATION_ABORTED
+        assert socket.torn is not None
+        assert socket.torn.bytes_transferred == count
+        assert socket.connected
+        assert args.connect_socket is None
+        assert socket.resume(args) is True
+        assert await read_exactly(peer, len(BIG)) == BIG
+        assert await args.wait() == len(BIG)
+        assert args.connect_socket is socket
+
+
+@pytest.mark.fact("F239")
+async def test_a_connect_that_fails_sends_nothing_of_its_message(stack: ExitStack) -> None:
+    deaf = stack.enter_context(stdlib_socket.socket())
+    deaf.bind(("127.0.0.1", 0))
+    socket = stack.enter_context(closing(Socket()))
+    args = SocketAsyncEventArgs(b"hello")
+    args.remote_end_point = deaf.getsockname()
+    async with open_initiator():
+        args.socket_flags = SocketFlags.PARTIAL
+        assert socket.connect_async(args) is False
+        assert args.socket_error is SocketError.OPERATION_NOT_SUPPORTED
+        assert not socket.connected
+        args.socket_flags = SocketFlags.NONE
+        assert socket.connect_async(args) is True
+        assert await args.wait() == 0
+        assert args.socket_error is SocketError.CONNECTION_REFUSED
+        assert args.remaining == [b"hello"]
+        assert socket.torn is None
+
+
 # A connect that stays pending -----------------------------------------------------------------
 
 
@@ -654,6 +758,71 @@ async def test_a_connect_that_is_pending_cannot_be_shut_down() -> None:
             await wait_all_tasks_blocked()
             assert args.pending
         assert args.socket_error is SocketError.OPERATION_ABORTED
+
+
+@pytest.mark.fact("F241", "F242")
+async def test_a_connect_that_is_called_off_is_told_once() -> None:
+    """And closes its socket. Args that do not connect are left alone, whatever else they do."""
+    told = Told()
+    with full() as listener, closing(Socket()) as socket, connected("unix") as (other, _):
+        args, busy = told.args("args"), told.args("busy", BIG)
+        args.set_buffer(None)
+        args.remote_end_point = listener.getsockname()
+        async with open_initiator():
+            Socket.cancel_connect_async(args)
+            assert args.last_operation is SocketAsyncOperation.NONE
+            assert other.send_async(busy) is True
+            socket.cancel_connect_async(busy)
+            assert busy.pending
+            busy.cancel()
+            assert socket.connect_async(args) is True
+            socket.cancel_connect_async(args)
+            socket.cancel_connect_async(args)
+            assert args.pending
+            assert await args.wait() == 0
+            assert socket.fileno() == -1
+            Socket.cancel_connect_async(args)
+            await wait_all_tasks_blocked()
+            assert args.connect_by_name_error is None
+        assert [event for event in told.events if event[0] == "args"] == [
+            ("args", SocketError.OPERATION_ABORTED, 0)
+        ]
+        assert args.outcome is not None
+        with pytest.raises(SocketException, match=r"cancel_connect_async\(\) was called$"):
+            args.outcome.unwrap()
+        for nothing in (None, object()):
+            with pytest.raises(TypeError, match=r"^args must be a SocketAsyncEventArgs"):
+                Socket.cancel_connect_async(nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.fact("F150", "F243")
+@pytest.mark.parametrize("phase", ["looking up", "trying"])
+async def test_a_connect_to_a_name_that_is_called_off(stack: ExitStack, phase: str) -> None:
+    """No further address is tried. The socket survives only if nothing had begun."""
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    silent = stack.enter_context(full())
+    Resolver([silent.getsockname(), listener.getsockname()], held=phase == "looking up")
+    socket = stack.enter_context(closing(Socket()))
+    told = Told()
+    args = told.args("args", b"x")
+    args.set_buffer(None)
+    args.remote_end_point = ("slow.example", 80)
+    async with open_initiator():
+        assert socket.connect_async(args) is True
+        await wait_all_tasks_blocked()
+        Socket.cancel_connect_async(args)
+        await args.wait()
+        assert (socket.fileno() >= 0) is (phase == "looking up")
+        error = args.connect_by_name_error
+        assert error is not None
+        assert error.socket_error_code is SocketError.OPERATION_ABORTED
+        await wait_all_tasks_blocked()
+    assert told.events == [("args", SocketError.OPERATION_ABORTED, 0)]
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 @every_connect
@@ -806,376 +975,6 @@ async def test_a_datagram_socket_gets_a_default_remote_host(face: str, by_name: 
                     assert socket.remote_end_point == peer.getsockname()
                     await socket.send(b"x%d" % number)
                     assert await read_some(peer) == b"x%d" % number
-
-
-# Accepting ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(ours: Socket, address: Any) -> Socket:
-    """One of ours that listens."""
-    ours.bind(address)
-    ours.listen()
-    return ours
-
-
-def client(socket: Socket, stack: ExitStack) -> stdlib_socket.socket:
-    """A plain socket that has connected to one of ours."""
-    sock = stack.enter_context(stdlib_socket.socket(socket.family))
-    sock.connect(socket.local_end_point)
-    sock.setblocking(False)
-    return sock
-
-
-@pytest.mark.page("B20", "S16")
-@pytest.mark.fact("F248")
-@every_accept
-@pytest.mark.parametrize("first", ["the connection", "the accept"])
-async def test_accepting(
-    server: Socket, stack: ExitStack, kind: str, face: str, first: str
-) -> None:
-    """Whichever comes first; the accepted socket is connected, and of the listener's kind (F248)."""
-    assert not server.connected
-    accepted: list[Socket] = []
-
-    async def accept() -> None:
-        accepted.append(await accept_through(face, server))
-
-    async with open_initiator(), trio.open_nursery() as nursery:
-        if first == "the accept":
-            nursery.start_soon(accept)
-            await wait_all_tasks_blocked()
-            peer = client(server, stack)
-        else:
-            peer = client(server, stack)
-            nursery.start_soon(accept)
-        await wait_all_tasks_blocked()
-        [socket] = accepted
-        with closing(socket):
-            assert socket.connected
-            assert socket.family == family(kind)
-            assert socket.remote_end_point == peer.getsockname()
-            assert socket.local_end_point == server.local_end_point
-            assert await socket.send(b"welcome") == 7
-            assert await read_exactly(peer, 7) == b"welcome"
-            peer.send(b"thanks")
-            assert await socket.receive() == b"thanks"
-        assert not server.connected
-
-
-async def test_waiting_accepts_are_served_in_their_order(server: Socket, stack: ExitStack) -> None:
-    """Whatever their faces; one connection each, and a connection that came early goes to the first."""
-    made: dict[str, Socket] = {}
-
-    async def accept() -> None:
-        made["third"] = await server.accept()
-
-    async with open_initiator(), trio.open_nursery() as nursery:
-        first = SocketAsyncEventArgs()
-        first.completed += lambda _, e: made.__setitem__("first", e.accept_socket)
-        assert server.accept_async(first) is True
-        second = server.begin_accept()
-        nursery.start_soon(accept)
-        await wait_all_tasks_blocked()
-        last = SocketAsyncEventArgs()
-        assert server.accept_async(last) is True
-        clients = []
-        for name in ("first", "second", "third"):
-            clients.append(client(server, stack))
-            clients[-1].send(name.encode())
-        await first.wait()
-        made["second"] = await server.end_accept(second)
-        await wait_all_tasks_blocked()
-        for name, socket in made.items():
-            stack.callback(socket.close)
-            assert await socket.receive() == name.encode()
-        assert sorted(made) == ["first", "second", "third"]
-        assert last.pending
-        assert last.accept_socket is None
-
-
-@every_accept
-async def test_an_accept_that_is_stopped_takes_no_connection(
-    server: Socket, stack: ExitStack, face: str
-) -> None:
-    """The next accept gets it, and the listener goes on."""
-    async with open_initiator():
-        for _ in range(2):
-            if face == "accept":
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(server.accept)
-                    await wait_all_tasks_blocked()
-                    nursery.cancel_scope.cancel()
-            elif face == "begin_accept":
-                result = server.begin_accept()
-                assert result.cancel() is True
-                with pytest.raises(SocketException) as caught:
-                    await server.end_accept(result)
-                assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
-            else:
-                args = SocketAsyncEventArgs()
-                assert server.accept_async(args) is True
-                await wait_all_tasks_blocked()
-                assert args.cancel() is True
-                await args.wait()
-                assert args.socket_error is SocketError.OPERATION_ABORTED
-                assert args.accept_socket is None
-            peer = client(server, stack)
-            await wait_all_tasks_blocked()
-            accepted = await accept_through(face, server)
-            with closing(accepted):
-                peer.send(b"me")
-                assert await accepted.receive() == b"me"
-
-
-async def test_an_accept_in_a_scope_that_was_cancelled_before_takes_no_connection(
-    server: Socket, stack: ExitStack
-) -> None:
-    client(server, stack)
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await server.accept()
-    assert scope.cancelled_caught
-    (await server.accept()).close()
-
-
-@pytest.mark.fact("F153", "F159", "F288")
-async def test_accept_socket_must_be_free(server: Socket, stack: ExitStack) -> None:
-    """F153, F288; a refusal changes nothing."""
-    async with open_initiator():
-        for _ in range(2):
-            client(server, stack)
-        args = SocketAsyncEventArgs()
-        assert server.accept_async(args) is False
-        assert args.socket_error is SocketError.SUCCESS
-        kept = args.accept_socket
-        assert kept is not None
-        stack.callback(kept.close)
-        with pytest.raises(InvalidOperationError, match=r"^accept_socket still holds"):
-            server.accept_async(args)
-        assert args.accept_socket is kept
-        args.accept_socket = None
-        assert server.accept_async(args) is False
-        assert args.accept_socket is not None
-        assert args.accept_socket is not kept
-        args.accept_socket.close()
-        assert kept.connected
-        args.accept_socket = None
-        # The same object can send then (F159).
-        args.set_buffer(b"x")
-        assert kept.send_async(args) is False
-        assert args.last_operation is SocketAsyncOperation.SEND
-        assert args.bytes_transferred == 1
-
-
-@pytest.mark.fact("F246")
-async def test_the_order_of_the_checks_of_an_accept(ours: Socket, address: Any) -> None:
-    """Closed, then the args, then what they hold, then the listener (F246), then the initiator."""
-    closed = SocketAsyncEventArgs()
-    closed.close()
-    with_list = SocketAsyncEventArgs(buffer_list=[])
-    in_use = SocketAsyncEventArgs(BIG)
-    ready = SocketAsyncEventArgs()
-
-    def refuse(args: Any, kind: type[Exception], sentence: str) -> None:
-        with pytest.raises(kind, match=sentence) as caught:
-            ours.accept_async(args)
-        assert type(caught.value) is kind
-
-    with connected("unix") as (other, _):
-        async with open_initiator():
-            assert other.send_async(in_use) is True
-            refuse(in_use, OperationInProgressError, r"^these args are in use")
-            refuse(ready, InvalidOperationError, r"^this socket does not listen")
-            with pytest.raises(InvalidOperationError, match=r"^this socket does not listen"):
-                ours.begin_accept()
-            with pytest.raises(InvalidOperationError, match=r"^this socket does not listen"):
-                await ours.accept()
-            ours.bind(address)
-            refuse(ready, InvalidOperationError, r"^this socket does not listen")
-    refuse(None, TypeError, r"^args must be a SocketAsyncEventArgs, not NoneType")
-    refuse(closed, ObjectDisposedError, r"^these args were closed")
-    refuse(with_list, ValueError, r"^buffer_list is set")
-    ours.listen()
-    refuse(ready, InvalidOperationError, r"^no initiator is open here")
-    with pytest.raises(InvalidOperationError, match=r"^no initiator is open here"):
-        ours.begin_accept()
-    assert ready.last_operation is SocketAsyncOperation.NONE
-    ours.close()
-    for args in (None, closed, with_list, ready):
-        refuse(args, ObjectDisposedError, r"^this socket was closed")
-
-
-@pytest.mark.fact("F232")
-@pytest.mark.parametrize("first", ["a task", "an initiator"])
-async def test_closing_a_listener_ends_the_accepts_that_wait(server: Socket, first: str) -> None:
-    """F232, whoever waits for the descriptor at the time."""
-    errors: list[SocketError] = []
-    told: list[SocketError] = []
-
-    async def accept() -> None:
-        with pytest.raises(SocketException) as caught:
-            await server.accept()
-        errors.append(caught.value.socket_error_code)
-
-    args = SocketAsyncEventArgs()
-    args.completed += lambda _, e: told.append(e.socket_error)
-    async with open_initiator(), trio.open_nursery() as nursery:
-        if first == "a task":
-            nursery.start_soon(accept)
-            await wait_all_tasks_blocked()
-        assert server.accept_async(args) is True
-        result = server.begin_accept()
-        if first != "a task":
-            nursery.start_soon(accept)
-        await wait_all_tasks_blocked()
-        server.close()
-        assert told == []
-        await args.wait()
-        with pytest.raises(SocketException) as caught:
-            await server.end_accept(result)
-        assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
-    assert errors == told == [SocketError.OPERATION_ABORTED]
-
-
-async def test_leaving_an_initiator_ends_its_accepts_and_no_others(
-    server: Socket, stack: ExitStack
-) -> None:
-    accepted: list[Socket] = []
-
-    async def accept() -> None:
-        accepted.append(await server.accept())
-
-    args = SocketAsyncEventArgs()
-    async with trio.open_nursery() as nursery:
-        async with open_initiator():
-            assert server.accept_async(args) is True
-            nursery.start_soon(accept)
-            await wait_all_tasks_blocked()
-        assert args.socket_error is SocketError.OPERATION_ABORTED
-        peer = client(server, stack)
-        await wait_all_tasks_blocked()
-        [socket] = accepted
-        with closing(socket):
-            peer.send(b"me")
-            assert await socket.receive() == b"me"
-
-
-@pytest.mark.fact("F248")
-@pytest.mark.parametrize("on_torn", ["refuse", "allow"])
-async def test_an_accepted_socket_has_its_listeners_settings(
-    on_torn: str, stack: ExitStack
-) -> None:
-    """Also what is to be done about a message that was cut."""
-    server = stack.enter_context(closing(Socket(on_torn=on_torn)))
-    server.bind(("127.0.0.1", 0))
-    server.listen()
-    peer = client(server, stack)
-    socket = stack.enter_context(closing(await server.accept()))
-    async with open_initiator():
-        args = SocketAsyncEventArgs(bytes(50_000_000))
-        assert socket.send_async(args) is True
-        assert args.bytes_transferred > 0
-        assert args.cancel() is True
-        assert (socket.torn is None) == (on_torn == "allow")
-    assert not nothing_to_read(peer)
-
-
-@pytest.mark.fact("F256")
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-@every_accept
-async def test_a_process_that_is_out_of_descriptors(stack: ExitStack, face: str) -> None:
-    """F256; the connection is not lost, and can be accepted when there is room again."""
-    import resource
-
-    server = stack.enter_context(closing(Socket()))
-    server.bind(("127.0.0.1", 0))
-    server.listen()
-    peer = client(server, stack)
-    async with open_initiator():
-        free = os.dup(server.fileno())
-        os.close(free)
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
-        try:
-            with pytest.raises(SocketException) as caught:
-                await accept_through(face, server)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert caught.value.socket_error_code is SocketError.TOO_MANY_OPEN_SOCKETS
-        socket = stack.enter_context(closing(await accept_through(face, server)))
-        assert socket.remote_end_point == peer.getsockname()
-
-
-async def test_a_result_of_an_accept_or_a_connect_is_taken_once(
-    server: Socket, stack: ExitStack, kind: str
-) -> None:
-    async with open_initiator():
-        accepting = server.begin_accept(state="state")
-        connecting = stack.enter_context(closing(Socket(family(kind))))
-        connected_result = connecting.begin_connect(server.local_end_point)
-        await connecting.end_connect(connected_result)
-        accepted = stack.enter_context(closing(await server.end_accept(accepting)))
-        assert accepted.connected
-        assert accepting.async_state == "state"
-        with pytest.raises(InvalidOperationError, match=r"^the end method was called"):
-            await server.end_accept(accepting)
-        with pytest.raises(InvalidOperationError, match=r"^the end method was called"):
-            await connecting.end_connect(connected_result)
-        with pytest.raises(ValueError, match=r"^ar is the result of an operation on another"):
-            await connecting.end_accept(accepting)
-        with pytest.raises(ValueError, match=r"^ar is the result of CONNECT, not of ACCEPT"):
-            await connecting.end_accept(connected_result)
-
-
-# Binding --------------------------------------------------------------------------------------
-
-
-async def test_an_address_that_is_taken(
-    ours: Socket, listener: stdlib_socket.socket, kind: str
-) -> None:
-    with pytest.raises(SocketException) as caught:
-        ours.bind(listener.getsockname())
-    assert caught.value.socket_error_code is SocketError.ADDRESS_ALREADY_IN_USE
-    assert caught.value.native_error_code == errno.EADDRINUSE
-    assert isinstance(caught.value.__cause__, OSError)
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_a_host_to_bind_to_is_numeric_or_empty(ours: Socket, kind: str) -> None:
-    """Looking a name up would have to wait."""
-    for host in ("localhost", "nobody.example", "a..b"):
-        with pytest.raises(ValueError, match=f"^address has the host '{host}'"):
-            ours.bind((host, 0))
-    with pytest.raises(SocketException) as caught:  # it is for documentation, and nobody's
-        ours.bind(("192.0.2.1" if kind == "tcp4" else "2001:db8::1", 0))
-    assert caught.value.socket_error_code is SocketError.ADDRESS_NOT_AVAILABLE
-    ours.bind(("", 0))
-    assert ours.local_end_point[1] != 0
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", ""])
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_to_bind_to_is_a_number_of_sixteen_bits(host: str, port: int) -> None:
-    with closing(Socket()) as socket:
-        with pytest.raises(ValueError, match=f"^address has the port {port}"):
-            socket.bind((host, port))
-
-
-@pytest.mark.parametrize("where", [None, 5, ("127.0.0.1",), ("127.0.0.1", "80")], ids=str)
-def test_what_is_no_address_cannot_be_bound_to(where: Any) -> None:
-    with closing(Socket()) as socket:
-        with pytest.raises(TypeError, match=r"address"):
-            socket.bind(where)
-
-
-def test_listening_where_it_makes_no_sense() -> None:
-    """What the system refuses is told, and the socket does not listen then."""
-    with closing(Socket(type=stdlib_socket.SOCK_DGRAM)) as socket:
-        with pytest.raises(SocketException) as caught:
-            socket.listen()
-        assert caught.value.socket_error_code is SocketError.OPERATION_NOT_SUPPORTED
-        assert isinstance(caught.value.__cause__, OSError)
 
 
 # End points and options -----------------------------------------------------------------------

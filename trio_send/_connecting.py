@@ -1,4 +1,4 @@
-"""How a socket gets its peer: bind and listen, connect and accept in all three faces."""
+"""Connecting in all three faces: to an address, or to the first address of a name that answers."""
 
 from __future__ import annotations
 
@@ -10,79 +10,79 @@ import trio
 from ._addresses import numeric
 from ._awaiting import perform
 from ._codes import SocketAsyncOperation, SocketError
-from ._endpoint import Endpoint, translate
 from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError, SocketException
-from ._operation import Operation, Step
+from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort
 from ._queue import UNCONNECTED
+from ._resolving import find_other_family, look_up
 from ._sending_datagrams import SendingDatagrams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import Self
-
     from ._async_result import AsyncResult
+    from ._endpoint import Endpoint
 
-_ACCEPT: Final = SocketAsyncOperation.ACCEPT
 _CONNECT: Final = SocketAsyncOperation.CONNECT
-
-#: What a name server's answers mean; the rest, and what a platform lacks, is HOST_NOT_FOUND.
-_LOOKUP_ERRORS: Final = {
-    getattr(stdlib_socket, name): code
-    for name, code in {
-        "EAI_AGAIN": SocketError.TRY_AGAIN,
-        "EAI_FAIL": SocketError.NO_RECOVERY,
-        "EAI_NODATA": SocketError.NO_DATA,
-    }.items()
-    if hasattr(stdlib_socket, name)
-}
 
 
 class _ConnectStep(Step):
     """Connects to the first of several addresses that answers; looks a name up before that."""
 
-    __slots__ = ("_addresses", "_begun", "_failure", "_socket", "address")
+    __slots__ = ("_addresses", "_begun", "_failure", "address", "is_by_name")
 
-    def __init__(self, socket: Endpoint, name: str, address: Any) -> None:
-        self._socket = socket
+    def __init__(self, sock: stdlib_socket.socket, name: str, address: Any) -> None:
         self.address = address
-        known = numeric(socket.family, name, address)
-        self._addresses: list[Any] | None = None if known is None else [known]
-        self._failure: OSError | None = None
+        #: Why there is nothing to try, as code and sentence.
+        self._failure: tuple[int, str | None] | None = None
         #: Whether the kernel is at work on the first of the addresses.
         self._begun = False
+        known = numeric(sock.family, name, address)
+        self._addresses: list[Any] | None = (
+            find_other_family(sock, address) if known is None else [known]
+        )
+        self.is_by_name = self._addresses is None
+        if self._addresses == []:
+            self._failure = (
+                SocketError.ADDRESS_FAMILY_NOT_SUPPORTED,
+                f"{address[0]} is an address of another family than the socket's",
+            )
 
     @property
     def must_be_awaited(self) -> bool:  # type: ignore[override]
         """True until a name was looked up."""
         return self._addresses is None and self._failure is None
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, operation: Operation) -> None:
         """Look the name up."""
-        sock = self._socket._require_kernel()
         try:
-            found = await trio.socket.getaddrinfo(
-                self.address[0], self.address[1], sock.family, sock.type
-            )
-        except stdlib_socket.gaierror as error:
-            self._failure = SocketException(
-                _LOOKUP_ERRORS.get(error.errno or 0, SocketError.HOST_NOT_FOUND),
-                detail=f"looking up {self.address[0]!r}: {error.strerror}",
-            )
-        except (OSError, UnicodeError) as error:
-            self._failure = SocketException(SocketError.HOST_NOT_FOUND, detail=str(error))
-        else:
-            self._addresses = [entry[4] for entry in found]
+            self._addresses = await look_up(operation._socket._require_kernel(), *self.address[:2])
+        except SocketException as error:
+            code, _, detail = describe_os_error(error)
+            self._failure = code, detail
 
     def attempt(self, operation: Operation) -> None:
         if self._failure is not None:
-            raise self._failure
-        addresses = self._addresses
-        if addresses is None:
+            code, detail = self._failure
+            raise SocketException(code, detail=detail)
+        if self._addresses is None:
             raise BlockingIOError
-        port = self._socket._port
+        socket: Endpoint = operation._socket
+        self._connect(socket, self._addresses)
+        socket._sends.gate &= ~UNCONNECTED
+        # The kernel counts the opening of a connection by its active side.
+        socket._acknowledged_before = 1 - socket._sends.accepted
+        if isinstance(operation, SocketAsyncEventArgs):
+            operation._connect_socket = socket
+            if operation._message is not None and operation._message.size:
+                # From here on it is a send like any other, the first on the connection (F239).
+                operation._step = None
+                socket._sends._attempt(operation)
+
+    def _connect(self, socket: Endpoint, addresses: list[Any]) -> None:
+        """Go on connecting to the first address, or if that fails to the next; return when connected."""
+        port = socket._port
         assert isinstance(port, KernelPort)
         while True:
             try:
@@ -100,99 +100,18 @@ class _ConnectStep(Step):
             if not connected:
                 self._begun = True
                 raise BlockingIOError
-            break
-        self._socket._sends.gate &= ~UNCONNECTED
-        self._socket._acknowledged_before = (
-            1  # the kernel counts the opening of a connection by its active side
-        )
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._connect_socket = self._socket
+            return
 
-    def abandon(self) -> None:
+    def abandon(self, operation: Operation) -> None:
         # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.
         if self._begun:
-            self._socket.close()
-
-
-class _AcceptStep(Step):
-    """Accepts one connection."""
-
-    __slots__ = ("_listener", "accepted", "address")
-
-    def __init__(self, listener: Connecting) -> None:
-        self._listener = listener
-        self.accepted: Any = None
-        self.address: Any = None
-
-    def attempt(self, operation: Operation) -> None:
-        connection, self.address = self._listener._require_kernel().accept()
-        self.accepted = self._listener._adopt(connection)
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._accept_socket = self.accepted
+            operation._socket.close()
 
 
 class Connecting(SendingDatagrams):
-    """The part of `Socket` that connects and accepts."""
+    """The part of `Socket` that connects."""
 
     __slots__ = ()
-
-    def _adopt(self, connection: stdlib_socket.socket) -> Self:
-        """Make a socket of the same kind and settings of an accepted connection."""
-        adopted = type(self).__new__(type(self))
-        Endpoint.__init__(
-            adopted,
-            KernelPort(connection),
-            connected=True,
-            on_torn="refuse" if self._sends.refuse_torn else "allow",
-        )
-        adopted._require_usable()  # from now on it is of this run, and its end is told there
-        return adopted
-
-    # -- the listening side -------------------------------------------------------------------------------------------
-
-    def bind(self, address: Any) -> None:
-        """Give the socket its own address.
-
-        Args:
-          address: a Python socket address. A host must be numeric or empty, for looking a name up would have to wait.
-
-        Raises:
-          SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE.
-          TypeError: ``address`` is of the wrong shape.
-          ValueError: the host is a name, or the port is none.
-          ObjectDisposedError: the socket was closed.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        sock = self._require_kernel()
-        if numeric(sock.family, "address", address) is None:
-            raise ValueError(
-                f"address has the host {address[0]!r}, but bind takes an IP address or an empty string"
-            )
-        try:
-            sock.bind(address)
-        except OSError as error:
-            raise translate(error) from error
-
-    def listen(self, backlog: int = 128) -> None:
-        """Let peers connect.
-
-        Args:
-          backlog: how many connections may wait to be accepted.
-
-        Raises:
-          SocketException: the system refused.
-          ObjectDisposedError: the socket was closed.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        try:
-            self._require_kernel().listen(backlog)
-        except OSError as error:
-            raise translate(error) from error
-        self._listening = True
 
     # -- connect ------------------------------------------------------------------------------------------------------
 
@@ -224,7 +143,10 @@ class Connecting(SendingDatagrams):
             raise operation._exception()
 
     def connect_async(self, args: SocketAsyncEventArgs) -> bool:
-        """Start to connect to ``args.remote_end_point``.
+        """Start to connect to ``args.remote_end_point``, and if a buffer is set, to send it as the first message.
+
+        `SocketAsyncEventArgs.bytes_transferred` counts what was accepted of the message (F239). If the connection
+        stands and the message then fails or is stopped, the operation ends as such a send does.
 
         Args:
           args: where to connect to. They are in use until the operation has ended.
@@ -253,14 +175,42 @@ class Connecting(SendingDatagrams):
         self._require_startable(args)
         if args._buffer_list is not None:
             raise ValueError(
-                "buffer_list is set, but a connect sends nothing; set it to None first"
+                "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
             )
         step = self._connect_step("remote_end_point", args._remote_end_point)
         self._require_initiator()
         args._connect_socket = None
+        args._is_by_name = step.is_by_name
         self._note(args, step, _CONNECT)
         args._capture_context()
+        if args._message is not None and not self._describe_flags(args, args._socket_flags):
+            return self._settle(args)
         return self._begin(args, self._sends, _CONNECT) or self._settle(args)
+
+    @staticmethod
+    def cancel_connect_async(args: SocketAsyncEventArgs) -> None:
+        """Stop the connect that `connect_async` started with ``args``, if one is pending; else do nothing (F241).
+
+        It ends with OPERATION_ABORTED, and its event is raised. If the system had begun to connect, the socket is
+        closed, for nothing can call that back (F242); if a name was being looked up, it stays open (F243). Neither the
+        socket nor an instance is needed to call this.
+
+        Args:
+          args: the ones that were passed to `connect_async`.
+
+        Raises:
+          TypeError: ``args`` is None or something else (F241).
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        if not isinstance(args, SocketAsyncEventArgs):
+            raise TypeError(f"args must be a SocketAsyncEventArgs, not {type(args).__name__}")
+        if args._last_operation == _CONNECT:
+            args.cancel("cancel_connect_async() was called")
 
     def begin_connect(
         self,
@@ -326,137 +276,4 @@ class Connecting(SendingDatagrams):
             raise SocketException(
                 SocketError.IS_CONNECTED, detail="make another socket for another connection"
             )
-        return _ConnectStep(self, name, address)
-
-    # -- accept -------------------------------------------------------------------------------------------------------
-
-    async def accept(self) -> Self:
-        """Wait for a connection and accept it.
-
-        Returns:
-          The socket of the connection; its `remote_end_point` is the peer.
-
-        Raises:
-          SocketException: the system refused, for example with TOO_MANY_OPEN_SOCKETS.
-          InvalidOperationError: the socket does not listen (F246), or the call comes from another thread.
-          ObjectDisposedError: the socket was closed.
-
-        **Checkpoints**: always.
-
-        **If cancelled**: `trio.Cancelled`, and no connection has been accepted.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        step = self._accept_step()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        operation = Operation()
-        self._note(operation, step, _ACCEPT)
-        await perform(operation, self._reading_queue())
-        if operation._code:
-            raise operation._exception()
-        return step.accepted  # type: ignore[no-any-return]
-
-    def accept_async(self, args: SocketAsyncEventArgs) -> bool:
-        """Start to accept a connection into ``args.accept_socket``.
-
-        Args:
-          args: whom to tell. They are in use until the operation has ended.
-
-        Returns:
-          True if the operation is pending, and `SocketAsyncEventArgs.completed` will be raised; False if it has ended
-          on the spot.
-
-        Raises:
-          TypeError: ``args`` is no args (F246).
-          ValueError: ``args`` has a buffer list (F246).
-          InvalidOperationError: the socket does not listen (F246), ``args.accept_socket`` still holds the previous
-            connection (F153), no initiator is open, or the call comes from another thread.
-          OperationInProgressError: ``args`` is in use.
-          ObjectDisposedError: the socket or ``args`` was closed.
-
-        **Checkpoints**: never.
-
-        **If cancelled**: nothing is raised here. The operation belongs to the initiator and ends with it, and no
-        connection has been accepted then.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        self._require_args(args)
-        self._require_startable(args)
-        if args._buffer_list is not None:
-            raise ValueError(
-                "buffer_list is set, but an accept receives nothing; set it to None first"
-            )
-        if args._accept_socket is not None:
-            raise InvalidOperationError(
-                "accept_socket still holds the previous connection; set it to None first"
-            )
-        step = self._accept_step()
-        self._require_initiator()
-        self._note(args, step, _ACCEPT)
-        args._capture_context()
-        return self._begin(args, self._reading_queue(), _ACCEPT) or self._settle(args)
-
-    def begin_accept(
-        self,
-        callback: Callable[[AsyncResult], object] | None = None,
-        state: Any = None,
-    ) -> AsyncResult:
-        """Start to accept a connection.
-
-        Args:
-          callback: a function or async function to call with the result when the operation has ended.
-          state: anything of yours, found again as `AsyncResult.async_state`.
-
-        Returns:
-          The result to hand to `end_accept`.
-
-        Raises:
-          SocketException: the accept failed on the spot.
-          InvalidOperationError: the socket does not listen, no initiator is open, or the call comes from another
-            thread.
-          ObjectDisposedError: the socket was closed.
-
-        **Checkpoints**: never.
-
-        **If cancelled**: nothing is raised here; see `accept_async`.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        step = self._accept_step()
-        return self._begin_step(step, self._reading_queue(), _ACCEPT, callback, state)
-
-    async def end_accept(self, ar: AsyncResult) -> Self:
-        """Wait until an accept has ended and take its result; once for each.
-
-        Args:
-          ar: what `begin_accept` returned.
-
-        Returns:
-          The socket of the connection.
-
-        Raises:
-          SocketException: the accept failed or was stopped.
-          TypeError: ``ar`` is None.
-          ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
-
-        **Checkpoints**: always.
-
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        await self._end(ar, _ACCEPT)
-        step = ar._step
-        assert isinstance(step, _AcceptStep)
-        return step.accepted  # type: ignore[no-any-return]
-
-    def _accept_step(self) -> _AcceptStep:
-        self._require_usable()
-        if not self._listening:
-            raise InvalidOperationError(
-                "this socket does not listen; call bind() and listen() before accepting"
-            )
-        return _AcceptStep(self)
+        return _ConnectStep(sock, name, address)

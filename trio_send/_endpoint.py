@@ -148,6 +148,7 @@ class Endpoint:
     def _note(self, operation: Operation, step: Step, kind: SocketAsyncOperation) -> None:
         """Prepare an operation that is no send."""
         operation._reset_results()
+        operation._socket = self
         operation._step = step
         operation._address = None
         operation._last_operation = kind

@@ -11,7 +11,7 @@ import trio
 from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags
 from ._dispatcher import Dispatcher, call_in_order
-from ._exceptions import ObjectDisposedError, OperationInProgressError
+from ._exceptions import ObjectDisposedError, OperationInProgressError, SocketException
 from ._operation import IDLE, QUEUED, Operation
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ class SocketAsyncEventArgs(Operation):
         "_connect_socket",
         "_direct",
         "_flow_context",
+        "_is_by_name",
         "_remote_end_point",
         "_size",
         "_socket_flags",
+        "disconnect_reuse_socket",
         "user_token",
     )
 
@@ -125,6 +127,9 @@ class SocketAsyncEventArgs(Operation):
         self._remote_end_point: Any = None
         self._accept_socket: Any = None
         self._connect_socket: Any = None
+        self._is_by_name = False
+        #: Whether `Socket.disconnect_async` leaves a socket that can be connected again. It can be set at any time.
+        self.disconnect_reuse_socket: bool = False
         self._completed_event: CompletedEvent | None = None
         self._flow_context = flow_context
         self._closed = False
@@ -373,7 +378,24 @@ class SocketAsyncEventArgs(Operation):
     @property
     def connect_socket(self) -> Socket | None:
         """The socket that the latest connect connected; None while it is pending and after a failure (F151)."""
+        if self._last_operation == SocketAsyncOperation.CONNECT and (self._pending or self._code):
+            return None
         return self._connect_socket  # type: ignore[no-any-return]
+
+    @property
+    def connect_by_name_error(self) -> SocketException | None:
+        """What went wrong with the latest operation, if that was a connect to a name; None otherwise (F150).
+
+        The looking up, or the last of the addresses that were tried.
+        """
+        if (
+            self._last_operation != SocketAsyncOperation.CONNECT
+            or not self._is_by_name
+            or self._pending
+            or not self._code
+        ):
+            return None
+        return self._exception()
 
     # -- whom to tell -------------------------------------------------------------------------------------------------
 

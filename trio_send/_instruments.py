@@ -57,7 +57,6 @@ _NONE: Final = SocketAsyncOperation.NONE
 _WITH_BYTES: Final = frozenset(SocketAsyncOperation) - {
     SocketAsyncOperation.NONE,
     SocketAsyncOperation.ACCEPT,
-    SocketAsyncOperation.CONNECT,
     SocketAsyncOperation.DISCONNECT,
 }
 

@@ -134,11 +134,11 @@ class Step:
         """
         raise NotImplementedError
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, operation: Operation) -> None:
         """Wait until the next attempt is due, if `must_be_awaited`."""
         raise NotImplementedError
 
-    def abandon(self) -> None:
+    def abandon(self, operation: Operation) -> None:
         """Clean up after an operation that was stopped before it was complete, and has been told so."""
 
 

@@ -58,6 +58,7 @@ _FAULT: Final = int(SocketError.FAULT)
 OPERATION_COST: Final = 1024
 
 CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
+DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 
 class OperationQueue:
@@ -112,11 +113,11 @@ class OperationQueue:
 
     async def wait_ready(self) -> None:
         """Wait until a drain is worth while."""
-        step = None if self.head is None else self.head._step
+        head = self.head
         if self.backoff:
             await trio.sleep(self.backoff)
-        elif step is not None and step.must_be_awaited:
-            await step.wait_ready()
+        elif head is not None and head._step is not None and head._step.must_be_awaited:
+            await head._step.wait_ready(head)
         elif self.writes:
             await self.port.wait_writable()
         else:
@@ -335,7 +336,7 @@ class OperationQueue:
             self.audience.completed(operation, self)
         owner._ended(operation, self)
         if operation._step is not None:
-            operation._step.abandon()
+            operation._step.abandon(operation)
 
     def has_cut(self, operation: Operation) -> bool:
         """Tell whether ``operation`` is the one whose message was cut, and stands half sent on a torn stream."""
@@ -421,8 +422,17 @@ class OperationQueue:
     def close(self) -> None:
         """Stop everything for good, in order. Tears nothing, for there is nothing to be written behind."""
         self.gate |= CLOSED
+        self._abort_all(CLOSED_DETAIL)
+
+    @trio.lowlevel.enable_ki_protection
+    def renew(self, port: Port) -> None:
+        """Stop everything, in order, and serve a fresh descriptor from now on."""
+        self._abort_all(DISCONNECTED_DETAIL)
+        self.port = port
+
+    def _abort_all(self, detail: str) -> None:
         while self.head is not None:
-            self._abort(self.head, _OPERATION_ABORTED, CLOSED_DETAIL)
+            self._abort(self.head, _OPERATION_ABORTED, detail)
         self._rewatch()
         if self.audience.instruments:
             self.audience.tell()

@@ -17,7 +17,7 @@ from ._codes import (
     SocketFlags,
     native_receive_flags,
 )
-from ._connecting import Connecting
+from ._disconnecting import Disconnecting
 from ._exceptions import SocketException
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort
@@ -115,7 +115,7 @@ def _require_true_end(socket: Endpoint) -> None:
 _STEP: Final = _ReceiveStep()
 
 
-class Receiving(Connecting):
+class Receiving(Disconnecting):
     """The part of `Socket` that receives."""
 
     __slots__ = ()
@@ -334,7 +334,6 @@ class Receiving(Connecting):
         if self._describe_receive(
             operation, step, message, SocketFlags.NONE
         ) and self._admit_receive(operation):
-            operation._socket = self
             await perform(operation, self._reading_queue())
         else:
             if self._sends.audience.instruments:
@@ -360,7 +359,6 @@ class Receiving(Connecting):
             initiator._stopped is not None or self._admit_receive(operation)
         ):
             return self._begin(operation, self._reading_queue(), _RECEIVE)
-        operation._socket = self
         return False
 
     def _describe_receive(

@@ -427,6 +427,13 @@ class SendQueue(OperationQueue):
             torn._operation._uncut()
 
     @trio.lowlevel.enable_ki_protection
+    def renew(self, port: Port) -> None:
+        self.forget_torn()
+        super().renew(port)
+        self.broken = None
+        self.gate = UNCONNECTED
+
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         self.forget_torn()
         super().close()

@@ -191,6 +191,9 @@ class Sending(Endpoint):
         operation._last_operation = kind
         if self._sends.audience.instruments:
             self._sends.audience.started(operation, self._sends)
+        return self._describe_flags(operation, flags)
+
+    def _describe_flags(self, operation: Operation, flags: SocketFlags) -> bool:
         native = native_send_flags(flags)
         if native is None:
             operation._set_error(
