@@ -178,6 +178,30 @@ def args_for(data: Any) -> SocketAsyncEventArgs:
     return SocketAsyncEventArgs(data)
 
 
+def values_of(args: SocketAsyncEventArgs) -> dict[str, Any]:
+    """Everything that can be read of args, to see whether a refused call changed any of it."""
+    names = (
+        "buffer",
+        "offset",
+        "count",
+        "buffer_list",
+        "bytes_transferred",
+        "socket_error",
+        "socket_flags",
+        "last_operation",
+        "user_token",
+        "remote_end_point",
+        "accept_socket",
+        "connect_socket",
+        "pending",
+        "activation",
+    )
+    values = {name: getattr(args, name) for name in names}
+    values["remaining"] = [bytes(view) for view in args.remaining]
+    values["outcome"] = repr(args.outcome)
+    return values
+
+
 async def send_through(face: str, socket: Socket, data: Any) -> int:
     """Send one message through a face, wait for its end and return its count."""
     if face == "send":

@@ -40,6 +40,7 @@ from tests.helpers import (
     read_to_end,
     send_through,
     stdlib_pair,
+    values_of,
 )
 from trio_send import (
     InvalidOperationError,
@@ -79,30 +80,6 @@ def tcp() -> Iterator[Ends]:
     """The same, for what only TCP does."""
     with connected("tcp4") as both:
         yield both
-
-
-def values_of(args: SocketAsyncEventArgs) -> dict[str, Any]:
-    """Everything that can be read of args, to see whether a refused call changed any of it."""
-    names = (
-        "buffer",
-        "offset",
-        "count",
-        "buffer_list",
-        "bytes_transferred",
-        "socket_error",
-        "socket_flags",
-        "last_operation",
-        "user_token",
-        "remote_end_point",
-        "accept_socket",
-        "connect_socket",
-        "pending",
-        "activation",
-    )
-    values = {name: getattr(args, name) for name in names}
-    values["remaining"] = [bytes(view) for view in args.remaining]
-    values["outcome"] = repr(args.outcome)
-    return values
 
 
 # On the spot, and pending ---------------------------------------------------------------------

@@ -43,6 +43,10 @@ class AsyncResult(Operation):
         self, socket: Any, callback: Callable[[AsyncResult], object] | None, state: Any
     ) -> None:
         super().__init__()
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                f"callback must be a function of the result, not {type(callback).__name__}"
+            )
         #: Whose end method may take it.
         self._origin = socket
         self._callback = callback

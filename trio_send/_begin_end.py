@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ._async_result import AsyncResult, EndedResult
-from ._codes import SocketAsyncOperation, SocketError, SocketFlags
+from ._codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from ._initiator import get_initiator
 from ._send_queue import PLAIN_FLAGS
 from ._sending import NO_FLAGS, Sending, message_of
@@ -58,7 +58,7 @@ class BeginEnd(Sending):
           The result to hand to `end_send`.
 
         Raises:
-          TypeError: the buffer is None, not bytes-like or not contiguous.
+          TypeError: the buffer is None, not bytes-like or not contiguous; or another argument is of a wrong type.
           ValueError: ``offset`` or ``size`` leaves the buffer, or the list is empty.
           SocketException: the send failed on the spot; nothing is pending and the callback will not be called.
           ObjectDisposedError: the socket was closed (F001).
@@ -174,9 +174,10 @@ class BeginEnd(Sending):
         state: Any,
         kind: SocketAsyncOperation,
     ) -> AsyncResult:
-        """Begin a send whose arguments were checked."""
-        initiator = self._require_initiator()
+        """Begin a send of a message, and to an address, that were checked."""
+        require_flags(socket_flags)
         result = AsyncResult(self, callback, state)
+        initiator = self._require_initiator()
         result._reset_results()
         result._capture_context()
         return self._conclude(
@@ -379,8 +380,8 @@ class BeginEnd(Sending):
         callback: Callable[[AsyncResult], object] | None,
         state: Any,
     ) -> AsyncResult:
-        initiator = self._require_initiator()
         result = AsyncResult(self, callback, state)
+        initiator = self._require_initiator()
         self._note(result, step, kind)
         result._capture_context()
         self._conclude(result, self._begin(result, queue, kind), initiator)

@@ -330,6 +330,14 @@ _SEND_FLAGS: Final = _build_send_flags(vars(_socket))
 _RECEIVE_FLAGS: Final = _build_flags(vars(_socket), _RECEIVE_FLAG_NAMES, 0)
 
 
+def require_flags(flags: object) -> None:
+    """Raise `TypeError` unless ``flags`` can be flags, whether they are accepted or not."""
+    if not isinstance(flags, int):
+        raise TypeError(
+            f"socket_flags must be SocketFlags, such as SocketFlags.NONE, not {flags!r}"
+        )
+
+
 def native_send_flags(flags: int) -> int | None:
     """Translate flags of a send into the kernel's MSG_ bits (F184, F185).
 

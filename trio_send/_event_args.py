@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from ._buffers import Message, message_from_buffer, message_from_list
-from ._codes import SocketAsyncOperation, SocketError, SocketFlags
+from ._codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from ._dispatcher import Dispatcher, call_in_order
 from ._exceptions import ObjectDisposedError, OperationInProgressError, SocketException
 from ._operation import IDLE, QUEUED, Operation
@@ -274,6 +274,7 @@ class SocketAsyncEventArgs(Operation):
 
     @socket_flags.setter
     def socket_flags(self, flags: SocketFlags) -> None:
+        require_flags(flags)
         self._socket_flags = SocketFlags(flags)
         self._refresh()
 

@@ -10,7 +10,13 @@ import trio
 
 from ._awaiting import describe_interruption, perform
 from ._buffers import Message, message_from_buffer, message_from_list
-from ._codes import SocketAsyncOperation, SocketError, SocketFlags, native_send_flags
+from ._codes import (
+    SocketAsyncOperation,
+    SocketError,
+    SocketFlags,
+    native_send_flags,
+    require_flags,
+)
 from ._endpoint import Endpoint
 from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError, ObjectDisposedError
@@ -309,6 +315,7 @@ class Sending(Endpoint):
         address: Any,
         kind: SocketAsyncOperation,
     ) -> int:
+        require_flags(flags)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as interruption:

@@ -95,8 +95,8 @@ class SendingTo(BeginEnd):
           The result to hand to `end_send_to`.
 
         Raises:
-          TypeError: the buffer is None, not bytes-like or not contiguous; or ``remote_end_point`` is None or of the
-            wrong shape.
+          TypeError: the buffer is None, not bytes-like or not contiguous; ``remote_end_point`` is None or of the wrong
+            shape; or another argument is of a wrong type.
           ValueError: ``offset`` or ``size`` leaves the buffer, or the host in ``remote_end_point`` is a name (F250).
             The arguments are checked in this order: buffer, offset, size, remote_end_point (F025).
           SocketException: the send failed on the spot; nothing is pending and the callback will not be called.
