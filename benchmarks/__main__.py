@@ -17,7 +17,8 @@ import trio_send
 from trio_send._cli._bench_link import on_one_core
 from trio_send._cli._interleave import CHUNK_NS
 
-from . import synchronous
+from . import backpressure, crowd, importing, lateness, memory, queues, synchronous
+from .descriptors import raise_limit
 from .records import Row, to_json
 from .table import lines
 from .works import Scale, Work
@@ -25,7 +26,8 @@ from .works import Scale, Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WORKS: dict[str, Work] = {work.name: work for work in (*synchronous.WORKS,)}
+ROOMS = (synchronous, backpressure, queues, crowd, memory, lateness, importing)
+WORKS: dict[str, Work] = {work.name: work for room in ROOMS for work in room.WORKS}
 
 
 def machine() -> dict[str, str]:
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{work.name:20} {work.title}")
         return 0
     works = [WORKS[name] for name in options.works] or list(WORKS.values())
+    raise_limit()
     gc.freeze()
     with on_one_core() as core:
         if options.quick:

@@ -96,7 +96,7 @@ def compare(
 def limit(row: Row, goal: str, value: float, most: float, unit: str) -> None:
     """Add a verdict on an absolute value to a row."""
     row.verdicts.append(
-        Verdict(f"{goal} at most {most:g} {unit}", f"{value:.3g} {unit}", value <= most)
+        Verdict(f"{goal} at most {most:g} {unit}".strip(), f"{value:.3g} {unit}", value <= most)
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("resource", reason="the benchmarks need a system that is a kind of Unix")
+
 ROOT = Path(__file__).parent.parent / "benchmarks"
 
 # The tests are run with nothing of the checkout on the path; see the note on pytest in pyproject.toml.

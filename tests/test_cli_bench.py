@@ -118,6 +118,13 @@ async def test_several_connections_are_read_alike() -> None:
         await link.drain(1)  # it does not wait for those who have gone
 
 
+async def test_a_slow_reader_reads_all_the_same() -> None:
+    async with open_link("tcp") as link:
+        with await link.connect() as sock:
+            assert sock.send(bytes(1000)) == 1000
+            await link.command("creep 1000")
+
+
 async def test_a_receiver_that_goes_away_is_a_failure() -> None:
     async with open_link("tcp") as link:
         await link.tell("quit")

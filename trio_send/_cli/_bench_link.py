@@ -43,15 +43,23 @@ class Link:
       kind: the kind of the connections, ``tcp`` or ``unix``.
       address: where the receiver listens.
       control: the connection that carries its commands.
+
+    Attributes:
+      kind: the kind of the connections.
+      control: the connection that carries the commands.
     """
 
     def __init__(self, kind: str, address: str, control: trio.SocketStream) -> None:
         self.kind = kind
         self._address = address
-        self._control = control
+        self.control = control
 
-    async def connect(self, *, buffer_size: int = BUFFER_SIZE) -> stdlib_socket.socket:
-        """Return a new connection, a plain non-blocking socket; the caller closes it."""
+    async def connect(self, *, buffer_size: int | None = BUFFER_SIZE) -> stdlib_socket.socket:
+        """Return a new connection, a plain non-blocking socket; the caller closes it.
+
+        Args:
+          buffer_size: what its sending buffer is asked to be; None to leave it alone.
+        """
         sock = _connect(self.kind, self._address, buffer_size)
         try:
             await self.command("accept 1")
@@ -67,11 +75,11 @@ class Link:
 
     async def tell(self, command: str) -> None:
         """Give the receiver a command, without waiting until it is done."""
-        await self._control.send_all(f"{command}\n".encode())
+        await self.control.send_all(f"{command}\n".encode())
 
     async def done(self) -> None:
         """Wait until a command that was told is done."""
-        if not await self._control.receive_some(1):
+        if not await self.control.receive_some(1):
             raise Failure("the receiver of the measurement has gone away")
 
     async def command(self, command: str) -> None:

@@ -6,6 +6,7 @@ measured. Its arguments are the family, ``tcp`` or ``unix``, the path for the la
 
     accept N     take N more connections
     read N       read until N more bytes have come in, over all connections
+    creep N      the same on one connection, with a pause before each look at it
     quit         end, as does the end of the connection
 
 Each is answered with an empty line once it is done.
@@ -18,9 +19,13 @@ import os
 import selectors
 import socket as stdlib_socket
 import sys
+import time
 
 #: The size of the one buffer that everything is read into.
 BUFFER_SIZE = 1 << 20
+
+#: Seconds; with what a sleep takes anyway, several times what sending a piece takes.
+PAUSE = 20e-6
 
 
 def listen(family: str, path: str) -> tuple[stdlib_socket.socket, str]:
@@ -46,14 +51,14 @@ class Receiver:
     def __init__(self, listener: stdlib_socket.socket) -> None:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
-        self._connections: list[stdlib_socket.socket] = []
+        self._connections: dict[stdlib_socket.socket, None] = {}  # in the order in which they came
         self._buffer = bytearray(BUFFER_SIZE)
 
     def accept(self, count: int) -> None:
         """Take some connections."""
         for _ in range(count):
             connection, _ = self._listener.accept()
-            self._connections.append(connection)
+            self._connections[connection] = None
             self._selector.register(connection, selectors.EVENT_READ)
 
     def read(self, count: int) -> None:
@@ -61,11 +66,17 @@ class Receiver:
         buffer = self._buffer
         while count > 0 and self._connections:
             if len(self._connections) == 1:
-                count -= self._read_one(self._connections[0], buffer)
+                count -= self._read_one(next(iter(self._connections)), buffer)
                 continue
             for key, _ in self._selector.select():
                 assert isinstance(key.fileobj, stdlib_socket.socket)
                 count -= self._read_one(key.fileobj, buffer)
+
+    def creep(self, count: int) -> None:
+        """Read so many bytes, always later than the sender could send more."""
+        while count > 0 and self._connections:
+            time.sleep(PAUSE)
+            count -= self._read_one(next(iter(self._connections)), self._buffer)
 
     def _read_one(self, connection: stdlib_socket.socket, buffer: bytearray) -> int:
         try:
@@ -74,7 +85,7 @@ class Receiver:
             received = 0
         if not received:
             self._selector.unregister(connection)
-            self._connections.remove(connection)
+            del self._connections[connection]
             connection.close()
         return received
 
@@ -87,12 +98,17 @@ def main(family: str, path: str, core: str) -> None:
     print(address, flush=True)
     control, _ = listener.accept()
     receiver = Receiver(listener)
+    commands_by_name = {
+        b"accept": receiver.accept,
+        b"read": receiver.read,
+        b"creep": receiver.creep,
+    }
     with control, control.makefile("rwb", buffering=0) as commands:
         for line in commands:
             name, *arguments = line.split()
             if name == b"quit":
                 return
-            {b"accept": receiver.accept, b"read": receiver.read}[name](*map(int, arguments))
+            commands_by_name[name](*map(int, arguments))
             commands.write(b"\n")
 
 
