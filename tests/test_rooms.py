@@ -33,9 +33,10 @@ LAYERS = {
     # One operation, and the kernel.
     "_wait_handle": 10,
     "_port": 11,
-    "_operation": 12,
-    "_instruments": 13,
-    "_timers": 13,
+    "_packets": 12,
+    "_operation": 13,
+    "_instruments": 14,
+    "_timers": 14,
     # Many operations.
     "_queue": 20,
     "_send_queue": 21,
@@ -53,6 +54,7 @@ LAYERS = {
     "_audit": 50,
     "_endpoint": 51,
     "_sending": 52,
+    "_sending_files": 53,
     "_begin_end": 53,
     "_sending_to": 54,
     "_sending_datagrams": 55,

@@ -37,6 +37,7 @@ from ._instruments import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
 )
+from ._packets import SendPacketsElement as SendPacketsElement
 from ._pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,

@@ -13,6 +13,7 @@ from ._codes import SocketAsyncOperation, SocketError, SocketFlags, require_flag
 from ._dispatcher import Dispatcher, call_in_order
 from ._exceptions import ObjectDisposedError, OperationInProgressError, SocketException
 from ._operation import IDLE, QUEUED, Operation
+from ._packets import Packets, SendPacketsElement, require_elements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -100,10 +101,14 @@ class SocketAsyncEventArgs(Operation):
         "_completed_event",
         "_connect_socket",
         "_direct",
+        "_elements",
         "_flow_context",
         "_is_by_name",
+        "_packets",
+        "_prepared",
         "_remote_end_point",
         "_size",
+        "_snapshot",
         "_socket_flags",
         "disconnect_reuse_socket",
         "user_token",
@@ -137,6 +142,12 @@ class SocketAsyncEventArgs(Operation):
         # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
         self._direct: bytes | memoryview | None = None
         self._size = 0
+        #: The message of the buffer or the buffer list. So is `_message`, except while packets are being sent.
+        self._prepared: Message | None = None
+        self._elements: Sequence[SendPacketsElement] | None = None
+        #: What `_elements` was when it was set, and the message that was made of it for the latest operation.
+        self._snapshot: tuple[SendPacketsElement, ...] = ()
+        self._packets: Packets | None = None
         if buffer is not None:
             self.set_buffer(buffer, offset, count)
         if buffer_list is not None:
@@ -148,6 +159,11 @@ class SocketAsyncEventArgs(Operation):
         state = "pending" if self._in_flight else SocketError(self._code).name
         kind = self._last_operation.name
         return f"<SocketAsyncEventArgs: {kind}, {state}, {self._describe_count()}>"
+
+    def _describe_count(self) -> str:
+        if self._last_operation == SocketAsyncOperation.SEND_PACKETS and self._packets is not None:
+            return f"{self._transferred} of {self._packets.size} bytes accepted"
+        return super()._describe_count()
 
     # -- what to send -------------------------------------------------------------------------------------------------
 
@@ -164,12 +180,21 @@ class SocketAsyncEventArgs(Operation):
             )
 
     def _assign(self, message: Message | None) -> None:
-        self._message = message
-        self._fresh = True
+        self._prepared = message
+        self._use_prepared()
         self._refresh()
 
+    def _use_prepared(self) -> None:
+        self._message = self._prepared
+        self._fresh = True
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._state == IDLE and self._message is not self._prepared:
+            self._use_prepared()
+
     def _refresh(self) -> None:
-        message = self._message
+        message = self._prepared
         plain = message is not None and not self._closed and self._socket_flags == SocketFlags.NONE
         self._direct = message.direct if plain and message is not None else None
         self._size = 0 if message is None else message.size
@@ -182,16 +207,16 @@ class SocketAsyncEventArgs(Operation):
     @property
     def offset(self) -> int:
         """Where in the buffer the message begins, in bytes; no operation moves it (F146)."""
-        if self._buffer is None or self._message is None:
+        if self._buffer is None or self._prepared is None:
             return 0
-        return self._message.pieces[0].offset
+        return self._prepared.pieces[0].offset
 
     @property
     def count(self) -> int:
         """How many bytes of the buffer to send; no operation changes it (F146)."""
-        if self._buffer is None or self._message is None:
+        if self._buffer is None or self._prepared is None:
             return 0
-        return self._message.size
+        return self._prepared.size
 
     def set_buffer(self, buffer: Buffer | None, offset: int = 0, count: int | None = None) -> None:
         """Set what to send: a range of one buffer, which is not copied.
@@ -266,6 +291,23 @@ class SocketAsyncEventArgs(Operation):
         message = message_from_list("buffer_list", buffers)
         self._buffer_list = buffers
         self._assign(message)
+
+    @property
+    def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
+        """What `Socket.send_packets_async` sends, as one message: the very object that was set, or None.
+
+        What is sent is the list as it was when it was set. It has nothing to do with `buffer` and `buffer_list`, which
+        may be set beside it. It can be set when no operation is pending (F106).
+        """
+        return self._elements
+
+    @send_packets_elements.setter
+    def send_packets_elements(self, elements: Sequence[SendPacketsElement] | None) -> None:
+        self._require_configurable()
+        snapshot = () if elements is None else require_elements(elements)
+        self._elements = elements
+        self._snapshot = snapshot
+        self._packets = None
 
     @property
     def socket_flags(self) -> SocketFlags:
@@ -363,9 +405,21 @@ class SocketAsyncEventArgs(Operation):
     def remaining(self) -> list[memoryview]:
         """Views of the bytes of the message that were not accepted, fit for a ``buffer_list``.
 
-        While you hold them, the buffers are locked against resizing.
+        While you hold them, the buffers are locked against resizing. Of packets that are being sent or were cut, there
+        are none if something lies in a file, and reading it raises `InvalidOperationError`; see `remaining_elements`.
         """
         return self._remaining()
+
+    @property
+    def remaining_elements(self) -> list[SendPacketsElement]:
+        """What was not accepted of the `send_packets_elements`, fit to be set in their place.
+
+        A file that was given by its path is named by its path, and opened anew when it is sent. To send the rest of
+        the very file that was cut, whatever has become of its path, use `Socket.resume` or `Socket.send_rest`.
+        """
+        if self._packets is None or self._last_operation != SocketAsyncOperation.SEND_PACKETS:
+            return list(self._snapshot)
+        return self._packets.rest(self._transferred)
 
     @property
     def accept_socket(self) -> Socket | None:
@@ -521,7 +575,8 @@ class SocketAsyncEventArgs(Operation):
     def _dispose(self) -> None:
         self._closing = False
         self._closed = True
-        self._buffer = self._buffer_list = None
+        self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
+        self._snapshot = ()
         if self._state == IDLE:  # of a message that was cut, the socket may still want the rest
             self._message = None
         self._refresh()

@@ -28,6 +28,7 @@ import trio
 
 from ._codes import SocketAsyncOperation, SocketError, socket_error_from_errno
 from ._exceptions import InvalidOperationError, SocketException
+from ._packets import Packets
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -268,6 +269,7 @@ class Operation:
         """
         cut = self._queue is not None and self._queue.has_cut(self)
         self._move(CUT if cut else IDLE)
+        self._let_go()
         context, waiters = self._context, self._waiters
         self._queue = self._owner = self._context = self._waiters = None
         return context, waiters
@@ -281,6 +283,13 @@ class Operation:
         """Leave CUT, because the stream is not torn by this operation any more."""
         if self._state == CUT:
             self._move(IDLE)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the files of a message that nothing more can be sent of; repeated calls are harmless."""
+        message = self._message
+        if type(message) is Packets and self._state == IDLE:
+            message.close()
 
     # -- what the owner does when it tells --------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import abc
 import errno
+import os
+import signal
 import socket as stdlib_socket
 import struct
 import sys
@@ -56,6 +58,9 @@ class Port(abc.ABC):
       send: ``send(buffer, flags, /) -> int``.
       send_gather: ``send_gather(views, flags, /) -> int``, all buffers as one message.
       send_to: ``send_to(buffer, flags, address, /) -> int``, for one datagram.
+      send_file: ``send_file(descriptor, offset, count, /) -> int``, for a range of an open file, without moving its
+        position; 0 at the end of the file, and EINVAL for a file that must be read and sent instead, as every file is
+        if this is None. A port need not have it.
       is_stream: whether a message may be accepted in part; a datagram is accepted whole or not at all.
       max_segments: how many datagrams one call of ``send_segments`` takes; 1 if there is none.
       send_segments: ``send_segments(buffers, size, flags, address, /) -> int``, for bytes that are to be cut into
@@ -71,6 +76,7 @@ class Port(abc.ABC):
     send_gather: Callable[[Sequence[Buffer], int], int]
     send_to: Callable[[Buffer, int, Any], int]
     send_segments: Callable[[Sequence[Buffer], int, int, Any], int]
+    send_file: Callable[[int, int, int], int] | None = None
     is_stream: bool
     max_segments: int = 1
     polls_send_to: bool = False
@@ -155,6 +161,14 @@ class KernelPort(Port):
     ) -> int:
         ancillary = [(stdlib_socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
         return self.sock.sendmsg(buffers, ancillary, flags, address)
+
+    if sys.platform != "win32" and hasattr(os, "sendfile"):
+
+        def send_file(self, descriptor: int, offset: int, count: int, /) -> int:
+            if signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
+                # A peer that is gone would end this process, for the call knows nothing like MSG_NOSIGNAL.
+                raise OSError(errno.EINVAL, "SIGPIPE has its default action")
+            return os.sendfile(self.sock.fileno(), descriptor, offset, count)
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -32,6 +32,7 @@ from ._codes import (
 from ._datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from ._exceptions import SocketException
 from ._operation import Operation, Owner
+from ._packets import ATTEMPT_SIZE, Packets
 from ._queue import BROKEN, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class TornMessage:
 
     @property
     def remaining(self) -> list[memoryview]:
-        """Views of the bytes that the kernel did not accept, fit for a ``buffer_list``."""
+        """Views of the bytes that the kernel did not accept, fit for a ``buffer_list``.
+
+        If some of them lie in files, reading it raises `InvalidOperationError`: `Socket.send_rest` sends them, and
+        `Socket.resume` does with the args that were cut.
+        """
         return self._operation._remaining()
 
 
@@ -158,6 +163,8 @@ class SendQueue(OperationQueue):
         elif len(message.pieces) > MAX_PIECES and not self.port.is_stream:
             # One datagram must be one call, and the kernel takes no longer list than this (F171).
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
+        elif type(message) is Packets:
+            self._attempt_packets(operation, message)
         else:
             while self._attempt_views(operation, message):
                 pass
@@ -218,6 +225,25 @@ class SendQueue(OperationQueue):
             message.cannot_share(size, error.errno)
             return None
 
+    def _attempt_packets(self, operation: Operation, message: Packets) -> None:
+        """Send buffers and ranges of files in turn, as much as the kernel takes or one attempt may send."""
+        head = self.head
+        end = min(message.size, operation._transferred + ATTEMPT_SIZE)
+        while operation._transferred < end:
+            found = message.file_at(operation._transferred)
+            if found is None:
+                if not self._attempt_views(operation, message):
+                    break
+                continue
+            if self.head is not head or self.gate & CLOSED:
+                raise BlockingIOError
+            file, offset, left = found
+            count = min(left, end - operation._transferred)
+            sent, tried = file.send(self.port, operation._flags, offset, count)
+            self._account(operation, sent)
+            if sent < tried:
+                break
+
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""
         operation._transferred += sent
@@ -277,6 +303,7 @@ class SendQueue(OperationQueue):
             operation._step is None
             and operation._flags == PLAIN_FLAGS
             and operation._address is None
+            and type(operation._message) is not Packets
         )
 
     def _attempt_run(self, head: Operation) -> int:

@@ -22,6 +22,7 @@ from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError, ObjectDisposedError
 from ._initiator import get_initiator
 from ._operation import CUT, Operation
+from ._packets import Packets
 from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
@@ -421,8 +422,8 @@ class Sending(Endpoint):
             self._require_startable(cut)
         await trio.lowlevel.checkpoint_if_cancelled()
         before = cut._transferred
-        if isinstance(cut, SocketAsyncEventArgs):
-            operation: Operation = cut
+        if isinstance(cut, SocketAsyncEventArgs) or type(cut._message) is Packets:
+            operation: Operation = cut  # which holds the files open
         else:
             assert cut._message is not None
             operation = Operation()

@@ -16,6 +16,7 @@ from ._operation import Operation, Step
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN
 from ._receiving import Receiving
+from ._sending_files import SendingFiles
 from ._trio_face import TrioFace
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _TurnStep(Step):
 
 
 @final
-class Socket(Receiving):
+class Socket(Receiving, SendingFiles):
     """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
 
     It belongs to the thread that made it and to the call of `trio.run` in which it was first used.

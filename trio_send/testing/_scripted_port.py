@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
+from .._packets import read_at
 from .._port import Port
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class ScriptedPort(Port):
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         """Follow the script's next line."""
         return self._accept(bytes(buffer))
+
+    def send_file(self, descriptor: int, offset: int, count: int, /) -> int:
+        """Follow the script's next line; ``"EINVAL"`` has the file read and sent instead."""
+        return self._accept(read_at(descriptor, offset, count))
 
     def fileno(self) -> int:
         """Return -1: there is no descriptor to watch."""
