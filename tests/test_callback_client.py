@@ -7,6 +7,7 @@ program cat, that echoes too.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -164,21 +165,49 @@ def test_the_server_resets() -> None:
 @pytest.mark.fact("F294")
 @pytest.mark.skipif(os.name == "nt", reason="the server is stopped by signals, as on Unix")
 def test_the_two_programs_together() -> None:
+    """They print what the documentation shows."""
     with subprocess.Popen(
-        [sys.executable, "-W", "error", str(EXAMPLES / "pooled_echo_server.py")],
+        [
+            sys.executable,
+            *("-W", "error"),
+            str(EXAMPLES / "pooled_echo_server.py"),
+            *("--max-clients", "1000"),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         try:
             assert server.stdout is not None
-            found = re.match(r"listening on 127\.0\.0\.1:(\d+),", server.stdout.readline())
+            first = server.stdout.readline()
+            found = re.match(r"listening on 127\.0\.0\.1:(\d+),", first)
             assert found is not None
-            port = int(found[1])
-            check(talk(port), port, "Is anybody there?", "Is anybody there?")
-            check(talk(port, LONG), port, LONG, LONG)
+            done = talk(int(found[1]), "Hello, server.")
             server.terminate()
-            printed, _ = server.communicate(timeout=60)
+            last, _ = server.communicate(timeout=60)
         finally:
             server.kill()
-    assert printed.startswith("2 clients served, at most 1 at once\n")
-    assert printed.endswith("\n100 of 100 args are in the pool\n")
+    check(done, int(found[1]), "Hello, server.", "Hello, server.")
+    printed = [first, done.stdout, last]
+    page = EXAMPLES.parent / "docs" / "classic_programs.rst"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    text = page.read_text("utf-8")
+    shown = re.findall(r"^   ((?!\$|[.:]).+)$", text.partition("---\n")[0], re.MULTILINE)
+    assert shown == "".join(printed).replace(found[1], "7007").splitlines()
+
+
+def test_the_page_shows_what_is_there() -> None:
+    """Whatever part of a program the documentation includes, the program has it."""
+    page = EXAMPLES.parent / "docs" / "classic_programs.rst"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    included = re.findall(
+        r"^\.\. literalinclude:: (\S+)\n   :pyobject: (\S+)$", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert len(included) == page.read_text("utf-8").count("literalinclude::") > 10
+    for name, part in included:
+        within: ast.AST = ast.parse((page.parent / name).read_text("utf-8"))
+        for step in part.split("."):
+            parts = {getattr(node, "name", ""): node for node in ast.iter_child_nodes(within)}
+            assert step in parts, f"{name} has no {part}"
+            within = parts[step]
