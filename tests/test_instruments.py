@@ -483,6 +483,72 @@ async def test_datagrams_say_that_they_are_datagrams(autojump_clock: Any) -> Non
         ("completed", 1, SUCCESS, 0, 0.0),
     ]
     assert recorder.operations[1].is_stream is False
+    assert recorder.operations[1].datagrams == 1
+
+
+async def test_a_batch_of_datagrams_is_one_operation(autojump_clock: Any) -> None:
+    socket, _ = scripted(2, 0, Blocked(1.0), 3, "EHOSTUNREACH", is_stream=False)
+    recorder = Recorder()
+    add_instrument(recorder)
+    with pytest.raises(SocketException):
+        await socket.send_datagrams([b"ab", b"", b"cde", b"f", b"g"])
+    host = SocketError.HOST_UNREACHABLE
+    assert recorder.events == [
+        ("started", 1, 7),
+        ("accepted", 1, 2, 2),
+        ("accepted", 1, 0, 2),
+        ("queued", 1, 0),
+        ("accepted", 1, 3, 5),
+        ("completed", 1, host, 5, 1.0),
+    ]
+    assert recorder.operations[1].datagrams == 3
+
+
+async def test_peek_takes_a_batch_of_datagrams_as_one(autojump_clock: Any) -> None:
+    class Peeker(Recorder):
+        def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
+            self.events.append((operation.peek(total - count, count),))
+
+    socket, _ = scripted(is_stream=False)
+    peeker = Peeker()
+    add_instrument(peeker)
+    await socket.send_datagrams([b"ab", bytearray(b"cd")])
+    assert [event[0] for event in peeker.events[1:3]] == [b"ab", b"cd"]
+
+
+async def test_a_connect_with_a_first_message() -> None:
+    """One operation, whose bytes are accepted when it is connected; until then they are queued."""
+    recorder = Recorder()
+    with stdlib_socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        async with Socket() as client, open_initiator():
+            add_instrument(recorder)
+            args = SocketAsyncEventArgs(b"hello")
+            args.remote_end_point = listener.getsockname()
+            pending = client.connect_async(args)
+            assert client.queued_bytes == (5 if pending else 0)
+            await args.wait()
+            assert client.queued_bytes == 0
+            remove_instrument(recorder)
+    (connect,) = recorder.operations.values()
+    assert (connect.kind, connect.size) == (SocketAsyncOperation.CONNECT, 5)
+    assert ("accepted", 1, 5, 5) in recorder.events
+    assert recorder.events[0] == ("started", 1, 5)
+
+
+async def test_a_file_is_told_of_like_any_message(tmp_path: Any) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(BIG)
+    recorder = Recorder()
+    add_instrument(recorder)
+    with connected("unix") as (socket, peer):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket.send_file, file)
+            assert await read_exactly(peer, len(BIG)) == BIG
+    (send,) = recorder.operations.values()
+    assert (send.kind, send.size) == (SocketAsyncOperation.SEND_PACKETS, len(BIG))
+    assert sum(event[2] for event in recorder.events if event[0] == "accepted") == len(BIG)
 
 
 # Who watches, and when --------------------------------------------------------------------------

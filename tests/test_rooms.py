@@ -27,6 +27,7 @@ LAYERS = {
     "_codes": 0,
     "_addresses": 0,
     "_exceptions": 1,
+    "_statistics": 1,
     "_groups": 1,
     "_buffers": 2,
     "_datagrams": 3,
@@ -37,6 +38,7 @@ LAYERS = {
     "_operation": 13,
     "_instruments": 14,
     "_timers": 14,
+    "_watermarks": 14,
     # Many operations.
     "_queue": 20,
     "_send_queue": 21,
@@ -52,6 +54,7 @@ LAYERS = {
     "_resolving": 50,
     "_trio_face": 50,
     "_audit": 50,
+    "_back_pressure": 50,
     "_endpoint": 51,
     "_sending": 52,
     "_sending_files": 53,

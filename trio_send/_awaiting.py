@@ -43,6 +43,9 @@ class AwaitingTask(Owner):
         self._parked = False
         self._scope: trio.CancelScope | None = None
 
+    def __repr__(self) -> str:
+        return f"<the awaiting task {self._task.name!r}>"
+
     def _joined(self, queue: OperationQueue) -> None:
         """Nothing to note: there is one operation, in one queue."""
 

@@ -49,6 +49,8 @@ class _ConnectStep(Step):
                 f"{address[0]} is an address of another family than the socket's",
             )
 
+    sends_message = True
+
     @property
     def must_be_awaited(self) -> bool:  # type: ignore[override]
         """True until a name was looked up."""

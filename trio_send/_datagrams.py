@@ -84,6 +84,15 @@ class Datagrams(Message):
         """How many bytes the datagrams have that were accepted."""
         return sum(self._sizes[: self.sent])
 
+    def peek(self, start: int, count: int) -> bytes:
+        """Return a copy of at most ``count`` bytes from ``start`` on, the datagrams taken as one."""
+        return Message(
+            tuple(
+                Piece(each, 0, size)
+                for each, size in zip(self._datagrams, self._sizes, strict=True)
+            )
+        ).peek(start, count)
+
     @property
     def unsent(self) -> list[Buffer]:
         """The datagrams that were not accepted."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 import trio
 
 from ._audit import Audit, kernel_totals
+from ._back_pressure import BackPressure
 from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
 from ._engine import SOCKET_ALLOWANCE
 from ._exceptions import (
@@ -49,7 +50,7 @@ def require_on_torn(on_torn: str) -> None:
         )
 
 
-class Endpoint:
+class Endpoint(BackPressure):
     """The part of `Socket` that all its faces share."""
 
     __slots__ = (
@@ -283,11 +284,6 @@ class Endpoint:
             self._require_kernel().setsockopt(level, optname, value)
         except OSError as error:
             raise translate(error) from error
-
-    @property
-    def queued_operations(self) -> int:
-        """How many operations wait in the sending queue."""
-        return self._sends.length
 
     # -- torn streams -------------------------------------------------------------------------------------------------
 

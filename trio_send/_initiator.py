@@ -35,6 +35,7 @@ from ._exceptions import InvalidOperationError
 from ._groups import combine, has_cancellation
 from ._instruments import current_audience
 from ._operation import Operation, Owner
+from ._statistics import InitiatorStatistics
 from ._timers import Timer, Timers
 
 if TYPE_CHECKING:
@@ -193,6 +194,19 @@ class Initiator(Owner):
     def pending_operations(self) -> int:
         """How many operations of this initiator are pending."""
         return sum(self._queues.values())
+
+    def statistics(self) -> InitiatorStatistics:
+        """Return a snapshot of what is known of the initiator; also after it has exited.
+
+        **Threads**: only from the Trio thread that uses the initiator.
+        """
+        hidden = self._hidden_budget
+        return InitiatorStatistics(
+            pending_operations=self.pending_operations,
+            queues=len(self._queues),
+            unfinished_events=0 if self._exited else self._dispatcher._outstanding,
+            starts_before_yield=self._budget if hidden is None or self._stopped else hidden,
+        )
 
     # -- as an owner --------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ import attrs
 import trio
 
 from ._codes import SocketAsyncOperation, SocketError
+from ._datagrams import Datagrams
 from ._exceptions import InvalidOperationError
 from ._operation import Operation
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = SocketAsyncOperation.NONE
 
-#: The kinds whose message is theirs. Args may hold one that a connect or an accept has nothing to do with.
+#: The kinds whose message is theirs. Args may hold one that an accept has nothing to do with.
 _WITH_BYTES: Final = frozenset(SocketAsyncOperation) - {
     SocketAsyncOperation.NONE,
     SocketAsyncOperation.ACCEPT,
@@ -87,6 +88,8 @@ class TracedOperation:
     #: During which time of watching it began. A number from an earlier one is about another activation.
     _season: object
     _queued_at: float | None = None
+    #: How many datagrams were accepted or received, known when it has ended; always 0 on a stream.
+    datagrams: int = 0
 
     @property
     def operation(self) -> Any:
@@ -268,11 +271,12 @@ class Audience:
 
     def _begin(self, operation: Operation, queue: Place, before: int) -> TracedOperation:
         message, step, kind = operation._message, operation._step, operation._last_operation
+        has_bytes = kind in _WITH_BYTES or (step is not None and step.sends_message)
         operation._trace = trace = TracedOperation(
             number=next(self._operations),
             socket_id=queue.socket_id,
             kind=kind,
-            size=message.size if message is not None and kind in _WITH_BYTES else 0,
+            size=message.size if message is not None and has_bytes else 0,
             accepted_before=before,
             is_stream=queue.port.is_stream,
             address=operation._address if step is None else step.address,
@@ -312,6 +316,9 @@ class Audience:
         if operation._step is not None:
             trace.address = operation._step.address
         error = SocketError(operation._code)
+        if not trace.is_stream and trace.kind in _WITH_BYTES:
+            batch = operation._message
+            trace.datagrams = batch.sent if isinstance(batch, Datagrams) else int(not error)
         arguments = (trace, error, operation._transferred, delay, operation._detail)
         self._notes.append(("operation_completed", arguments))
 

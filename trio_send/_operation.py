@@ -116,6 +116,7 @@ class Step:
 
     Attributes:
       must_be_awaited: whether the next attempt is due not when the descriptor is ready, but when `wait_ready` returns.
+      sends_message: whether the operation's message, if it has one, is sent when the step is done.
       address: whom it is about, for those who watch; None if there is nobody, or nobody yet.
       data: what it has received, for those who watch, unless that went into the operation's message.
     """
@@ -123,6 +124,7 @@ class Step:
     __slots__ = ()
 
     must_be_awaited = False
+    sends_message = False
     address: Any = None
     data = b""
 
@@ -309,6 +311,14 @@ class Operation:
         size = 0 if self._message is None else self._message.size
         done = "received" if self._last_operation == _RECEIVE else "accepted"
         return f"{self._transferred} of {size} bytes {done}"
+
+    @property
+    def _size_to_send(self) -> int:
+        """How many bytes of the message have to be accepted until the operation is complete."""
+        message, step = self._message, self._step
+        if message is None or (step is not None and not step.sends_message):
+            return 0
+        return message.size - self._transferred
 
     @property
     def _is_started(self) -> bool:

@@ -43,6 +43,7 @@ from ._timers import TimeLimit
 
 if TYPE_CHECKING:
     from ._port import Port
+    from ._watermarks import Watermarks
 
 # Why the fast path is not open, as bits of one number, so that an open one costs one test.
 BUSY: Final = 1  # operations wait
@@ -65,6 +66,7 @@ class OperationQueue:
     """The FIFO for one direction of a socket; this class alone serves the reading one."""
 
     __slots__ = (
+        "accepted",
         "audience",
         "backoff",
         "backoffs",
@@ -72,6 +74,7 @@ class OperationQueue:
         "generation",
         "head",
         "length",
+        "marks",
         "port",
         "socket_id",
         "tail",
@@ -84,6 +87,8 @@ class OperationQueue:
 
     def __init__(self, port: Port) -> None:
         self.port = port
+        #: All bytes that were accepted on this socket; for the reading queue none.
+        self.accepted = 0
         self.gate = 0
         self.head: Operation | None = None
         self.tail: Operation | None = None
@@ -100,6 +105,18 @@ class OperationQueue:
         #: Who is told of what happens here, and under which number of the socket.
         self.audience: Audience = NOBODY
         self.socket_id = 0
+        #: How full it is; None for the reading queue, where no bytes wait.
+        self.marks: Watermarks | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait to be accepted."""
+        return 0 if self.head is None or self.marks is None else self.marks.goal - self.accepted
+
+    def _expect_no_more_of(self, operation: Operation) -> None:
+        """Take note that an operation leaves before all its bytes were accepted."""
+        if self.marks is not None:
+            self.marks.goal -= operation._size_to_send
 
     @property
     def must_be_awaited(self) -> bool:
@@ -168,6 +185,14 @@ class OperationQueue:
         if owner is not None:
             owner._watch(self)
 
+    def _end_step(self) -> None:
+        """Leave the queue fit to be seen, after operations may have ended, and let everybody know who cares."""
+        self._rewatch()
+        if self.marks is not None and self.marks.is_above:
+            self.marks.update(self.queued_bytes)
+        if self.audience.instruments:
+            self.audience.tell()
+
     # -- starting -----------------------------------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
@@ -213,6 +238,13 @@ class OperationQueue:
             return False
         operation._enter(owner)
         self._append(operation)
+        marks = self.marks
+        if marks is not None:
+            if self.head is operation:
+                marks.goal = self.accepted
+            marks.goal += operation._size_to_send
+            if marks.goal - self.accepted > marks.high:
+                marks.is_above = True
         owner._joined(self)
         if operation._limits is not None:
             timeout, stall_timeout = operation._limits
@@ -279,9 +311,7 @@ class OperationQueue:
                 self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
             if self.head is head:
                 break  # sent in part, or to be tried again after a pause: the kernel takes no more
-        self._rewatch()
-        if self.audience.instruments:
-            self.audience.tell()
+        self._end_step()
         return used
 
     def _attempt_head(self, head: Operation) -> int:
@@ -315,6 +345,7 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._fail(code, errno, detail)
+        self._expect_no_more_of(operation)
         if self.audience.instruments:
             self.audience.completed(operation, self)
         owner._ended(operation, self)
@@ -332,6 +363,7 @@ class OperationQueue:
             self.backoffs = 0
         self._unlink(operation)
         operation._abort(code, detail)
+        self._expect_no_more_of(operation)
         if self.audience.instruments:
             self.audience.completed(operation, self)
         owner._ended(operation, self)
@@ -364,9 +396,7 @@ class OperationQueue:
         self._abort(operation, code, detail)
         if cut:
             self._tear(operation, detail)
-        self._rewatch()
-        if self.audience.instruments:
-            self.audience.tell()
+        self._end_step()
         return True
 
     @trio.lowlevel.enable_ki_protection
@@ -398,9 +428,7 @@ class OperationQueue:
             operation = behind
         if cut is not None:
             self._tear(cut, detail)
-        self._rewatch()
-        if self.audience.instruments:
-            self.audience.tell()
+        self._end_step()
 
     @trio.lowlevel.enable_ki_protection
     def hand_over(self, owner: Owner, heir: Owner) -> None:
@@ -433,6 +461,4 @@ class OperationQueue:
     def _abort_all(self, detail: str) -> None:
         while self.head is not None:
             self._abort(self.head, _OPERATION_ABORTED, detail)
-        self._rewatch()
-        if self.audience.instruments:
-            self.audience.tell()
+        self._end_step()

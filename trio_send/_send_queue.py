@@ -34,6 +34,7 @@ from ._exceptions import SocketException
 from ._operation import Operation, Owner
 from ._packets import ATTEMPT_SIZE, Packets
 from ._queue import BROKEN, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
+from ._watermarks import Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,17 +115,16 @@ class TornMessage:
 class SendQueue(OperationQueue):
     """The FIFO for writing: sends, and the connect they wait for."""
 
-    __slots__ = ("accepted", "broken", "refuse_torn", "torn")
+    __slots__ = ("broken", "refuse_torn", "torn")
 
     writes = True
 
     def __init__(self, port: Port, *, refuse_torn: bool) -> None:
         super().__init__(port)
+        self.marks: Watermarks = Watermarks()
         self.refuse_torn = refuse_torn
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
-        #: All bytes that were accepted on this socket.
-        self.accepted = 0
         #: The message that was cut on this stream.
         self.torn: TornMessage | None = None
 

@@ -1,0 +1,45 @@
+"""Snapshots of what can be known of a socket and of an initiator."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+
+@final
+@attrs.frozen
+class SocketStatistics:
+    """What is known of a socket at the moment of the call of `Socket.statistics`."""
+
+    #: How many operations wait in the sending queue, a connect among them.
+    queued_operations: int
+    #: How many bytes of theirs the kernel has not accepted.
+    queued_bytes: int
+    #: How many bytes the kernel has accepted on this socket in all.
+    bytes_accepted: int
+    #: Whether a message was cut on the stream, so that starts are refused.
+    is_torn: bool
+    #: Whether more than ``high_water`` bytes were queued, and never since no more than ``low_water``.
+    is_above_high_water: bool
+    #: How many tasks are in `Socket.wait_below_low_water`.
+    tasks_waiting_below_low_water: int
+    #: How many operations wait to receive or to accept.
+    queued_receives: int
+    #: Who waits for the socket to become writable and drains the queue, as text; None when nothing is queued.
+    watched_by: str | None
+
+
+@final
+@attrs.frozen
+class InitiatorStatistics:
+    """What is known of an initiator at the moment of the call of `Initiator.statistics`."""
+
+    #: How many of its operations are pending in queues.
+    pending_operations: int
+    #: In how many queues these stand; a socket has one for each direction.
+    queues: int
+    #: How many ended operations have yet to be told, and asynchronous handlers run.
+    unfinished_events: int
+    #: How many starts may yet end on the spot before one is answered "pending" to have the caller yield.
+    starts_before_yield: int
