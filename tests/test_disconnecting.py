@@ -200,6 +200,15 @@ async def test_a_connection_that_the_peer_has_reset(tcp: Ends, face: str, stack:
         await disconnect_through(face, socket, reuse_socket=True)
         await socket.connect(listener.getsockname())
         assert await socket.send(b"x") == 1
+        listener.accept()[0].close()
+        with pytest.raises(
+            SocketException
+        ):  # which has not read the byte, and so resets the connection
+            await socket.receive()
+        await disconnect_through(face, socket, reuse_socket=True)
+        await socket.connect(listener.getsockname())
+        listener.accept()[0].close()
+        assert await socket.receive() == b""
 
 
 @every_face
