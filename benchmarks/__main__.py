@@ -17,16 +17,17 @@ import trio_send
 from trio_send._cli._bench_link import on_one_core
 from trio_send._cli._interleave import CHUNK_NS
 
-from . import backpressure, crowd, importing, lateness, memory, queues, synchronous
+from . import backpressure, crowd, growth, importing, lateness, memory, queues, synchronous
 from .descriptors import raise_limit
-from .records import Row, to_json
-from .table import lines
+from .picture import draw
+from .records import Row, from_json, to_json
+from .table import lines, summary
 from .works import Scale, Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOMS = (synchronous, backpressure, queues, crowd, memory, lateness, importing)
+ROOMS = (synchronous, backpressure, queues, crowd, memory, lateness, importing, growth)
 WORKS: dict[str, Work] = {work.name: work for room in ROOMS for work in room.WORKS}
 
 
@@ -48,6 +49,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the works and end")
     parser.add_argument("--quick", action="store_true", help="measure roughly, in under a minute")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write what was measured")
+    parser.add_argument(
+        "--picture", metavar="FILE", type=Path, help="draw what was measured, as SVG or PNG"
+    )
+    parser.add_argument(
+        "--from",
+        metavar="FILE",
+        type=Path,
+        dest="source",
+        help="show what --json wrote, measure nothing",
+    )
     options = parser.parse_args(argv)
     for name in options.works:
         if name not in WORKS:
@@ -66,26 +77,39 @@ async def measure(works: Sequence[Work], scale: Scale) -> list[Row]:
     return rows
 
 
+def run(works: Sequence[Work], *, quick: bool) -> list[Row]:
+    """Measure works in a run of Trio of their own."""
+    raise_limit()
+    gc.freeze()
+    with on_one_core() as core:
+        if quick:
+            scale = Scale(rounds=11, chunk_ns=CHUNK_NS // 2, share=0.1, core=core)
+        else:
+            scale = Scale(rounds=60, chunk_ns=CHUNK_NS, share=1, core=core)
+        return trio.run(measure, works, scale)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write what the command line asks for."""
+    """Measure, print, write and draw what the command line asks for."""
     options = parse(argv)
     if options.list:
         for work in WORKS.values():
             print(f"{work.name:20} {work.title}")
         return 0
     works = [WORKS[name] for name in options.works] or list(WORKS.values())
-    raise_limit()
-    gc.freeze()
-    with on_one_core() as core:
-        if options.quick:
-            scale = Scale(rounds=11, chunk_ns=CHUNK_NS // 2, share=0.1, core=core)
-        else:
-            scale = Scale(rounds=60, chunk_ns=CHUNK_NS, share=1, core=core)
-        rows = trio.run(measure, works, scale)
-    for line in lines(rows, {work.name: work.title for work in works}):
-        print(line)
+    if options.source is None:
+        rows, where = run(works, quick=options.quick), machine()
+    else:
+        rows, where = from_json(options.source.read_text("utf-8"))
+        rows = [row for row in rows if row.work in {work.name for work in works}]
+    titles = {work.name: work.title for work in works}
+    print(", ".join(f"{name} {value}" for name, value in where.items()), end="\n\n")
+    print(*summary([row for row in rows if row.verdicts]), "", sep="\n")
+    print(*lines(rows, titles), sep="\n")
     if options.json is not None:
-        options.json.write_text(to_json(rows, machine()), "utf-8")
+        options.json.write_text(to_json(rows, where) + "\n", "utf-8")
+    if options.picture is not None:
+        draw(rows, titles, where, options.picture)
     return 0
 
 

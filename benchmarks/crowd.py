@@ -172,17 +172,24 @@ def drain_now(link: Link, count: int) -> None:
     os.read(fileno, 1)
 
 
+async def open_full(
+    link: Link, count: int, stack: ExitStack
+) -> tuple[list[stdlib_socket.socket], int]:
+    """Return new connections that are full, to be closed by ``stack``, and how many bytes they hold."""
+    connections: list[stdlib_socket.socket] = []
+    for at in range(0, count, 500):  # less than fits into the listener's queue
+        some = list(link.connect_many(min(500, count - at), buffer_size=1))
+        for sock in some:
+            stack.callback(sock.close)
+        connections += some
+        await link.command(f"accept {len(some)}")
+    return connections, sum(map(fill, connections))
+
+
 async def measure_once(link: Link, contender: Contender, count: int, data: bytes) -> float:
     """Let one contender have new connections; return the nanoseconds for each message."""
     with ExitStack() as stack:
-        connections = []
-        for at in range(0, count, 500):  # less than fits into the listener's queue
-            some = list(link.connect_many(min(500, count - at), buffer_size=1))
-            for sock in some:
-                stack.callback(sock.close)
-            connections += some
-            await link.command(f"accept {len(some)}")
-        filled = sum(map(fill, connections))
+        connections, filled = await open_full(link, count, stack)
         return await contender(connections, data, partial(drain_now, link, filled)) / count
 
 
@@ -212,7 +219,7 @@ WORKS = (
     (
         Work(
             "crowd",
-            f"start one send of {MESSAGE} B on each of {CONNECTIONS:,} full connections and complete all",
+            f"one send of 1 KiB on each of {CONNECTIONS:,} full connections",
             measure,
         ),
     )

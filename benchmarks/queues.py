@@ -84,7 +84,7 @@ def behind_a_full_buffer(
 async def measure_queue(scale: Scale) -> list[Row]:
     """Measure how long it takes to start sends on a connection that is full, and to finish them when it is read."""
     length = max(2, round(LENGTH * scale.share)) if scale.share < 0.1 else LENGTH
-    goals = [Goal(QUEUED, ONE_BY_ONE, 1 / 2)]
+    goals = [Goal(QUEUED, ONE_BY_ONE, 1 / 2), Goal(QUEUED, SEND_ALL, 1 / 2)]
     rows = []
     for kind in KINDS:
         measured = await _measure_queue(scale, kind, length)
@@ -115,7 +115,8 @@ async def _measure_queue(scale: Scale, kind: str, length: int) -> dict[str, list
             async def run(make_it_read: Awaitable[None]) -> None:
                 send = socket.send_async
                 for args in all_args:
-                    send(args)
+                    if not send(args):
+                        raise RuntimeError("a connection that should be full has taken a message")
                 await make_it_read
                 await all_args[-1].wait()
 

@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+#: The contenders that are ours; the first one in a row is the one that the row is about.
+OURS = ("send_async", "begin_send", "await send", "queued", "buffer_list", "trio_send", "beside it")
+
+#: What a peer is called in one row or the other, by what it is called in the summary and in the picture.
+PEERS = {
+    "trio send_all": ("trio send_all", "trio task each"),
+    "trio.socket.send": ("trio.socket.send",),
+    "anyio": ("anyio",),
+    "asyncio": ("asyncio", "asyncio writelines"),
+    "uvloop": ("uvloop", "uvloop writelines"),
+}
+
+
 @dataclass(frozen=True)
 class Goal:
     """What a ratio of two contenders must not exceed.
@@ -69,6 +82,15 @@ class Row:
     ratios: dict[str, Spread] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     note: str = ""
+
+    @property
+    def ours(self) -> str:
+        """The name of the contender that the row is about."""
+        return next(name for name in OURS if name in self.values)
+
+    def peer(self, name: str) -> str | None:
+        """Return what a peer is called in this row; None if it is not in it."""
+        return next((alias for alias in PEERS[name] if alias in self.values), None)
 
 
 def compare(

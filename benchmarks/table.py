@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from trio_send._cli._contenders import FLOOR
 from trio_send._cli._output import plain_table
 
+from .records import PEERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .records import Row
+    from .records import Row, Verdict
 
 
 def show(value: float, unit: str) -> str:
@@ -51,3 +53,40 @@ def lines(rows: Sequence[Row], titles: Mapping[str, str]) -> Iterator[str]:
         if row.note:
             yield f"  note: {row.note}"
         yield ""
+
+
+def _goals(verdicts: Sequence[Verdict]) -> str:
+    """Say how many goals were met."""
+    return f"{sum(verdict.met for verdict in verdicts)} of {len(verdicts)} met"
+
+
+def summary(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of one table of all rows: ours and each peer, as multiples of the floor where there is one."""
+    cells = []
+    for row in rows:
+        ours = row.values[row.ours]
+        ratio = row.ratios.get(row.ours)
+        peers = []
+        for peer in PEERS:
+            name = row.peer(peer)
+            if name is None:
+                peers.append("")
+            elif name in row.ratios:
+                peers.append(f"{row.ratios[name].median:.2f}")
+            else:
+                peers.append(show(row.values[name].median, row.unit))
+        cells.append(
+            (
+                row.work,
+                row.case,
+                show(ours.median, row.unit),
+                show(row.values[FLOOR].median, row.unit) if FLOOR in row.values else "",
+                "" if ratio is None else f"{ratio.median:.2f}",
+                "" if ratio is None else f"{ratio.low:.2f} .. {ratio.high:.2f}",
+                *peers,
+                _goals(row.verdicts),
+            )
+        )
+    headers = ("work", "on", "ours", "floor", "x floor", "quartiles", *PEERS, "goals")
+    right = (False, False, *[True] * (len(headers) - 3), False)
+    yield from plain_table(headers, cells, right)

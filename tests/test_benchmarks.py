@@ -20,8 +20,9 @@ assert _spec is not None
 sys.modules["benchmarks"] = importlib.util.module_from_spec(_spec)
 
 from benchmarks.__main__ import WORKS, main, parse  # noqa: E402
+from benchmarks.picture import draw, labels  # noqa: E402
 from benchmarks.records import Goal, Row, compare, from_json, limit, to_json  # noqa: E402
-from benchmarks.table import lines, show  # noqa: E402
+from benchmarks.table import lines, show, summary  # noqa: E402
 from benchmarks.works import Scale  # noqa: E402
 
 TINY = Scale(rounds=1, chunk_ns=1, share=0.001)
@@ -82,6 +83,48 @@ def test_the_table_tells_everything(row: Row) -> None:
     assert "note: as it is" in text
 
 
+def test_the_summary_has_ours_and_each_peer() -> None:
+    measured = {
+        "floor": [10.0],
+        "begin_send": [12.0],
+        "trio task each": [55.0],
+        "asyncio writelines": [33.0],
+    }
+    goals = [Goal("begin_send", "floor", 1.2), Goal("begin_send", "floor", 1.1)]
+    header, _, line = summary([compare("a work", "Unix", measured, goals)])
+    assert header.split()[-3:] == ["asyncio", "uvloop", "goals"]
+    told = "a work Unix 12 ns 10 ns 1.20 1.20 .. 1.20 5.50 3.30 1 of 2 met"
+    assert line.split() == told.split()
+
+
+def test_the_picture_has_every_row_with_a_floor(row: Row, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    row.values["send_async"], row.ratios["send_async"] = row.values["ours"], row.ratios["ours"]
+    path = tmp_path / "picture.svg"
+    other = compare("without a floor", "", {"send_async": [1.0]})
+    draw([row, row, other], {"a work": "what it is"}, {"python": "3"}, path)
+    first = path.read_bytes()
+    assert b"<svg" in first
+    draw([row, row, other], {"a work": "what it is"}, {"python": "3"}, path)
+    assert path.read_bytes() == first
+    assert labels([row, row], {"a work": "what it is"}) == ["what it is:   TCP", "TCP"]
+
+
+def test_what_was_written_can_be_shown_again(
+    row: Row, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row.work = "send_async"
+    row.values["send_async"] = row.values["ours"]
+    other = compare("bulk", "TCP", {"send_async": [1.0]})
+    path = tmp_path / "results.json"
+    path.write_text(to_json([row, other], {"python": "3.99"}), "utf-8")
+    assert main(["--from", str(path), "send_async"]) == 0
+    shown = capsys.readouterr().out
+    assert "python 3.99" in shown
+    assert "send_async, TCP" in shown
+    assert "bulk" not in shown
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [
@@ -120,4 +163,4 @@ async def test_each_work_runs(name: str) -> None:
     for row in rows:
         assert row.work == name
         assert row.values
-        assert row.verdicts
+        assert row.verdicts or name == "growth"  # which has no goals
