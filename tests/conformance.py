@@ -190,6 +190,19 @@ def link_faults(sections: list[Section], marks: list[Mark]) -> Iterator[str]:
             yield f"{where} carries {mark.row}, which does not apply"
 
 
+def mention_faults(root: Path, sections: list[Section]) -> Iterator[str]:
+    """A sentence for each fact that the package or its documentation names as a source, and that is none."""
+    rows = {row.id: row for section in sections for row in section.rows}
+    files = [*(root / "trio_send").rglob("*.py"), *(root / "docs").glob("*.rst")]
+    for path in sorted(files):
+        where = path.relative_to(root).as_posix()
+        for number in re.findall(r"\bF\d{3}\b", path.read_text("utf-8")):
+            if number not in rows:
+                yield f"{where} speaks of {number}, which is no row"
+            elif not rows[number].applies:
+                yield f"{where} speaks of {number}, which does not apply"
+
+
 # The page -------------------------------------------------------------------------------------
 
 HEAD = """\
@@ -291,6 +304,7 @@ def examine(root: Path) -> State:
     sections = read_sections((root / "docs" / "conformance.toml").read_text("utf-8"))
     marks, faults = read_marks(root)
     faults = [*row_faults(sections), *faults, *link_faults(sections, marks)]
+    faults += mention_faults(root, sections)
     awaited = [row.id for section in sections for row in section.rows if row.awaited]
     return State(page(sections, marks), faults, awaited)
 

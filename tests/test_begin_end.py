@@ -425,7 +425,7 @@ async def test_callbacks_come_once_each_in_order_and_never_from_inside(ends: End
 
 @pytest.mark.page("B23", "B27")
 async def test_a_callback_takes_the_result_and_begins_the_next_send(ends: Ends) -> None:
-    """The classic chain, on the spot and pending alike; the stack does not deepen (F074)."""
+    """The classic chain, on the spot and pending alike; the next is begun by the last (F075)."""
     socket, peer = ends
     messages = [b"first", BIG, b"", b"x", BIG[:100_000]]
     counts: list[int] = []

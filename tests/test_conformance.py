@@ -187,3 +187,24 @@ def test_the_checker_bites_on_rows(made_up: Path, old: str, new: str, fault: str
     faults = examine(made_up).faults
     assert fault in faults[0]
     assert main([], made_up) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [
+        ("trio_send/_deep/some.py", "speaks of F004, which is no row"),
+        ("docs/some.rst", "speaks of F004, which is no row"),
+        ("trio_send/other.py", "speaks of F002, which does not apply"),
+    ],
+)
+def test_the_checker_bites_on_what_others_speak_of(made_up: Path, file: str, fault: str) -> None:
+    rows = made_up / "docs" / "conformance.toml"
+    more = '\n[[section.row]]\nid = "F002"\nsays = "It flies."\nnot_here = "no wings."\n'
+    rows.write_text(rows.read_text("utf-8") + more, "utf-8")
+    path = made_up / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('"""It does not block (F001)."""\n', "utf-8")
+    assert examine(made_up).faults == []
+    number = fault.split()[2].rstrip(",")
+    path.write_text(f'"""It sends (F001, {number})."""\n', "utf-8")
+    assert examine(made_up).faults == [f"{file} {fault}"]
