@@ -434,6 +434,33 @@ async def test_a_result_of_an_accept_or_a_connect_is_taken_once(
             await connecting.end_accept(connected_result)
 
 
+@pytest.mark.parametrize("kind", ["tcp4"])
+async def test_synchronous_callbacks_take_their_results(server: Socket, stack: ExitStack) -> None:
+    """While the operations are pending there is nothing to take."""
+    log: list[Any] = []
+    async with open_initiator():
+        accepting = server.begin_accept(lambda ar: log.append(server.end_accept_nowait(ar)))
+        with pytest.raises(trio.WouldBlock):
+            server.end_accept_nowait(accepting)
+        other = stack.enter_context(closing(Socket()))
+        connecting = other.begin_connect(
+            server.local_end_point, lambda ar: log.append(other.end_connect_nowait(ar))
+        )
+        with pytest.raises(trio.WouldBlock):
+            other.end_connect_nowait(connecting)
+        await connecting.async_wait_handle.wait_one()
+        await accepting.async_wait_handle.wait_one()
+        await wait_all_tasks_blocked()
+        log.remove(None)
+        [accepted] = log
+        with accepted.trio:
+            assert accepted.remote_end_point == other.local_end_point
+        with pytest.raises(InvalidOperationError, match=r"^the end method was called"):
+            server.end_accept_nowait(accepting)
+        with pytest.raises(ValueError, match=r"^ar is the result of an operation on another"):
+            other.end_connect_nowait(accepting)
+
+
 # Binding --------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,8 @@ def test_a_fresh_object() -> None:
     assert args.remote_end_point is None
     assert args.accept_socket is None
     assert args.connect_socket is None
+    assert args.connect_by_name_error is None
+    assert args.disconnect_reuse_socket is False
     assert args.outcome is None
     assert args.remaining == []
     assert args.pending is False
@@ -610,6 +612,85 @@ async def test_activations_are_numbered_and_a_stop_can_be_aimed_at_one(unix: End
         assert await args.wait() == 1
 
 
+@pytest.mark.fact("F130", "F139", "F146", "F154", "F159")
+async def test_one_args_object_on_each_side_leads_a_connection_through_its_life() -> None:
+    """Accept, connect, send, receive and disconnect, each start from the handler of the one before.
+
+    What the last operation was is known from its start on; offset, count, flags, token and address are left alone.
+    """
+    log: list[tuple[object, str, int]] = []
+    ended = trio.Event()
+    told = 0
+
+    def go_on(start: Callable[[SocketAsyncEventArgs], bool], args: SocketAsyncEventArgs) -> None:
+        kind = start.__name__.removesuffix("_async").upper()
+        configured = (args.offset, args.count, args.socket_flags, args.remote_end_point)
+        pending = start(args)
+        assert args.last_operation is SocketAsyncOperation[kind]
+        assert (args.offset, args.count, args.socket_flags, args.remote_end_point) == configured
+        if not pending:
+            handler(None, args)
+
+    def handler(_: Socket | None, args: SocketAsyncEventArgs) -> None:
+        nonlocal told
+        told += _ is not None
+        assert args.socket_error is SocketError.SUCCESS
+        kind = args.last_operation
+        log.append((args.user_token, kind.name, args.bytes_transferred))
+        if args.user_token == "server":
+            if kind is SocketAsyncOperation.ACCEPT:
+                assert args.accept_socket is not None
+                args.set_buffer(bytearray(b"........"), 2, 4)
+                go_on(args.accept_socket.receive_async, args)
+            elif kind is SocketAsyncOperation.RECEIVE:
+                assert args.accept_socket is not None
+                if args.bytes_transferred:
+                    go_on(args.accept_socket.send_async, args)
+                else:
+                    args.accept_socket.close()
+                    ended.set()
+            else:
+                assert args.accept_socket is not None
+                go_on(args.accept_socket.receive_async, args)
+        elif kind is SocketAsyncOperation.CONNECT:
+            assert args.connect_socket is client
+            args.set_buffer(b"ping")
+            go_on(client.send_async, args)
+        elif kind is SocketAsyncOperation.SEND:
+            args.set_buffer(bytearray(4))
+            go_on(client.receive_async, args)
+        elif kind is SocketAsyncOperation.RECEIVE:
+            assert args.buffer == b"ping"
+            go_on(client.disconnect_async, args)
+
+    with closing(Socket()) as listener, closing(Socket()) as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        async with open_initiator():
+            for token in ("server", "client"):
+                args = SocketAsyncEventArgs(user_token=token)
+                args.completed += handler
+                if token == "server":
+                    go_on(listener.accept_async, args)
+                else:
+                    args.remote_end_point = listener.local_end_point
+                    go_on(client.connect_async, args)
+            await ended.wait()
+    assert [entry[1:] for entry in log if entry[0] == "server"] == [
+        ("ACCEPT", 0),
+        ("RECEIVE", 4),
+        ("SEND", 4),
+        ("RECEIVE", 0),
+    ]
+    assert [entry[1:] for entry in log if entry[0] == "client"] == [
+        ("CONNECT", 0),
+        ("SEND", 4),
+        ("RECEIVE", 4),
+        ("DISCONNECT", 0),
+    ]
+    assert told >= 3
+
+
 # wait -----------------------------------------------------------------------------------------
 
 
@@ -825,6 +906,49 @@ async def test_closing_args_that_a_task_awaits_is_deferred_too(unix: Ends) -> No
     assert args.buffer is None
     with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
         args.set_buffer(b"x")
+
+
+@pytest.mark.fact("F156", "F157", "F158")
+@pytest.mark.parametrize("kind", ["receive", "accept", "connect"])
+async def test_closing_args_that_do_not_send_is_deferred_too(kind: str) -> None:
+    """The operation ends normally and is told; the socket is not touched, and the args cannot be started."""
+    log: list[SocketError] = []
+    args = SocketAsyncEventArgs()
+
+    def handler(_: Socket, e: SocketAsyncEventArgs) -> None:
+        log.append(e.socket_error)
+        with pytest.raises(ObjectDisposedError, match=r"^these args were closed"):
+            start(e)
+
+    args.completed += handler
+    with closing(Socket()) as listener, connected("unix") as (socket, peer):
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with closing(Socket()) as client:
+            if kind == "receive":
+                args.set_buffer(bytearray(8))
+                start = socket.receive_async
+            elif kind == "accept":
+                start = listener.accept_async
+            else:
+                args.remote_end_point = listener.local_end_point
+                start = client.connect_async
+            async with open_initiator():
+                assert start(args) is True
+                args.close()
+                args.close()
+                assert args.pending
+                if kind == "receive":
+                    peer.send(b"hello")
+                elif kind == "accept":
+                    await client.connect(listener.local_end_point)
+                await args.wait()
+                await wait_all_tasks_blocked()
+                assert log == [SocketError.SUCCESS]
+                assert args.bytes_transferred == (5 if kind == "receive" else 0)
+                if args.accept_socket is not None:
+                    args.accept_socket.close()
+                assert min(socket.fileno(), listener.fileno(), client.fileno()) >= 0
 
 
 async def test_closing_a_handlers_own_args(unix: Ends) -> None:

@@ -192,7 +192,8 @@ class Accepting(Connecting):
         """Start to accept a connection.
 
         Args:
-          callback: a function or async function to call with the result when the operation has ended.
+          callback: a function or async function to call with the result when the operation has ended. It should call
+            `end_accept_nowait` or await `end_accept`.
           state: anything of yours, found again as `AsyncResult.async_state`.
 
         Returns:
@@ -213,6 +214,7 @@ class Accepting(Connecting):
         step = self._accept_step()
         return self._begin_step(step, self._reading_queue(), _ACCEPT, callback, state)
 
+    @trio.lowlevel.enable_ki_protection
     async def end_accept(self, ar: AsyncResult) -> Self:
         """Wait until an accept has ended and take its result; once for each.
 
@@ -234,7 +236,33 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        await self._end(ar, _ACCEPT)
+        await self._wait_for_end(ar, _ACCEPT)
+        return self.end_accept_nowait(ar)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_accept_nowait(self, ar: AsyncResult) -> Self:
+        """Take the result of an accept that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_accept` returned.
+
+        Returns:
+          The socket of the connection.
+
+        Raises:
+          trio.WouldBlock: the accept is pending.
+          SocketException: the accept failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._end_nowait(ar, _ACCEPT)
         step = ar._step
         assert isinstance(step, _AcceptStep)
         return step.accepted  # type: ignore[no-any-return]

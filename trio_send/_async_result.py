@@ -94,7 +94,7 @@ class AsyncResult(Operation):
 
     @property
     def bytes_transferred(self) -> int:
-        """How many bytes the kernel accepted: exact at any time, final once the operation has ended."""
+        """How many bytes the kernel accepted, or gave: exact at any time, final once the operation has ended."""
         return self._transferred
 
     @property
@@ -109,7 +109,7 @@ class AsyncResult(Operation):
 
     @property
     def remaining(self) -> list[memoryview]:
-        """Views of the bytes of the message that were not accepted, fit for a ``buffer_list``."""
+        """Views of the bytes of the message that were not accepted, or of the room left, for a ``buffer_list``."""
         return self._remaining()
 
     def cancel(self, reason: str | None = None) -> bool:

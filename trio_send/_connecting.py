@@ -224,7 +224,8 @@ class Connecting(SendingDatagrams):
 
         Args:
           address: as for `connect`.
-          callback: a function or async function to call with the result when the operation has ended.
+          callback: a function or async function to call with the result when the operation has ended. It should call
+            `end_connect_nowait` or await `end_connect`.
           state: anything of yours, found again as `AsyncResult.async_state`.
 
         Returns:
@@ -264,6 +265,27 @@ class Connecting(SendingDatagrams):
         **Threads**: only from the Trio thread that uses the socket.
         """
         await self._end(ar, _CONNECT)
+
+    def end_connect_nowait(self, ar: AsyncResult) -> None:
+        """Take the result of a connect that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_connect` returned.
+
+        Raises:
+          trio.WouldBlock: the connect is pending.
+          SocketException: the connect failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a connect on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._end_nowait(ar, _CONNECT)
 
     def _connect_step(self, name: str, address: Any) -> _ConnectStep:
         self._require_usable()

@@ -71,13 +71,14 @@ class CompletedEvent:
 
 
 class SocketAsyncEventArgs(Operation):
-    """One reusable operation: what to send, how it went, and whom to tell.
+    """One reusable operation: what to send or where to receive into, how it went, and whom to tell.
 
     An object serves one operation at a time (F093), any number of them in turn, on any sockets (F159). It is free again
     before ``Completed`` is raised, so a handler may configure and start it anew (F130).
 
     Args:
-      buffer: what to send, any contiguous bytes-like object; it is not copied. Leave it alone while it is being sent.
+      buffer: what to send, any contiguous bytes-like object; or a writable one to receive into. It is not copied.
+        Leave it alone while it is in use.
       offset: where in the buffer to begin, in bytes.
       count: how many bytes to send; None stands for all from ``offset`` on.
       buffer_list: several buffers to send as one message, instead of ``buffer``.
@@ -219,7 +220,7 @@ class SocketAsyncEventArgs(Operation):
         return self._prepared.size
 
     def set_buffer(self, buffer: Buffer | None, offset: int = 0, count: int | None = None) -> None:
-        """Set what to send: a range of one buffer, which is not copied.
+        """Set what to send, or where to receive into: a range of one buffer, which is not copied.
 
         Args:
           buffer: any contiguous bytes-like object, or None to have none; ``offset`` and ``count`` are ignored then
@@ -377,7 +378,7 @@ class SocketAsyncEventArgs(Operation):
 
     @property
     def bytes_transferred(self) -> int:
-        """How many bytes the kernel accepted: exact at any time, final once the operation has ended.
+        """How many bytes the kernel accepted, or gave: exact at any time, final once the operation has ended.
 
         The same on success, failure and abort. Accepted is not delivered.
         """
@@ -403,7 +404,7 @@ class SocketAsyncEventArgs(Operation):
 
     @property
     def remaining(self) -> list[memoryview]:
-        """Views of the bytes of the message that were not accepted, fit for a ``buffer_list``.
+        """Views of the bytes of the message that were not accepted, or of the room that is left, for a ``buffer_list``.
 
         While you hold them, the buffers are locked against resizing. Of packets that are being sent or were cut, there
         are none if something lies in a file, and reading it raises `InvalidOperationError`; see `remaining_elements`.
