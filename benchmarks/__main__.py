@@ -17,7 +17,7 @@ import trio_send
 from trio_send._cli._bench_link import on_one_core
 from trio_send._cli._interleave import CHUNK_NS
 
-from . import backpressure, crowd, growth, importing, lateness, memory, queues, synchronous
+from . import backpressure, crowd, files, growth, importing, lateness, memory, queues, synchronous
 from .descriptors import raise_limit
 from .picture import draw
 from .records import Row, from_json, to_json
@@ -27,7 +27,7 @@ from .works import Scale, Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOMS = (synchronous, backpressure, queues, crowd, memory, lateness, importing, growth)
+ROOMS = (synchronous, backpressure, files, queues, crowd, memory, lateness, importing, growth)
 WORKS: dict[str, Work] = {work.name: work for room in ROOMS for work in room.WORKS}
 
 

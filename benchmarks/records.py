@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 
 #: The contenders that are ours; the first one in a row is the one that the row is about.
-OURS = ("send_async", "begin_send", "await send", "queued", "buffer_list", "trio_send", "beside it")
+OURS = (
+    "send_async",
+    "begin_send",
+    "await send",
+    "queued",
+    "buffer_list",
+    "send_file",
+    "trio_send",
+    "beside it",
+)
 
 #: What a peer is called in one row or the other, by what it is called in the summary and in the picture.
 PEERS = {
