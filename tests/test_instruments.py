@@ -97,6 +97,7 @@ async def test_a_send_that_ends_on_the_spot(autojump_clock: Any) -> None:
     ]
 
 
+@pytest.mark.page("B46")
 @pytest.mark.fact("F274")
 async def test_a_send_that_goes_in_three_parts_and_waits_twice(autojump_clock: Any) -> None:
     socket, _ = scripted(3, Blocked(2.0), 4, Blocked(0.5))
@@ -554,6 +555,7 @@ async def test_a_file_is_told_of_like_any_message(tmp_path: Any) -> None:
 # Who watches, and when --------------------------------------------------------------------------
 
 
+@pytest.mark.page("B46")
 @pytest.mark.fact("F283")
 async def test_nobody_is_called_and_the_fast_path_is_taken_when_nobody_watches(
     monkeypatch: pytest.MonkeyPatch,
