@@ -42,6 +42,7 @@ from tests.helpers import (
     stdlib_pair,
     values_of,
 )
+from tests.scripted import Call, SpyPort
 from trio_send import (
     InvalidOperationError,
     ObjectDisposedError,
@@ -1391,3 +1392,26 @@ def test_the_script_of_the_page() -> None:
 
     trio.run(main)
     assert log == [f"token {len(BIG)}"]
+
+
+@pytest.mark.parametrize("taken", [2, 10])
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("face", FACES)
+async def test_a_socket_may_be_closed_inside_an_attempt(face: str, fast: bool, taken: int) -> None:
+    """By a finaliser, say, which can run anywhere; what was accepted by then counts."""
+
+    def close(call: Call) -> None:
+        if call.offered == b"0123456789":
+            socket.close()
+
+    port = SpyPort([1, taken] if fast else [taken], on_call=close)
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        if fast:
+            await send_through(face, socket, b"a")
+        if taken == 10:
+            assert await send_through(face, socket, b"0123456789") == 10
+        else:
+            error, count = await failure_on_the_spot(face, socket, b"0123456789")
+            assert error is SocketError.OPERATION_ABORTED
+            assert count == (0 if face == "try_begin_send" else taken)

@@ -444,7 +444,6 @@ class Endpoint(BackPressure):
         self._sends.close()
         if self._receives is not None:
             self._receives.close()
-        self._checked = None
         self._port.close(reset=reset)
         if self._sends.audience.instruments:
             self._sends.audience.closed(self._sends.socket_id, reset)
