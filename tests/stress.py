@@ -47,6 +47,7 @@ import signal
 import socket as stdlib_socket
 import statistics
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -67,9 +68,11 @@ from tests import stress_echo, stress_scale
 from trio_send import (
     AsyncResult,
     ExitPolicy,
+    SendPacketsElement,
     Socket,
     SocketAsyncEventArgs,
     SocketException,
+    TornMessage,
     _engine,
     open_initiator,
 )
@@ -184,8 +187,14 @@ def begin(socket: Socket, entry: Entry) -> AsyncResult:
 @trio.lowlevel.enable_ki_protection
 async def send_plain(socket: Socket, entry: Entry) -> None:
     """Await a send of plain bytes, and find out the count however that ends."""
+    await find_out(socket, entry, socket.send(entry.message))
+
+
+@trio.lowlevel.enable_ki_protection
+async def find_out(socket: Socket, entry: Entry, sending: Awaitable[int]) -> None:
+    """Await a send whose operation nobody holds."""
     try:
-        entry.told = await socket.send(entry.message)
+        entry.told = await sending
     except SocketException as error:
         entry.told = error.bytes_transferred
         raise
@@ -195,10 +204,41 @@ async def send_plain(socket: Socket, entry: Entry) -> None:
             torn is not None
             and torn.operation is None
             and torn.size == len(entry.message)
-            and b"".join(torn.remaining) == entry.message[torn.bytes_transferred :]
+            and rest_of(torn) == entry.message[torn.bytes_transferred :]
         ):
             entry.told = torn.bytes_transferred
         raise
+
+
+def rest_of(torn: TornMessage) -> bytes:
+    """What is left of a message that was cut, be it in buffers or in files."""
+    message = torn._operation._message
+    assert message is not None
+    return message.peek(torn.bytes_transferred, torn.size)
+
+
+@trio.lowlevel.enable_ki_protection
+def start_packets(socket: Socket, entry: Entry) -> bool:
+    """Start a message that lies in a buffer and in a file that is gone right after."""
+    half = len(entry.message) // 2
+    args = entry.operation = SocketAsyncEventArgs()
+    with tempfile.TemporaryFile() as file:
+        file.write(entry.message[half:])
+        file.flush()
+        args.send_packets_elements = [
+            SendPacketsElement(entry.message[:half]),
+            SendPacketsElement(file),
+        ]
+        return socket.send_packets_async(args)
+
+
+@trio.lowlevel.enable_ki_protection
+async def send_as_file(socket: Socket, entry: Entry) -> None:
+    """Await a message that lies in a file, and find out the count however that ends."""
+    with tempfile.TemporaryFile() as file:
+        file.write(entry.message)
+        file.flush()
+        await find_out(socket, entry, socket.send_file(file))
 
 
 # Cancels --------------------------------------------------------------------------------------
@@ -314,7 +354,7 @@ class CancelTrial:
         """Start one operation, through one of the faces."""
         rng = self.rng
         entry = Entry(a_message(rng, 20_000))
-        face = rng.choice(("send_async", "begin_send", "args", "plain"))
+        face = rng.choice(("send_async", "packets", "begin_send", "args", "plain"))
         if face == "plain" and self.on_torn == "allow":
             face = "args"  # where a cut is not kept, nobody could say how long it is
         if face in ("send_async", "args"):
@@ -322,6 +362,9 @@ class CancelTrial:
         if face == "send_async":
             self.entries.append(entry)
             self.socket.send_async(entry.operation)
+        elif face == "packets":
+            self.entries.append(entry)
+            start_packets(self.socket, entry)
         elif face == "begin_send":
             entry.operation, _ = self.socket.try_begin_send(entry.message)
             self.entries.append(entry)
@@ -368,7 +411,7 @@ class CancelTrial:
                 for entry in self.entries
                 if entry.operation is torn.operation
                 and entry.count < len(entry.message)
-                and b"".join(torn.remaining) == entry.message[entry.count :]
+                and rest_of(torn) == entry.message[entry.count :]
             )
             self.read_on.set()
             if self.rng.random() < 0.2:
@@ -480,6 +523,16 @@ async def through_awaiting(socket: Socket, entries: list[Entry]) -> None:
             await socket.send(args)
 
 
+async def through_files(socket: Socket, entries: list[Entry]) -> None:
+    """Send each from a file, by turns as packets and by awaiting."""
+    for number, entry in enumerate(entries):
+        if number % 2:
+            await send_as_file(socket, entry)
+        elif start_packets(socket, entry):
+            assert isinstance(entry.operation, SocketAsyncEventArgs)
+            await entry.operation.wait()
+
+
 async def through_many_tasks(socket: Socket, entries: list[Entry]) -> None:
     """Await each in a task of its own."""
 
@@ -531,6 +584,7 @@ SENDERS: dict[str, Callable[[Socket, list[Entry]], Awaitable[None]]] = {
         through_async_handlers,
         through_begin_and_end,
         through_awaiting,
+        through_files,
         through_many_tasks,
         through_resuming,
     )
@@ -784,6 +838,7 @@ def instant_trial(name: str, policy: ExitPolicy, strike_at: int) -> tuple[Instan
         complaint = f"it raised {rest!r}"
     elif instants.struck and caught is None:
         complaint = "Ctrl-C was lost"
+    socket.close()
     return instants, complaint
 
 

@@ -146,6 +146,7 @@ def test_ctrl_c_inside_the_system_call_loses_no_byte(
         assert not port.pressed
     assert all(port.protected), "an attempt was made where Ctrl-C strikes at once"
     assert compare(entries, port.inner.accepted) is None
+    socket.close()
     if not port.pressed:
         # Resuming in an initiator that aborts may end sooner than the attempt that was chosen.
         assert attempt > len(port.protected)

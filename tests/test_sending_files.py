@@ -34,7 +34,7 @@ from tests.helpers import (
     scripted,
     ten,
 )
-from tests.scripted import SpyPort, run_virtual
+from tests.scripted import Call, SpyPort, run_virtual
 from trio_send import (
     InvalidOperationError,
     ObjectDisposedError,
@@ -902,3 +902,25 @@ async def test_instruments_hear_of_packets_and_can_look_at_them(small: Path) -> 
         remove_instrument(instrument)
     assert {(kind, size) for kind, size, _, _ in heard} == {("SEND_PACKETS", 13)}
     assert b"".join(data for _, _, _, data in heard) == b"0123456789abc" * 2
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_socket_that_is_closed_between_two_elements_gets_no_more(
+    small: Path, queued: bool
+) -> None:
+    """By a finaliser, say, which can run anywhere."""
+
+    def close(call: Call) -> None:
+        if call.offered == b"a":
+            ours.close()
+
+    port = SpyPort([Blocked(0.01)] if queued else (), on_call=close)
+    ours = Socket.from_port(port)
+    args = packets(b"a", small)
+    async with open_initiator():
+        if queued:
+            assert ours.send_async(SocketAsyncEventArgs(b"before"))
+        assert ours.send_packets_async(args) is queued
+        await args.wait()
+    assert (args.socket_error, args.bytes_transferred) == (ABORTED, 1)
+    assert port.offers[-1] == b"a"
