@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_send._buffers import BufferShrankError
-from trio_send._datagrams import MAX_RUN_SIZE, Datagrams
+from trio_send._datagrams import MAX_RUN_SIZE, Datagrams, datagrams_from_list
 
 datagram = st.builds(
     lambda size, fill, make: make(bytes([fill]) * size),
@@ -38,7 +38,7 @@ def test_every_list_is_cut_into_calls_that_the_kernel_takes(
     datagrams: list[Any], most: int
 ) -> None:
     """Nothing lost, doubled or moved; and no call could have taken one more."""
-    message = Datagrams("datagrams", datagrams)
+    message = datagrams_from_list("datagrams", datagrams)
     assert message.count == len(datagrams)
     assert message.size == sum(map(len, datagrams))
     found = runs(message, most)
@@ -67,19 +67,19 @@ def test_every_list_is_cut_into_calls_that_the_kernel_takes(
     ],
 )
 def test_no_call_is_longer_than_an_ip_packet(sizes: list[int], expected: list[int]) -> None:
-    found = runs(Datagrams("datagrams", [bytes(size) for size in sizes]), 64)
+    found = runs(datagrams_from_list("datagrams", [bytes(size) for size in sizes]), 64)
     assert [len(run) for run, _ in found] == expected
     assert all(sum(map(len, run)) <= MAX_RUN_SIZE for run, _ in found if len(run) > 1)
 
 
 def test_what_turns_out_to_be_too_long_for_the_path_goes_by_itself() -> None:
-    message = Datagrams("datagrams", [b"xxx"] * 2 + [b"yy"] * 2 + [b"zzzz"] * 2)
+    message = datagrams_from_list("datagrams", [b"xxx"] * 2 + [b"yy"] * 2 + [b"zzzz"] * 2)
     message.cannot_share(3, errno.EINVAL)
     assert [len(run) for run, _ in runs(message, 64)] == [1, 1, 2, 1, 1]
 
 
 def test_what_the_device_cannot_cut_goes_by_itself() -> None:
-    message = Datagrams("datagrams", [b"xxx"] * 2 + [b"yy"] * 2)
+    message = datagrams_from_list("datagrams", [b"xxx"] * 2 + [b"yy"] * 2)
     message.cannot_share(3, errno.EIO)
     assert [len(run) for run, _ in runs(message, 64)] == [1, 1, 1, 1]
 
@@ -99,13 +99,13 @@ def test_what_is_no_datagram_is_refused_by_name(
     datagrams: Any, error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):
-        Datagrams("datagrams", datagrams)
+        datagrams_from_list("datagrams", datagrams)
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray])
 def test_the_list_is_looked_at_once(make: Any) -> None:
     datagrams = [make(b"one"), make(b"two")]
-    message = Datagrams("datagrams", datagrams)
+    message = datagrams_from_list("datagrams", datagrams)
     datagrams.append(make(b"three"))
     del datagrams[0]
     assert runs(message, 1) == [([b"one"], 3), ([b"two"], 3)]
@@ -113,14 +113,14 @@ def test_the_list_is_looked_at_once(make: Any) -> None:
 
 def test_no_buffer_is_locked_between_calls() -> None:
     buffer = bytearray(b"abc")
-    message = Datagrams("datagrams", [buffer, b"x"])
+    message = datagrams_from_list("datagrams", [buffer, b"x"])
     buffer += b"def"  # it would raise BufferError
     assert runs(message, 1)[0] == ([b"abc"], 3)
 
 
 def test_a_buffer_that_shrank_ends_the_call_in_front_of_it() -> None:
     shrunk = bytearray(b"abc")
-    message = Datagrams("datagrams", [b"one", bytearray(b"two"), shrunk, b"end"])
+    message = datagrams_from_list("datagrams", [b"one", bytearray(b"two"), shrunk, b"end"])
     del shrunk[0]
     opened: list[memoryview] = []
     views, size = message.open_run(64, opened)

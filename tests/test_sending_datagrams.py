@@ -28,10 +28,14 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketFlags,
+    TracedOperation,
+    add_instrument,
     open_initiator,
+    remove_instrument,
 )
 from trio_send._port import KernelPort
 from trio_send._send_queue import DATAGRAMS_ALLOWANCE
+from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
 INET = stdlib_socket.AF_INET
@@ -297,6 +301,36 @@ async def test_a_kernel_without_memory_is_asked_again_after_a_pause(
     assert await socket.send_datagrams(datagrams) == 8
     assert port.datagrams == datagrams
     assert trio.current_time() > 0
+    socket.close()
+
+
+class _Sizes(Instrument):
+    """Notes what is said of each operation."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[int, int, int | None]] = []
+
+    def operation_completed(self, operation: TracedOperation, *rest: Any) -> None:
+        self.notes.append((operation.size, rest[1], operation.datagrams))
+
+
+async def test_each_call_is_an_operation_of_its_own() -> None:
+    """Whoever watches is told of what that call had to send, and has sent."""
+    socket = Socket.from_port(SegmentPort([1, "EHOSTUNREACH", 1, "EHOSTUNREACH"]))
+    batch = DatagramBatch([b"aaa", b"bb", bytearray(b"c"), b""])
+    sizes = _Sizes()
+    add_instrument(sizes)
+    counts = []
+    for _ in range(4):
+        try:
+            counts.append(await socket.send_datagrams(batch))
+        except SocketException as error:
+            counts.append(error.bytes_transferred)
+    remove_instrument(sizes)
+    assert counts == [5, 1, 1, 0]  # bytes, where it failed; else datagrams
+    assert sizes.notes == [(6, 5, 2), (1, 1, 1), (0, 0, 1), (0, 0, 0)]
+    assert (len(batch), batch.datagrams_transferred, batch.bytes_transferred) == (4, 4, 6)
+    assert repr(batch) == "<DatagramBatch: 4 of 4 datagrams accepted>"
     socket.close()
 
 

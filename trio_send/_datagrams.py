@@ -46,7 +46,7 @@ class Datagrams(Message):
     """Datagrams that are sent one after the other.
 
     Unlike other messages it knows how far it has been sent, for empty datagrams have no bytes to count them by. Hence
-    it belongs to one operation.
+    it is for one activation of one operation.
 
     Attributes:
       count: how many datagrams there are.
@@ -55,29 +55,24 @@ class Datagrams(Message):
 
     __slots__ = ("_datagrams", "_longest", "_pieces", "_sizes", "count", "sent")
 
-    def __init__(self, name: str, datagrams: Iterable[Buffer]) -> None:
+    def __init__(
+        self, datagrams: list[Buffer], sizes: list[int], pieces: list[Piece] | None
+    ) -> None:
         super().__init__(())
-        try:
-            self._datagrams = list(datagrams)
-        except TypeError:
-            raise TypeError(
-                f"{name} must be a list of bytes-like objects, not {type(datagrams).__name__}"
-            ) from None
-        if all(type(each) is bytes for each in self._datagrams):
-            # To make a piece of each would cost more than the kernel's share of the work.
-            self._pieces: list[Piece] | None = None
-            self._sizes = list(map(len, self._datagrams))  # type: ignore[arg-type]
-        else:
-            self._pieces = [
-                Piece(buffer, 0, measure(f"{name}[{index}]", buffer))
-                for index, buffer in enumerate(self._datagrams)
-            ]
-            self._sizes = [piece.size for piece in self._pieces]
-        self.size = sum(self._sizes)
-        self.count = len(self._datagrams)
+        self._datagrams = datagrams
+        self._sizes = sizes
+        #: What to make views of; None if all of them are `bytes`, which go to the kernel as they are.
+        self._pieces = pieces
+        self.size = sum(sizes)
+        self.count = len(datagrams)
         self.sent = 0
         #: Datagrams that are longer do not share a call.
         self._longest = MAX_RUN_SIZE
+
+    def rest(self) -> Datagrams:
+        """Return those that were not accepted as a message of its own."""
+        pieces = None if self._pieces is None else self._pieces[self.sent :]
+        return Datagrams(self.unsent, self._sizes[self.sent :], pieces)
 
     @property
     def bytes_sent(self) -> int:
@@ -133,3 +128,25 @@ class Datagrams(Message):
         """Take note that a call for several datagrams of ``size`` bytes failed with this errno."""
         # A segment must fit the path, while a single datagram is cut in pieces where it is too long for that.
         self._longest = size - 1 if number == errno.EINVAL else 0
+
+
+def datagrams_from_list(name: str, datagrams: Iterable[Buffer]) -> Datagrams:
+    """Check a list of datagrams; the list itself is not looked at again.
+
+    Raises:
+      TypeError: it is no list, or a member is not bytes-like or not contiguous; the message starts with ``name``.
+    """
+    try:
+        members = list(datagrams)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a list of bytes-like objects, not {type(datagrams).__name__}"
+        ) from None
+    if all(type(member) is bytes for member in members):
+        # To make a piece of each would cost more than the kernel's share of the work.
+        return Datagrams(members, list(map(len, members)), None)  # type: ignore[arg-type]
+    pieces = [
+        Piece(member, 0, measure(f"{name}[{index}]", member))
+        for index, member in enumerate(members)
+    ]
+    return Datagrams(members, [piece.size for piece in pieces], pieces)

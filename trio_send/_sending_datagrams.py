@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags
-from ._datagrams import Datagrams
+from ._datagrams import Datagrams, datagrams_from_list
 from ._exceptions import OperationInProgressError, SocketException
 from ._operation import Operation
 from ._sending_to import SendingTo
@@ -32,19 +32,28 @@ class DatagramBatch(Operation):
       TypeError: one of them is not bytes-like or not contiguous; the message names it by its index.
     """
 
-    __slots__ = ()
+    __slots__ = ("_earlier_bytes", "_earlier_datagrams")
 
     _message: Datagrams
 
     def __init__(self, datagrams: Iterable[Buffer]) -> None:
         super().__init__()
-        self._message = Datagrams("datagrams", datagrams)
+        self._message = datagrams_from_list("datagrams", datagrams)
+        # What earlier calls have sent.
+        self._earlier_datagrams = 0
+        self._earlier_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<DatagramBatch: {self._message.sent} of {len(self)} datagrams accepted>"
+        return f"<DatagramBatch: {self.datagrams_transferred} of {len(self)} datagrams accepted>"
 
     def __len__(self) -> int:
-        return self._message.count
+        return self._earlier_datagrams + self._message.count
+
+    def _continue(self) -> None:
+        """Be about what remains."""
+        self._earlier_datagrams = self.datagrams_transferred
+        self._earlier_bytes = self.bytes_transferred
+        self._message = self._message.rest()
 
     @property
     def pending(self) -> bool:
@@ -54,12 +63,12 @@ class DatagramBatch(Operation):
     @property
     def datagrams_transferred(self) -> int:
         """How many of the datagrams the kernel has accepted, exact at any time: the first ones, each as a whole."""
-        return self._message.sent
+        return self._earlier_datagrams + self._message.sent
 
     @property
     def bytes_transferred(self) -> int:
         """How many bytes those have."""
-        return self._message.bytes_sent
+        return self._earlier_bytes + self._message.bytes_sent
 
     @property
     def remaining(self) -> list[Buffer]:
@@ -126,6 +135,8 @@ class SendingDatagrams(SendingTo):
                 SocketError.OPERATION_NOT_SUPPORTED,
                 detail="a stream has no datagrams; send a list as one message with send()",
             )
-        before = batch._message.sent
-        await self._send_awaited(batch, batch._message, socket_flags, destination, kind)
-        return batch._message.sent - before
+        if batch._message.sent:
+            batch._continue()
+        message = batch._message
+        await self._send_awaited(batch, message, socket_flags, destination, kind)
+        return message.sent
