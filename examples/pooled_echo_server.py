@@ -102,9 +102,8 @@ class EchoServer:
             if self.stopping:  # which may have come while this was the next in line
                 self.places.release()
                 return
-            self.accept_args.accept_socket = (
-                None  # or it would refuse to forget the previous client
-            )
+            # An accept refuses args that still hold the client before.
+            self.accept_args.accept_socket = None
             if listener.accept_async(self.accept_args):
                 return
             # False: it has ended already, nobody will call the handler, and the result is here to be taken.
@@ -128,8 +127,6 @@ class EchoServer:
                 await trio.sleep(0.1)
             return
         socket = self.accept_args.accept_socket
-        # What is echoed is complete as it is; it need not wait for more to fill a packet.
-        socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         self.served += 1
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
@@ -215,6 +212,8 @@ async def main(port: int, max_clients: int) -> None:
         if sys.platform != "win32":
             # A server that is started anew need not wait until the last connections of the old one are forgotten.
             listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
+        # Connections inherit it: what is echoed is complete as it is, and need not wait for more to fill a packet.
+        listener.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(max_clients)
         async with trio.open_nursery() as nursery:
