@@ -6,16 +6,20 @@ import array
 import gc
 import inspect
 import mmap
+import signal
 import socket as stdlib_socket
 import struct
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
+from hypothesis import given, settings, strategies as st
+from outcome import Value
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import (
@@ -45,7 +49,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._initiator import START_BUDGET
-from trio_send._port import HAVE_SCATTER
+from trio_send._port import HAVE_SCATTER, KernelPort
 from trio_send.testing import ScriptedPort
 
 Ends = tuple[Socket, stdlib_socket.socket]
@@ -798,6 +802,25 @@ async def test_a_reset_that_a_send_was_told_of_is_no_clean_end(kind: str) -> Non
 
 
 @every_form
+async def test_a_datagram_that_nobody_took_is_told_once(form: str) -> None:
+    """The peer's answer that nobody listens ends one receive; the socket stays connected and usable."""
+    with closing(Socket(type=stdlib_socket.SOCK_DGRAM)) as socket:
+        with stdlib_socket.socket(type=stdlib_socket.SOCK_DGRAM) as peer:
+            peer.bind(("127.0.0.1", 0))
+            address = peer.getsockname()
+        await socket.connect(address)
+        await socket.send(b"is anybody there?")
+        with pytest.raises(SocketException) as caught:
+            await receive(socket, form)
+        assert caught.value.socket_error_code is SocketError.CONNECTION_REFUSED
+        assert socket.connected
+        with stdlib_socket.socket(type=stdlib_socket.SOCK_DGRAM) as peer:
+            peer.bind(address)
+            peer.sendto(b"here", socket.local_end_point)
+            assert await receive(socket, form) == b"here"
+
+
+@every_form
 @pytest.mark.parametrize("kind", [stdlib_socket.AF_INET, stdlib_socket.AF_UNIX])
 async def test_a_stream_without_a_peer(kind: int, form: str) -> None:
     """The same code for every kind, whatever the kernel says."""
@@ -1172,3 +1195,128 @@ async def test_args_that_have_received_do_not_keep_a_socket_alive(pending: bool)
             del socket
             gc.collect()
             assert reference() is None
+
+
+# Any sizes, any order --------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_receives_give_the_stream_as_it_was_sent(data: st.DataObject) -> None:
+    """Whatever forms they have, whenever bytes arrive, and whichever are stopped: in order, nothing lost or doubled."""
+    stream = bytes_of(400, seed=7)
+    cuts = data.draw(st.lists(st.integers(0, 400), max_size=8).map(sorted), label="arrivals")
+    arrivals = [stream[start:end] for start, end in pairwise([0, *cuts, 400])]
+    got: list[tuple[int, bytes]] = []
+    outcomes: list[Any] = []
+    starts = st.lists(st.tuples(st.integers(1, 90), st.booleans()), max_size=3)
+
+    async def main() -> None:
+        left, peer = stdlib_pair("unix")
+        pending: list[tuple[int, SocketAsyncEventArgs | AsyncResult, bytearray]] = []
+        number = 0
+
+        def take(number: int, operation: Any, buffer: bytearray) -> None:
+            outcomes.append(operation.outcome)
+            got.append((number, bytes(buffer[: operation.bytes_transferred])))
+
+        def start(size: int, begin: bool) -> None:
+            nonlocal number
+            number += 1
+            buffer = bytearray(size)
+            if begin:
+                result = socket.begin_receive(buffer)
+                pending.append((number, result, buffer))
+            else:
+                args = SocketAsyncEventArgs(buffer)
+                if socket.receive_async(args):
+                    pending.append((number, args, buffer))
+                else:
+                    take(number, args, buffer)
+
+        async def sweep() -> None:
+            """Take what has ended."""
+            await wait_all_tasks_blocked()
+            for entry in pending[:]:
+                if not (
+                    entry[1].is_completed
+                    if isinstance(entry[1], AsyncResult)
+                    else not entry[1].pending
+                ):
+                    continue
+                pending.remove(entry)
+                take(*entry)
+
+        with peer, closing(Socket.from_stdlib(left)) as socket:
+            async with open_initiator():
+                for arrival in arrivals:
+                    for size, begin in data.draw(starts, label="starts"):
+                        start(size, begin)
+                    peer.send(arrival)
+                    if pending and data.draw(st.booleans(), label="stop"):
+                        data.draw(st.sampled_from(pending), label="which")[1].cancel()
+                    await sweep()
+                peer.shutdown(stdlib_socket.SHUT_WR)
+                while Value(0) not in outcomes:
+                    start(90, begin=False)
+                    await sweep()
+
+    trio.run(main)
+    assert b"".join(piece for _, piece in sorted(got)) == stream
+
+
+# Ctrl-C ----------------------------------------------------------------------------------------
+
+
+class CtrlCPort(KernelPort):
+    """A port at which Ctrl-C is pressed as soon as bytes were received."""
+
+    def receive_into(self, views: Sequence[memoryview], flags: int) -> int:
+        count = super().receive_into(views, flags)
+        assert trio.lowlevel.currently_ki_protected()
+        signal.raise_signal(signal.SIGINT)
+        return count
+
+
+@pytest.mark.parametrize("pending", [False, True])
+@pytest.mark.parametrize("form", ["receive_into", "receive_async", "begin_receive"])
+def test_ctrl_c_inside_the_system_call_loses_no_byte(
+    form: str, pending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was received is told; Ctrl-C is heard at the main task's next checkpoint."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    buffer = bytearray(8)
+    counts: list[int] = []
+
+    async def main() -> None:
+        left, peer = stdlib_pair("unix")
+        with peer, closing(Socket.from_port(CtrlCPort(left))) as socket:
+            async with open_initiator():
+                if pending:
+                    trio.lowlevel.spawn_system_task(send_when_quiet, peer)
+                else:
+                    peer.send(b"hello")
+                if form == "receive_into":
+                    counts.append(await socket.receive_into(buffer))
+                elif form == "receive_async":
+                    args = SocketAsyncEventArgs(buffer)
+                    args.completed += lambda _, e: counts.append(e.bytes_transferred)
+                    if not socket.receive_async(args):
+                        counts.append(args.bytes_transferred)
+                else:
+                    socket.begin_receive(
+                        buffer, callback=lambda ar: counts.append(socket.end_receive_nowait(ar))
+                    )
+                await trio.sleep_forever()
+
+    async def send_when_quiet(peer: stdlib_socket.socket) -> None:
+        await wait_all_tasks_blocked()
+        peer.send(b"hello")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert counts == [5]
+    assert buffer == b"hello\0\0\0"

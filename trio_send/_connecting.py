@@ -121,7 +121,8 @@ class Connecting(SendingDatagrams):
         """Connect to a peer, or on a datagram socket set the default remote host, for which it may be called again.
 
         Args:
-          address: a Python socket address. A name is looked up, and each of its addresses tried in turn.
+          address: a Python socket address. A name is looked up, and each of its addresses tried in turn. An IPv6 socket
+            takes IPv4 addresses as well, unless IPV6_V6ONLY is set.
 
         Raises:
           SocketException: nobody could be reached; or the socket is connected already, with IS_CONNECTED.
