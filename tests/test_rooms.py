@@ -52,6 +52,7 @@ LAYERS = {
     "_async_result": 40,
     # The public socket.
     "_resolving": 50,
+    "_stream": 50,
     "_trio_face": 50,
     "_audit": 50,
     "_back_pressure": 50,
@@ -67,7 +68,6 @@ LAYERS = {
     "_receiving": 59,
     "_socket": 60,
     # Faces for code that exists already, for threads, for pooled servers.
-    "_stream": 61,
     "_pool": 61,
     "abc": 61,
     "from_thread": 61,
@@ -109,6 +109,7 @@ LAYERS = {
 
 #: What a type checker alone may see upward, so that the type of a property is told in full. Nothing is imported.
 TYPES_ONLY = {
+    ("_stream", "_socket"),
     ("_event_args", "_socket"),  # the socket that an accept or a connect made
     ("_send_queue", "_async_result"),  # the operation that was cut
     ("_send_queue", "_event_args"),

@@ -14,7 +14,7 @@ import trio
 
 from ._codes import SocketError
 from ._engine import SOCKET_ALLOWANCE
-from ._operation import Operation, Owner
+from ._operation import Operation, Owner, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,15 @@ class AwaitingTask(Owner):
         finally:
             _, waiters = operation._release()
             operation._wake(waiters, operation._transferred)
+
+
+class TurnStep(Step):
+    """Nothing but the turn in the queue."""
+
+    __slots__ = ()
+
+    def attempt(self, operation: Operation) -> None:
+        pass
 
 
 @trio.lowlevel.enable_ki_protection

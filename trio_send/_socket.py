@@ -5,33 +5,25 @@ from __future__ import annotations
 import socket as stdlib_socket
 from typing import TYPE_CHECKING, final
 
-from trio import lowlevel, socket as trio_socket
+from trio import abc, lowlevel, socket as trio_socket
 
 from ._audit import kernel_totals
-from ._awaiting import perform
+from ._awaiting import TurnStep, perform
 from ._codes import SocketAsyncOperation, SocketShutdown
 from ._endpoint import Endpoint, require_on_torn, translate
 from ._exceptions import SocketException
-from ._operation import Operation, Step
+from ._operation import Operation
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN
 from ._receiving import Receiving
 from ._sending_files import SendingFiles
+from ._stream import SocketStream
 from ._trio_face import TrioFace
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
-
-
-class _TurnStep(Step):
-    """Nothing but the turn in the queue."""
-
-    __slots__ = ()
-
-    def attempt(self, operation: Operation) -> None:
-        pass
 
 
 @final
@@ -179,6 +171,40 @@ class Socket(Receiving, SendingFiles):
             )
         return self._trio  # type: ignore[no-any-return]
 
+    def as_stream(self, *, shared: bool = False) -> abc.HalfCloseableStream:
+        """Make a Trio stream of this socket, for code that is written for streams.
+
+        Its ``send_all`` and ``send_eof`` go through the socket's queue, in order with all other sends. A ``send_all``
+        that is cancelled leaves the message in `torn`, with the exact count; later ones raise
+        `trio.BrokenResourceError` until `send_rest` or `forget_torn` settles the matter. ``aclose`` is `close`: it
+        drains nothing. Other errors are those of Trio's own streams, with the `SocketException` as their cause. The
+        stream's ``socket`` is this socket.
+
+        `trio.SSLStream` can stand on it. Counts then are of the encrypted bytes, and mean nothing for what was sent
+        through the `trio.SSLStream`: which of its bytes went out, nobody can tell, nor send the rest of them.
+
+        Args:
+          shared: what happens if two tasks call ``send_all`` at once. If not shared, the second gets
+            `trio.BusyResourceError`, as Trio's streams have it; if shared, the messages are sent one after the other,
+            in the order of the calls.
+
+        Raises:
+          ValueError: this is not a stream socket.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: never; for the stream's methods see `trio.abc.HalfCloseableStream`.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_open()
+        if not self._port.is_stream:
+            raise ValueError(
+                "a datagram socket cannot be a stream, for it would join what was apart"
+            )
+        return SocketStream(self, shared=shared)
+
     @lowlevel.enable_ki_protection
     async def aclose(self) -> None:
         """Let the queued sends finish, tell the peer that nothing more comes, and close.
@@ -199,7 +225,7 @@ class Socket(Receiving, SendingFiles):
             await lowlevel.checkpoint_if_cancelled()
             turn = Operation()
             while True:
-                self._note(turn, _TurnStep(), SocketAsyncOperation.NONE)
+                self._note(turn, TurnStep(), SocketAsyncOperation.NONE)
                 await perform(turn, self._sends)
                 if not self._sends.length:
                     break  # or something was started meanwhile, and would be cut
