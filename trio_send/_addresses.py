@@ -78,6 +78,10 @@ def require_destination(family: int, name: str, address: Any) -> Any:
 
 
 def _checked_host(family: int, name: str, address: Any) -> str:
+    if type(address) is tuple and len(address) == 2:
+        host, port = address
+        if type(host) is str and type(port) is int and 0 <= port <= 0xFFFF:
+            return host  # as nearly all are, and what follows takes as long as the kernel does
     if family == _INET:
         expected, longest = "(host, port)", 2
     else:

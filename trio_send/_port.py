@@ -66,6 +66,8 @@ class Port(abc.ABC):
       send_segments: ``send_segments(buffers, size, flags, address, /) -> int``, for bytes that are to be cut into
         datagrams of ``size`` bytes, the last one perhaps shorter; an address of None stands for the default. It accepts
         all of them or none.
+      family: the address family; None if addresses are of a kind that cannot be checked.
+      has_one_receiver: whether an address counts for nothing, because all goes to the peer; it always does on a stream.
       polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
         nothing of its address.
     """
@@ -78,6 +80,8 @@ class Port(abc.ABC):
     send_segments: Callable[[Sequence[Buffer], int, int, Any], int]
     send_file: Callable[[int, int, int], int] | None = None
     is_stream: bool
+    family: int | None = None
+    has_one_receiver: bool = False
     max_segments: int = 1
     polls_send_to: bool = False
 
@@ -119,16 +123,28 @@ class Port(abc.ABC):
 class KernelPort(Port):
     """A non-blocking socket of the operating system."""
 
-    __slots__ = ("is_stream", "max_segments", "polls_send_to", "send", "send_to", "sock")
+    __slots__ = (
+        "family",
+        "has_one_receiver",
+        "is_stream",
+        "max_segments",
+        "polls_send_to",
+        "send",
+        "send_to",
+        "sock",
+    )
 
     def __init__(self, sock: stdlib_socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.is_stream = sock.type == stdlib_socket.SOCK_STREAM
+        # The attributes of the socket make an enum each time they are read, which takes a good part of a send.
+        self.family = int(sock.family)
+        self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
         self.max_segments = _MAX_SEGMENTS if _IS_LINUX and _is_udp(sock) else 1
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.
-        self.polls_send_to = sock.family == getattr(stdlib_socket, "AF_UNIX", None)
+        self.polls_send_to = self.family == getattr(stdlib_socket, "AF_UNIX", None)
         self.send = sock.send
         self.send_to = sock.sendto
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket as stdlib_socket
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from ._event_args import SocketAsyncEventArgs
 
 _SEND_TO: Final = SocketAsyncOperation.SEND_TO
-
-#: The types of socket whose only receiver is the peer that they are connected to.
-_CONNECTION_ORIENTED: Final = (stdlib_socket.SOCK_STREAM, stdlib_socket.SOCK_SEQPACKET)
 
 
 class SendingTo(BeginEnd):
@@ -207,8 +203,7 @@ class SendingTo(BeginEnd):
         """Check an address and return what to give the kernel: None where there is no choice of receivers."""
         if address is None:
             raise TypeError(f"{name} is None, but must be the address to send to")
-        sock = self._kernel
-        if sock is None:
-            return None if self._port.is_stream else address
-        checked = require_destination(sock.family, name, address)
-        return None if sock.type in _CONNECTION_ORIENTED else checked
+        port = self._port
+        if port.family is not None:
+            address = require_destination(port.family, name, address)
+        return None if port.is_stream or port.has_one_receiver else address
