@@ -85,7 +85,7 @@ def run(works: Sequence[Work], *, quick: bool) -> list[Row]:
         if quick:
             scale = Scale(rounds=11, chunk_ns=CHUNK_NS // 2, share=0.1, core=core)
         else:
-            scale = Scale(rounds=60, chunk_ns=CHUNK_NS, share=1, core=core)
+            scale = Scale(rounds=40, chunk_ns=CHUNK_NS, share=1, core=core)
         return trio.run(measure, works, scale)
 
 
