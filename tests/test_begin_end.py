@@ -519,7 +519,7 @@ async def test_the_end_in_another_task_comes_before_a_callback_is_over(ends: End
     assert log == ["end over", "callback over"]
 
 
-@pytest.mark.page("B48", "B49")
+@pytest.mark.page("B48")
 @pytest.mark.fact("F270")
 async def test_a_callback_runs_in_the_context_of_its_begin(ends: Ends) -> None:
     """Captured anew by each begin, whatever the callback (F270)."""
