@@ -22,7 +22,7 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send._operation import QUEUED
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort

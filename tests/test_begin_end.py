@@ -35,7 +35,7 @@ from trio_send import (
     WaitHandle,
     open_initiator,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 Ends = tuple[Socket, stdlib_socket.socket]

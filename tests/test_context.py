@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.connections import Resolver
 from tests.helpers import BIG, connected, fill, read_exactly, stdlib_pair
 from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, open_initiator
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 

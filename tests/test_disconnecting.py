@@ -24,7 +24,7 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send.testing import ScriptedPort
 
 Ends = tuple[Socket, stdlib_socket.socket]

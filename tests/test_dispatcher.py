@@ -23,7 +23,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._dispatcher import EVENTS_PER_TRIP
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send.testing import Blocked
 
 if sys.version_info < (3, 11):

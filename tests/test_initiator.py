@@ -42,7 +42,7 @@ from trio_send import (
     current_initiator,
     open_initiator,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):

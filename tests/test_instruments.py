@@ -29,7 +29,7 @@ from trio_send import (
     remove_instrument,
     socketpair,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 

@@ -53,6 +53,10 @@ def enter(operation: Operation) -> None:
     operation._enter(RecordingOwner())
 
 
+def post(operation: Operation) -> None:
+    operation._post(RecordingOwner())
+
+
 def end_well_later(operation: Operation) -> None:
     operation._set_error(0, 0)
     operation._end_later(RecordingOwner())
@@ -91,6 +95,8 @@ def uncut(operation: Operation) -> None:
 
 # Every way to change a state, and where it leads.
 WAYS: dict[Callable[[Operation], None], State] = {
+    post: State.POSTED,
+    Operation._unpost: State.IDLE,
     enter: State.QUEUED,
     end_well_later: State.DONE,
     end_badly_later: State.FAILED,
@@ -109,6 +115,7 @@ ONLY_IN = {become_cut: State.IDLE, uncut: State.CUT}
 # How to get to each state from a new operation.
 PATHS: dict[State, list[Callable[[Operation], None]]] = {
     State.IDLE: [],
+    State.POSTED: [post],
     State.QUEUED: [enter],
     State.DONE: [enter, Operation._finish],
     State.FAILED: [enter, fail],
@@ -163,6 +170,18 @@ def test_every_way_from_every_state(state: State, way: Callable[[Operation], Non
             for name in ("_code", "_errno", "_detail"):
                 del before[name], after[name]
         assert after == before
+
+
+def test_a_posted_operation_keeps_the_number_it_was_posted_with() -> None:
+    operation = Operation()
+    for number in (1, 2):
+        post(operation)
+        assert operation._activation == number
+        (enter if number == 1 else end_well_later)(operation)
+        assert operation._activation == number
+        if number == 1:
+            operation._finish()
+        release_whole(operation)
 
 
 def test_the_table_holds_nothing_that_no_method_does() -> None:

@@ -48,7 +48,7 @@ from trio_send import (
     SocketShutdown,
     open_initiator,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send._port import HAVE_SCATTER, KernelPort
 from trio_send.testing import ScriptedPort
 

@@ -42,11 +42,14 @@ LAYERS = {
     # Many operations.
     "_queue": 20,
     "_send_queue": 21,
+    "_door": 25,
     "_engine": 25,
     "_dispatcher": 25,
-    # Whose operations they are: an initiator's, or those of a task that awaits them.
+    # Whose operations they are: an initiator's, those of a task that awaits them, or of another thread.
     "_awaiting": 30,
-    "_initiator": 30,
+    "_leaving": 30,
+    "_initiator": 31,
+    "_thread_initiator": 32,
     # The faces of an operation.
     "_event_args": 40,
     "_async_result": 40,
@@ -70,7 +73,11 @@ LAYERS = {
     # Faces for code that exists already, for threads, for pooled servers.
     "_pool": 61,
     "abc": 61,
-    "from_thread": 61,
+    "_threads": 61,
+    "_thread_scope": 62,
+    "_thread_starts": 62,
+    "_thread_waits": 62,
+    "from_thread": 63,
     # The public names, above everything that they are gathered from. What follows uses them as any user does.
     "": 65,
     "testing._scripted_port": 70,
@@ -110,6 +117,10 @@ LAYERS = {
 #: What a type checker alone may see upward, so that the type of a property is told in full. Nothing is imported.
 TYPES_ONLY = {
     ("_stream", "_socket"),
+    (
+        "_initiator",
+        "_thread_initiator",
+    ),  # whose operations a callback of another thread's send starts
     ("_event_args", "_socket"),  # the socket that an accept or a connect made
     ("_send_queue", "_async_result"),  # the operation that was cut
     ("_send_queue", "_event_args"),

@@ -30,7 +30,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._codes import native_send_flags
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send._operation import CUT, IDLE, Operation
 from trio_send._port import KernelPort
 from trio_send._queue import TORN

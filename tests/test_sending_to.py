@@ -45,7 +45,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
-from trio_send._initiator import START_BUDGET
+from trio_send._leaving import START_BUDGET
 from trio_send._port import KernelPort
 from trio_send._send_queue import LONGEST_POLL
 from trio_send.testing import Blocked

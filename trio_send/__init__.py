@@ -7,7 +7,7 @@ dispatcher; initiator; operation objects; socket; and what stands on it.
 
 from __future__ import annotations
 
-from . import abc as abc
+from . import abc as abc, from_thread as from_thread
 from ._async_result import AsyncResult as AsyncResult
 from ._audit import Audit as Audit
 from ._codes import (
@@ -27,7 +27,6 @@ from ._exceptions import (
     SocketException as SocketException,
 )
 from ._initiator import (
-    ExitPolicy as ExitPolicy,
     Initiator as Initiator,
     current_initiator as current_initiator,
     open_initiator as open_initiator,
@@ -37,6 +36,7 @@ from ._instruments import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
 )
+from ._leaving import ExitPolicy as ExitPolicy
 from ._packets import SendPacketsElement as SendPacketsElement
 from ._pool import (
     BufferManager as BufferManager,
@@ -55,4 +55,5 @@ from ._wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as Wa
 
 fixup_module_metadata(__name__, globals())
 fixup_module_metadata(abc.__name__, vars(abc))
+fixup_module_metadata(from_thread.__name__, vars(from_thread))
 del fixup_module_metadata

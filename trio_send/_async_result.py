@@ -6,8 +6,9 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ._codes import SocketAsyncOperation, SocketError
+from ._door import LOCK
 from ._exceptions import InvalidOperationError
-from ._operation import IDLE, QUEUED, Operation
+from ._operation import IDLE, Operation
 from ._wait_handle import WaitHandle
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class AsyncResult(Operation):
         The same object at each reading (F070).
         """
         if self._handle is None:
-            self._handle = WaitHandle()
+            with LOCK:  # or two threads that ask at the same time would wait for two flags, and one is never set
+                if self._handle is None:
+                    self._handle = WaitHandle()
             if self.is_completed:
                 self._handle._signal()
         return self._handle
@@ -128,9 +131,9 @@ class AsyncResult(Operation):
 
         **If cancelled**: nothing is raised here.
 
-        **Threads**: only from the Trio thread that uses the socket.
+        **Threads**: only from the Trio thread that uses the socket; elsewhere, `trio_send.from_thread.cancel`.
         """
-        if self._state != QUEUED:
+        if not self._can_be_stopped():
             return False
         return bool(
             self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
@@ -159,12 +162,13 @@ class AsyncResult(Operation):
 
     def _take(self) -> None:
         """Use up the single call of the end method."""
-        if self._ended:
-            raise InvalidOperationError(
-                "the end method was called for this result already, and can be called once; "
-                "its bytes_transferred and outcome can be read as often as you like",
-            )
-        self._ended = True
+        with LOCK:  # two threads may try at the same time
+            if self._ended:
+                raise InvalidOperationError(
+                    "the end method was called for this result already, and can be called once; "
+                    "its bytes_transferred and outcome can be read as often as you like",
+                )
+            self._ended = True
 
 
 @final

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._buffers import Message
     from ._exceptions import SocketException
-    from ._initiator import Initiator
+    from ._leaving import Leaver
     from ._operation import Step
     from ._queue import OperationQueue
 
@@ -197,7 +197,7 @@ class BeginEnd(Sending):
         result._socket = self
         return self._conclude(result, self._sends.go_on(result, initiator, error), initiator)
 
-    def _conclude(self, result: AsyncResult, pending: bool, initiator: Initiator) -> AsyncResult:
+    def _conclude(self, result: AsyncResult, pending: bool, initiator: Leaver) -> AsyncResult:
         """Settle what is left to do for a result that was begun."""
         if pending:
             return result

@@ -17,7 +17,7 @@ from ._exceptions import (
     OperationInProgressError,
     SocketException,
 )
-from ._initiator import Initiator, current_initiator, get_initiator
+from ._initiator import current_initiator, get_initiator
 from ._instruments import current_audience
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort, Port
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import socket as stdlib_socket
 
     from typing_extensions import Buffer
+
+    from ._leaving import Leaver
 
 # How often to ask about acknowledgements: soon enough for a peer next door, seldom enough for one overseas.
 _FIRST_PAUSE: Final = 0.001
@@ -84,7 +86,7 @@ class Endpoint(BackPressure):
         self._thread = get_ident()
         self._token: trio.lowlevel.TrioToken | None = None
         #: The initiator that was found fit for this socket at the latest start, so that the next one need not look.
-        self._checked: Initiator | None = None
+        self._checked: Leaver | None = None
         self._trio: Any = None
         #: What the kernel counted as acknowledged, or about to be, before the library's first byte.
         self._acknowledged_before = 0
@@ -103,7 +105,9 @@ class Endpoint(BackPressure):
             return  # an initiator that was found fit is one of the run
         if get_ident() != self._thread:
             raise InvalidOperationError(
-                "this socket belongs to another thread; call it there, for example with trio.from_thread.run_sync()",
+                "this socket belongs to another thread; from here, start sends with "
+                "trio_send.from_thread.begin_send() or send_async(), or call it there, for example with "
+                "trio.from_thread.run_sync()",
             )
         if self._sends.gate & CLOSED:
             raise ObjectDisposedError("this socket was closed")
@@ -125,7 +129,7 @@ class Endpoint(BackPressure):
             )
         operation._require_free()
 
-    def _require_initiator(self) -> Initiator:
+    def _require_initiator(self) -> Leaver:
         """Return the initiator that operations started here belong to, or raise."""
         initiator = current_initiator()
         self._checked = initiator

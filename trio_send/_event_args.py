@@ -12,7 +12,7 @@ from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from ._dispatcher import Dispatcher, call_in_order
 from ._exceptions import ObjectDisposedError, OperationInProgressError, SocketException
-from ._operation import IDLE, QUEUED, Operation
+from ._operation import IDLE, Operation
 from ._packets import Packets, SendPacketsElement, require_elements
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class SocketAsyncEventArgs(Operation):
         "_accept_socket",
         "_buffer",
         "_buffer_list",
+        "_caller",
         "_closed",
         "_closing",
         "_completed_event",
@@ -138,6 +139,8 @@ class SocketAsyncEventArgs(Operation):
         self.disconnect_reuse_socket: bool = False
         self._completed_event: CompletedEvent | None = None
         self._flow_context = flow_context
+        #: What calls `on_completed` for the current activation, if it is not called directly.
+        self._caller: Callable[[], object] | None = None
         self._closed = False
         self._closing = False
         # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
@@ -479,7 +482,8 @@ class SocketAsyncEventArgs(Operation):
         Returns:
           None, or a coroutine that still has to run. It then runs as a task of the initiator.
 
-        **Threads**: called in the Trio thread that uses the socket.
+        **Threads**: called in the Trio thread that uses the socket, or in a worker thread if the operation
+        was started so.
         """
         if not self._completed_event:
             return None
@@ -505,9 +509,10 @@ class SocketAsyncEventArgs(Operation):
     def _completed(self, dispatcher: Dispatcher) -> None:
         context, waiters = self._release()
         count, socket = self._transferred, self._socket  # a handler may start the args anew
+        caller, self._caller = self._caller, None
         try:
             if self._is_listened_to:
-                dispatcher.call(context, self.on_completed)
+                dispatcher.call(context, caller or self.on_completed)
         finally:
             self._wake(waiters, count)
             if not self._in_flight and self._socket is socket:
@@ -552,9 +557,11 @@ class SocketAsyncEventArgs(Operation):
 
         **If cancelled**: nothing is raised here.
 
-        **Threads**: only from the Trio thread that uses the socket.
+        **Threads**: only from the Trio thread that uses the socket; elsewhere, `trio_send.from_thread.cancel`.
         """
-        if self._state != QUEUED or (activation is not None and activation != self._activation):
+        if activation is not None and activation != self._activation:
+            return False
+        if not self._can_be_stopped():
             return False
         return bool(
             self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")

@@ -3,6 +3,7 @@
 The states, and what each means for the queue the operation stands in::
 
     IDLE       in no queue. Never started, or ended and told; may be started
+    POSTED     in no queue yet: started by another thread, on its way into the Trio thread
     QUEUED     in one queue, at its head (then some bytes may be accepted already) or behind it (then none)
     DONE       in no queue: all accepted, the owner has yet to be told
     FAILED     in no queue: an error, the owner has yet to be told
@@ -40,15 +41,17 @@ class State(enum.IntEnum):
     """Where an activation stands; the table of the module's docstring."""
 
     IDLE = 0
-    QUEUED = 1
-    DONE = 2
-    FAILED = 3
-    ABORTED = 4
-    CUT = 5
+    POSTED = 1
+    QUEUED = 2
+    DONE = 3
+    FAILED = 4
+    ABORTED = 5
+    CUT = 6
 
 
 # Looking a member up costs more than all of a transition, so the code compares plain numbers.
 IDLE: Final = int(State.IDLE)
+POSTED: Final = int(State.POSTED)
 QUEUED: Final = int(State.QUEUED)
 DONE: Final = int(State.DONE)
 FAILED: Final = int(State.FAILED)
@@ -57,9 +60,11 @@ CUT: Final = int(State.CUT)
 
 #: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
 #: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
-#: IDLE when a first attempt of several system calls fails after the first of them.
+#: IDLE when a first attempt of several system calls fails after the first of them. IDLE follows POSTED when the run of
+#: Trio has ended and nobody takes the post in any more.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.IDLE: frozenset({State.QUEUED, State.DONE, State.FAILED, State.CUT}),
+    State.IDLE: frozenset({State.POSTED, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
+    State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE}),
     State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
@@ -81,6 +86,14 @@ class Owner(abc.ABC):
     """
 
     __slots__ = ()
+
+    def _leaves_with(self, leaver: Owner) -> bool:
+        """Tell whether the owner's operations end when ``leaver`` leaves."""
+        return self is leaver
+
+    def _take_in(self) -> None:
+        """Take in what other threads have posted; asked only of the owner of a posted operation."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def _joined(self, queue: Any) -> None:
@@ -218,17 +231,29 @@ class Operation:
         assert state in _ALLOWED[self._state], f"{State(self._state).name} -> {State(state).name}"
         self._state = state
 
+    def _activate(self, state: int, owner: Owner) -> None:
+        before = self._state
+        self._move(state)
+        if before != POSTED:  # else it has its number already, by which its thread may stop it
+            self._activation += 1
+        self._owner = owner
+
     def _enter(self, owner: Owner) -> None:
         """Become pending, with the count and the error that the first attempt may have left."""
-        self._move(QUEUED)
-        self._activation += 1
-        self._owner = owner
+        self._activate(QUEUED, owner)
 
     def _end_later(self, owner: Owner) -> None:
         """Be told to the owner although the first attempt ended the operation."""
-        self._move(DONE if self._code == _SUCCESS else FAILED)
-        self._activation += 1
-        self._owner = owner
+        self._activate(DONE if self._code == _SUCCESS else FAILED, owner)
+
+    def _post(self, owner: Owner) -> None:
+        """Become pending in another thread, before the first attempt, which is made in the Trio thread."""
+        self._activate(POSTED, owner)
+
+    def _unpost(self) -> None:
+        """Be as before the start, which nobody will ever hear of."""
+        self._move(IDLE)
+        self._owner = self._context = None
 
     def _reset_results(self) -> None:
         self._continues = False
@@ -330,20 +355,23 @@ class Operation:
     @property
     def _in_flight(self) -> bool:
         """Whether the operation was started and its end has yet to be told."""
-        return QUEUED <= self._state <= ABORTED
+        return POSTED <= self._state <= ABORTED
 
     @property
     def _pending(self) -> bool:
         """The same for whoever asks from outside, which sees to it that the answer will change."""
-        if not QUEUED <= self._state <= ABORTED:
+        if not POSTED <= self._state <= ABORTED:
             return False
         self._ask()
         return True
 
     def _ask(self) -> None:
         """Have the end told if it is held back."""
-        if self._owner is not None and self._owner._holds(self):
-            self._owner._tell_held(at_once=False)
+        owner = (
+            self._owner
+        )  # which another thread may be asking while the Trio thread lets go of it
+        if owner is not None and owner._holds(self):
+            owner._tell_held(at_once=False)
 
     @property
     def _is_listened_to(self) -> bool:
@@ -401,6 +429,18 @@ class Operation:
 
         told: int = await trio.lowlevel.wait_task_rescheduled(abort)
         return told
+
+    def _can_be_stopped(self) -> bool:
+        """Tell whether there is something to stop; raise if this is not the place to do it."""
+        if self._in_flight and not trio.lowlevel.in_trio_run():
+            raise InvalidOperationError(
+                "this operation can be stopped like this in the Trio thread alone; "
+                "from any other, call trio_send.from_thread.cancel()",
+            )
+        if self._state == POSTED:
+            assert self._owner is not None
+            self._owner._take_in()
+        return self._state == QUEUED
 
     def _require_free(self) -> None:
         """Raise unless a start is possible as far as the operation itself is concerned."""

@@ -409,7 +409,7 @@ class OperationQueue:
         of them as a follower of the first.
 
         Args:
-          owner: whose operations.
+          owner: whose operations; those of owners that leave with it count as its own.
           code: what they end with.
           detail: why.
           spare_started: whether to leave alone what has bytes accepted already.
@@ -420,7 +420,12 @@ class OperationQueue:
             behind = operation._next
             spared = spare_started and operation._is_started
             # Stopping a connect closes the socket, which ends what is behind it.
-            if operation._owner is owner and operation._state == QUEUED and not spared:
+            if (
+                operation._state == QUEUED
+                and operation._owner is not None
+                and operation._owner._leaves_with(owner)
+                and not spared
+            ):
                 if self._is_cut(operation):
                     cut = operation
                     self._mark_torn(operation, detail)

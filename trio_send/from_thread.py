@@ -1,0 +1,31 @@
+"""Sends for threads that do not run Trio: started without waiting, waited for by blocking.
+
+The names are those of `Socket`, as `trio.from_thread` has the names of `trio`; the socket comes first.
+
+**Nobody waits to start.** A start looks at what can be seen from any thread, posts the send to the Trio side, and
+answers "pending". It does not wait for the first attempt. A start that waited for the Trio thread's answer would be a
+trap: threaded code holds locks while it starts a send, its callbacks want the same locks, callbacks run in the Trio
+thread, and so the two would wait for each other for ever. It would also be as late as the Trio thread is busy. What a
+post costs, and what a wait would, is in ``docs/threads.rst``.
+
+So there are two times at which a mistake or an error is told. At once: wrong arguments, wrong thread or run, args in
+use, a closed socket, and what the socket knows already: that it was never connected, is torn or broken, or that the
+owner or its host is leaving. In the end: what the kernel says to the attempt, such as a message too long for a
+datagram, and what became of the socket while the start was on its way. .NET tells of errors at these two times, too
+(F055).
+
+All posts of all threads go through one door in the order in which they came, so starts of one thread keep theirs, and a
+stop that follows a start finds it.
+"""
+
+from __future__ import annotations
+
+from ._thread_initiator import ThreadInitiator as ThreadInitiator
+from ._thread_scope import initiator as initiator
+from ._thread_starts import (
+    begin_send as begin_send,
+    cancel as cancel,
+    send_async as send_async,
+    try_begin_send as try_begin_send,
+)
+from ._thread_waits import end_send as end_send, wait_one as wait_one
