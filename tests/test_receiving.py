@@ -732,6 +732,7 @@ async def test_a_receive_while_its_initiator_is_left_takes_nothing(unix: Ends) -
     assert await socket.receive() == b"hello"
 
 
+@pytest.mark.fact("F205", "F206", "F210")
 async def test_closing_ends_the_receives_that_wait_and_resets_nothing(ends: Ends) -> None:
     """For nothing was cut."""
     socket, peer = ends

@@ -146,10 +146,12 @@ class Message:
       direct: what to hand to the kernel when the message starts at byte 0; None where a view has to be made.
     """
 
-    __slots__ = ("_ends", "direct", "pieces", "size")
+    __slots__ = ("_ends", "direct", "is_known_writable", "pieces", "size")
 
     def __init__(self, pieces: tuple[Piece, ...]) -> None:
         self.pieces = pieces
+        #: Whether the buffers were found to be writable, so that nobody need look again.
+        self.is_known_writable = False
         if len(pieces) == 1:
             self.size = pieces[0].size
             self.direct = pieces[0].direct
@@ -236,6 +238,8 @@ def require_writable(name: str, message: Message, *, is_list: bool) -> None:
     Raises:
       ValueError: a piece is read-only, or all are empty.
     """
+    if message.is_known_writable:
+        return
     if message.size == 0:
         raise ValueError(f"{name} is empty, so nothing could be received into it")
     for index, piece in enumerate(message.pieces):
@@ -251,6 +255,7 @@ def require_writable(name: str, message: Message, *, is_list: bool) -> None:
                 f"{name}{f'[{index}]' * is_list} must be writable to be received into, but this "
                 f"{type(piece.buffer).__name__} is read-only"
             )
+    message.is_known_writable = True
 
 
 def message_from_buffer(

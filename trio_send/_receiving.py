@@ -50,7 +50,8 @@ class _ReceiveStep(Step):
         if len(message.pieces) > MAX_PIECES and not socket._port.is_stream:
             # What the kernel would not take in one call would be lost.
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
-        queue = socket._reading_queue()
+        queue = socket._receives
+        assert queue is not None
         head = queue.head
         views: list[memoryview] = []
         opened: list[memoryview] = []
