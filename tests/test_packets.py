@@ -372,16 +372,3 @@ def test_what_cannot_be_read_any_more_is_left_out(path: Path) -> None:
     assert content(packets) == b"begin" + DATA[:5]
     packets.close()
     assert content(packets) == b"begin"
-
-
-def test_empty_elements_are_not_even_looked_at() -> None:
-    gone = memoryview(b"abc")
-    elements = [
-        SendPacketsElement(b"begin"),
-        SendPacketsElement(gone, 1, 0),
-        SendPacketsElement(b"end"),
-    ]
-    gone.release()
-    packets = Packets(elements)
-    assert content(packets) == b"beginend"
-    assert [part.buffer for part in packets.rest(0)] == [b"begin", b"end"]

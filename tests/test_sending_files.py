@@ -924,3 +924,14 @@ async def test_a_socket_that_is_closed_between_two_elements_gets_no_more(
         await args.wait()
     assert (args.socket_error, args.bytes_transferred) == (ABORTED, 1)
     assert port.offers[-1] == b"a"
+
+
+async def test_empty_elements_are_not_even_looked_at() -> None:
+    ours, port = scripted()
+    gone = memoryview(b"abc")
+    args = packets(b"begin", SendPacketsElement(gone, 1, 0), b"end")
+    gone.release()
+    async with open_initiator():
+        assert not ours.send_packets_async(args)
+    assert args.socket_error is SUCCESS
+    assert port.messages == [b"beginend"]
