@@ -71,7 +71,8 @@ class AwaitingTask(Owner):
             self._parked = False
             trio.lowlevel.reschedule(self._task)
 
-    async def _park(self, operation: Operation, queue: OperationQueue, due: float) -> None:
+    async def _park(self, operation: Operation, queue: OperationQueue) -> None:
+        due = math.inf if operation._limit is None else operation._limit.due()
         with trio.CancelScope(deadline=due):
             self._parked = True
 
@@ -88,15 +89,24 @@ class AwaitingTask(Owner):
 
             await trio.lowlevel.wait_task_rescheduled(abort)
 
-    async def _wait_ready(self, queue: OperationQueue, due: float) -> None:
-        try:
-            with trio.CancelScope(deadline=due) as self._scope:
-                await queue.wait_ready()
-        except trio.ClosedResourceError:
-            # Closed: then the operation has ended. Or closed behind the library's back: then the attempt tells.
-            pass
-        finally:
-            self._scope = None
+    async def _serve(self, operation: Operation, queue: OperationQueue) -> None:
+        """Drain the queue whenever its socket is ready, as long as the operation heads it and is within its limits."""
+        # One scope for all the waits of a long message: with one for each, a file of 128 MiB over a Unix socket cost 1.6
+        # instead of 1.15 of a bare loop of sends.
+        with trio.CancelScope() as scope:
+            while queue.watcher is self and not self._over:
+                limit = operation._limit
+                if limit is not None:
+                    scope.deadline = limit.due()
+                self._scope = scope
+                try:
+                    await queue.wait_ready()
+                except trio.ClosedResourceError:
+                    pass  # it has ended; or it was closed behind the library's back, and the attempt tells
+                finally:
+                    self._scope = None
+                if queue.watcher is self:
+                    queue.drain(SOCKET_ALLOWANCE)
 
     def _stop(
         self, operation: Operation, queue: OperationQueue, interruption: BaseException
@@ -108,14 +118,10 @@ class AwaitingTask(Owner):
         """Wait until the pending operation has ended; if that is interrupted, stop it first."""
         try:
             while not self._over:
-                limit = operation._limit
-                due = math.inf if limit is None else limit.due()
                 if queue.watcher is self:
-                    await self._wait_ready(queue, due)
-                    if queue.watcher is self:
-                        queue.drain(SOCKET_ALLOWANCE)
+                    await self._serve(operation, queue)
                 else:
-                    await self._park(operation, queue, due)
+                    await self._park(operation, queue)
                 if operation._limit is not None and operation._limit.due() <= trio.current_time():
                     operation._limit.fire()
         except BaseException as interruption:
