@@ -91,8 +91,8 @@ class AwaitingTask(Owner):
 
     async def _serve(self, operation: Operation, queue: OperationQueue) -> None:
         """Drain the queue whenever its socket is ready, as long as the operation heads it and is within its limits."""
-        # One scope for all the waits of a long message: with one for each, a file of 128 MiB over a Unix socket cost 1.6
-        # instead of 1.15 of a bare loop of sends.
+        # One scope for all the waits of a long message: with one for each, a file of 128 MiB over a Unix socket cost
+        # 1.6 instead of 1.15 of a bare loop of sends.
         with trio.CancelScope() as scope:
             while queue.watcher is self and not self._over:
                 limit = operation._limit
