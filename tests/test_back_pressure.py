@@ -436,6 +436,7 @@ async def test_the_statistics_of_an_initiator(autojump_clock: Any) -> None:
         with add_instrument(Instrument()):
             assert initiator.statistics().starts_before_yield == START_BUDGET - 3
         operations = [args_of(1) for _ in range(3)]
+        operations[2].completed += lambda *_: None
         one.send_async(operations[0])
         two.send_async(operations[1])
         two.send_async(operations[2])

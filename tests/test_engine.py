@@ -34,7 +34,6 @@ from trio_send import (
     ExitPolicy,
     Socket,
     SocketAsyncEventArgs,
-    SocketAsyncOperation,
     SocketError,
     SocketException,
     _engine,
@@ -43,7 +42,6 @@ from trio_send import (
 from trio_send._buffers import MAX_PIECES
 from trio_send._port import Port
 from trio_send._queue import OPERATION_COST
-from trio_send._receiving import _ReceiveStep
 from trio_send.testing import Blocked
 
 ABORTED = SocketError.OPERATION_ABORTED
@@ -69,16 +67,9 @@ def many_connected(count: int) -> Iterator[list[tuple[Socket, stdlib_socket.sock
 
 
 def start_receive(socket: Socket, args: SocketAsyncEventArgs) -> bool:
-    """Start a receive that the current initiator owns.
-
-    No public call does so, for the awaiting task owns its receives; but what an initiator may own in the reading
-    direction shares the engine with its sends, and this is the shortest way to have both on one descriptor.
-    """
-    socket._require_usable()
-    socket._require_initiator()
-    socket._note(args, _ReceiveStep(socket, None, 100), SocketAsyncOperation.RECEIVE)
-    args._capture_context()
-    return socket._begin(args, socket._reading_queue(), SocketAsyncOperation.RECEIVE)
+    """Start a receive, which shares the engine and the descriptor with the sends."""
+    args.set_buffer(bytearray(100))
+    return socket.receive_async(args)
 
 
 # Many sockets, many rounds --------------------------------------------------------------------
@@ -383,6 +374,8 @@ async def test_accepts_connects_and_sends_share_an_engine() -> None:
         filled = fill(blocked)
         accept, connect, send = told.args("accept"), told.args("connect"), told.args("send")
         connect.remote_end_point = listener.local_end_point
+        for args in (accept, connect):
+            args.set_buffer(None)
         async with open_initiator():
             assert blocked.send_async(send)
             assert listener.accept_async(accept)

@@ -512,3 +512,44 @@ async def test_an_initiator_that_is_left_tells_what_it_holds_back() -> None:
         assert socket.send_async(args)
     assert not args.pending
     assert args.outcome == outcome.Value(5)
+
+
+# What pended and nobody has to be called for is told where it ends
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_the_end_of_what_nobody_handles_needs_no_trip_through_the_dispatcher(
+    begun: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    port = ScriptedPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    ran: list[str] = []
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            ran.append(task.name)
+
+    async with open_initiator(name="ours"):
+        args = SocketAsyncEventArgs(b"whole")
+        operation = socket.begin_send(b"whole") if begun else args
+        if not begun:
+            assert socket.send_async(args)
+        await wait_all_tasks_blocked()
+        instrument = Steps()
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            if begun:
+                assert await socket.end_send(operation) == 5
+            else:
+                assert await args.wait() == 5
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+        assert ran
+        assert not [name for name in ran if name.endswith("dispatcher")]
+        # With somebody to call, the dispatcher calls.
+        told: list[int] = []
+        args.completed += lambda _, args: told.append(args.bytes_transferred)
+        port.add(Blocked(1))
+        assert socket.send_async(args)
+        assert await args.wait() == 5
+        assert told == [5]

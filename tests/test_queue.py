@@ -586,7 +586,7 @@ async def test_cancelling_a_follower_leaves_no_trace_of_it(autojump_clock: MockC
         assert not doomed.cancel()
         assert not result.cancel()
         assert socket.queued_operations == 3
-        assert doomed.socket_error.name == "IO_PENDING"
+        assert not doomed.pending  # with nothing to call, its end is told on the spot
         assert await doomed.wait() == 0
         assert doomed.socket_error is SocketError.OPERATION_ABORTED
         assert "not wanted" in str(doomed.outcome)

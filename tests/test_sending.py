@@ -576,7 +576,11 @@ async def test_a_buffer_that_shrinks_under_its_send_fails_it_with_its_count(ends
         accepted = args.bytes_transferred
         assert accepted > 0
         del buffer[-1:]
-        received = await read_some(peer)
+        received = b""
+        while (
+            args.pending and len(received) < accepted
+        ):  # how much must go before there is room is the kernel's matter
+            received += await read_some(peer)
         assert await args.wait() == accepted
         assert args.socket_error is SocketError.FAULT
         assert await socket.try_end_send(behind) == (0, SocketError.CONNECTION_ABORTED)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,7 +164,7 @@ class Message:
     def open(
         self,
         start: int,
-        views: list[memoryview],
+        views: list[Any],
         opened: list[memoryview],
         max_pieces: int,
     ) -> int:

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 #: Whether the system can watch many sockets through one descriptor that Trio can wait for.
 HAVE_EPOLL: Final = sys.platform == "linux"
 
+# Plain numbers, for they are looked at for every event. Elsewhere than on Linux there are none, and nobody looks.
+_IN: Final = getattr(select, "EPOLLIN", 0)
+_OUT: Final = getattr(select, "EPOLLOUT", 0)
+_ONE_SHOT: Final = getattr(select, "EPOLLONESHOT", 0)
+_OVER: Final = getattr(select, "EPOLLERR", 0) | getattr(select, "EPOLLHUP", 0)
+_IN_OR_OVER: Final = _IN | _OVER
+_OUT_OR_OVER: Final = _OUT | _OVER
+
 #: Bytes one socket may send before the next one has its turn, and all sockets before the other tasks have theirs. With
 #: 200 busy sockets and no limit another task was up to 473 ms late; with these, 10 ms.
 SOCKET_ALLOWANCE: Final = 256 * 1024
@@ -67,6 +75,8 @@ class Engine:
         self._dozing: trio.lowlevel.Task | None = None
         #: Queues that blocked while the engine dozed, and ready ones whose turn has yet to come.
         self._turns: deque[OperationQueue] = deque()
+        #: Whether the engine is draining the queue whose turn it is.
+        self._draining = False
         self._pollset: _EpollSet | None = None
 
     # -- watching -----------------------------------------------------------------------------------------------------
@@ -82,6 +92,9 @@ class Engine:
         elif self._dozing is not None and len(self._turns) < RETRIES:
             if not self._turns:
                 trio.lowlevel.reschedule(self._dozing)
+            queue.watched = self._turns
+            self._turns.append(queue)
+        elif self._draining and queue.hopeful and len(self._turns) < RETRIES:
             queue.watched = self._turns
             self._turns.append(queue)
         else:
@@ -148,6 +161,11 @@ class Engine:
         while True:
             if self._turns:
                 await self._take_turns()
+                if self._turns:
+                    # Of queues that are tried again. Whoever is ready has a turn as well, and so have all other tasks.
+                    if self._pollset is not None and self._pollset.armed:
+                        self._fetch()
+                    await trio.lowlevel.checkpoint()
             elif self._pollset is not None and self._pollset.armed:
                 await trio.lowlevel.wait_readable(self._pollset.fileno())
                 self._fetch()
@@ -171,17 +189,18 @@ class Engine:
             self._turns.append(queue)
 
     async def _take_turns(self) -> None:
-        """Drain every queue whose turn it is, yielding now and then."""
+        """Drain every queue whose turn has come, yielding now and then."""
         used = 0
-        while self._turns:
+        for _ in range(len(self._turns)):
             if used >= TRIP_ALLOWANCE:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.checkpoint()
                 used = 0
-                continue  # some may have been stopped meanwhile
             queue = self._turns.popleft()
-            if queue.watched is self._turns:
+            if queue.watched is self._turns:  # or it was stopped meanwhile
                 queue.watched = None
+                self._draining = True
                 used += queue.drain(SOCKET_ALLOWANCE)
+                self._draining = False
 
 
 class _EpollSet:
@@ -189,26 +208,26 @@ class _EpollSet:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._waiting: dict[int, dict[int, OperationQueue]] = {
-            select.EPOLLIN: {},
-            select.EPOLLOUT: {},
-        }
+        self._readers: dict[int, OperationQueue] = {}
+        self._writers: dict[int, OperationQueue] = {}
         #: Descriptors that the set knows, armed or silent. One that was closed may linger here; the kernel has
         #: forgotten it, and says so when it is to be armed again under a reused number.
         self._known: set[int] = set()
 
     @property
     def armed(self) -> bool:
-        return any(self._waiting.values())
+        return bool(self._readers or self._writers)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
 
-    def _events(self, fd: int) -> int:
-        return sum(event for event, queues in self._waiting.items() if fd in queues)
-
     def _update(self, fd: int) -> None:
-        events = self._events(fd) | select.EPOLLONESHOT
+        """Arm ``fd`` for the directions that are waited for."""
+        events = _ONE_SHOT
+        if fd in self._writers:
+            events |= _OUT
+        if fd in self._readers:
+            events |= _IN
         if fd in self._known:
             try:
                 self._epoll.modify(fd, events)
@@ -220,12 +239,12 @@ class _EpollSet:
 
     def arm(self, queue: OperationQueue) -> None:
         fd = queue.port.fileno()
-        self._waiting[select.EPOLLOUT if queue.writes else select.EPOLLIN][fd] = queue
+        (self._writers if queue.writes else self._readers)[fd] = queue
         self._update(fd)
 
     def disarm(self, queue: OperationQueue) -> None:
         fd = queue.port.fileno()
-        queues = self._waiting[select.EPOLLOUT if queue.writes else select.EPOLLIN]
+        queues = self._writers if queue.writes else self._readers
         if (
             fd < 0
         ):  # closed behind the library's back: the kernel has forgotten it, the number is lost
@@ -235,7 +254,7 @@ class _EpollSet:
             return
         if queues.pop(fd, None) is None:
             return
-        if self._events(fd):
+        if fd in self._writers or fd in self._readers:
             self._update(fd)
             return
         self._known.discard(fd)
@@ -247,13 +266,14 @@ class _EpollSet:
     def fetch(self) -> list[OperationQueue]:
         """Return the queues that are worth a drain; they are not armed any more."""
         ready: list[OperationQueue] = []
+        readers, writers = self._readers, self._writers
         for fd, happened in self._epoll.poll(0, MAX_EVENTS):
             # Errors and hang-ups concern both directions; the attempt tells what is wrong.
-            concerns_both = happened & (select.EPOLLERR | select.EPOLLHUP)
-            for event, queues in self._waiting.items():
-                if (happened & event or concerns_both) and fd in queues:
-                    ready.append(queues.pop(fd))
-            if self._events(fd):
+            if happened & _OUT_OR_OVER and fd in writers:
+                ready.append(writers.pop(fd))
+            if happened & _IN_OR_OVER and fd in readers:
+                ready.append(readers.pop(fd))
+            if fd in writers or fd in readers:
                 self._update(fd)
         return ready
 

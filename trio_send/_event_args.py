@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
@@ -16,7 +17,7 @@ from ._operation import IDLE, Operation
 from ._packets import Packets, SendPacketsElement, require_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     import outcome
@@ -487,7 +488,11 @@ class SocketAsyncEventArgs(Operation):
         """
         if not self._completed_event:
             return None
-        return call_in_order(iter(self._completed_event._handlers), self._socket, self)
+        handlers = self._completed_event._handlers
+        if len(handlers) == 1:
+            result = handlers[0](self._socket, self)
+            return result if isinstance(result, Coroutine) else None
+        return call_in_order(iter(handlers), self._socket, self)
 
     @property
     def _is_listened_to(self) -> bool:
@@ -514,7 +519,8 @@ class SocketAsyncEventArgs(Operation):
             if self._is_listened_to:
                 dispatcher.call(context, caller or self.on_completed)
         finally:
-            self._wake(waiters, count)
+            if waiters:
+                self._wake(waiters, count)
             if not self._in_flight and self._socket is socket:
                 self._socket = None  # args in a pool must not keep their last socket alive
 

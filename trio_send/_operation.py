@@ -276,7 +276,8 @@ class Operation:
 
     def _finish(self) -> None:
         self._move(DONE)
-        self._drop_limit()
+        if self._limit is not None:
+            self._drop_limit()
 
     def _fail(self, code: int, errno: int, detail: str | None = None) -> None:
         self._move(FAILED)
@@ -294,7 +295,7 @@ class Operation:
         Returns:
           The context to call handlers in, and the tasks to wake.
         """
-        cut = self._queue is not None and self._queue.has_cut(self)
+        cut = self._state != DONE and self._queue is not None and self._queue.has_cut(self)
         self._move(CUT if cut else IDLE)
         self._let_go()
         context, waiters = self._context, self._waiters

@@ -68,6 +68,8 @@ class Port(abc.ABC):
         all of them or none.
       family: the address family; None if addresses are of a kind that cannot be checked.
       has_one_receiver: whether an address counts for nothing, because all goes to the peer; it always does on a stream.
+      refills: whether a ``send`` that was accepted in part is worth another attempt at once, because whoever reads may
+        have made room meanwhile.
       polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
         nothing of its address.
     """
@@ -84,6 +86,7 @@ class Port(abc.ABC):
     has_one_receiver: bool = False
     max_segments: int = 1
     polls_send_to: bool = False
+    refills: bool = False
 
     @abc.abstractmethod
     def fileno(self) -> int:
@@ -129,6 +132,7 @@ class KernelPort(Port):
         "is_stream",
         "max_segments",
         "polls_send_to",
+        "refills",
         "send",
         "send_to",
         "sock",
@@ -141,6 +145,7 @@ class KernelPort(Port):
         # The attributes of the socket make an enum each time they are read, which takes a good part of a send.
         self.family = int(sock.family)
         self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
+        self.refills = self.is_stream
         self.max_segments = _MAX_SEGMENTS if _IS_LINUX and _is_udp(sock) else 1
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.

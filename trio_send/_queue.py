@@ -73,6 +73,7 @@ class OperationQueue:
         "gate",
         "generation",
         "head",
+        "hopeful",
         "length",
         "marks",
         "port",
@@ -99,6 +100,8 @@ class OperationQueue:
         self.watched: object = None
         #: Counts departures; an attempt in which it moved was interrupted by application code.
         self.generation = 0
+        #: Whether the latest attempt moved bytes, so that the next one may well do so too without waiting.
+        self.hopeful = False
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
         self.backoff = 0.0
         self.backoffs = 0
@@ -218,13 +221,13 @@ class OperationQueue:
         Returns:
           Whether it is pending, as `start` does.
         """
-        if (
-            error is not None
-            and not isinstance(error, BlockingIOError)
-            and self._failed_first(operation, *describe_os_error(error))
-        ):
-            return False
-        return self.join(operation, owner)
+        if error is None:
+            ended = self.port.refills and self._attempt_first(operation)
+        elif isinstance(error, BlockingIOError):
+            ended = False
+        else:
+            ended = self._failed_first(operation, *describe_os_error(error))
+        return not ended and self.join(operation, owner)
 
     @trio.lowlevel.enable_ki_protection
     def join(self, operation: Operation, owner: Owner) -> bool:
@@ -257,6 +260,7 @@ class OperationQueue:
         if self.audience.instruments:
             self.audience.queued(operation, self)
         if self.head is operation:
+            self.hopeful = operation._transferred > 0
             self._rewatch()
         if self.audience.instruments:
             self.audience.tell()
@@ -322,6 +326,7 @@ class OperationQueue:
 
     def _blocked(self, head: Operation) -> None:
         """Take note that the head has to wait."""
+        self.hopeful = False
         self.backoff = 0.0  # it is room that is lacking now, not memory
         self.backoffs = 0
 

@@ -23,6 +23,7 @@ from ._exceptions import InvalidOperationError, ObjectDisposedError
 from ._initiator import get_initiator
 from ._operation import CUT, Operation
 from ._packets import Packets
+from ._queue import BUSY
 from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ._leaving import Leaver
     from ._send_queue import TornMessage
 
 _SEND: Final = SocketAsyncOperation.SEND
@@ -102,10 +104,10 @@ class Sending(Endpoint):
             return self._send_async(args)
         try:
             sent = self._send(data, PLAIN_FLAGS)
+        except BlockingIOError:
+            return self._send_async_stuck(args, initiator, 0)
         except OSError as error:
-            args._reset_results()
-            args._last_operation = _SEND
-            return self._send_async_stuck(args, error)
+            return self._send_async_stuck(args, initiator, 0, error)
         queue.accepted += sent
         args._transferred = sent
         args._code = _SUCCESS
@@ -114,19 +116,43 @@ class Sending(Endpoint):
         if sent == args._size:
             initiator._budget -= 1
             return False
-        return self._send_async_stuck(args, None)
+        return self._send_async_stuck(args, initiator, sent)
 
-    def _send_async_stuck(self, args: SocketAsyncEventArgs, error: OSError | None) -> bool:
-        """Go on after a first attempt on the fast path that did not send everything."""
-        initiator = self._checked
-        assert initiator is not None
+    def _send_async_stuck(
+        self,
+        args: SocketAsyncEventArgs,
+        initiator: Leaver,
+        sent: int,
+        error: OSError | None = None,
+    ) -> bool:
+        """Go on with plain args that have to wait, or whose first attempt failed."""
+        args._reset_results()
+        args._transferred = sent
+        args._last_operation = _SEND
         args._socket = self
         args._flags = PLAIN_FLAGS
         args._address = args._step = None
         args._capture_context()
-        return self._sends.go_on(args, initiator, error) or self._settle(args)
+        if sent or error is not None:
+            pending = self._sends.go_on(args, initiator, error)
+        else:
+            pending = self._sends.join(args, initiator)
+        return pending or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
+        initiator = get_initiator(None)
+        if (
+            type(args) is SocketAsyncEventArgs
+            and args._direct is not None
+            and not args._state
+            and self._sends.gate == BUSY
+            and initiator is not None
+            and initiator is self._checked
+            and initiator._budget > 0
+            and get_ident() == self._thread
+        ):
+            # Nothing is in the way but those in front. A long queue should cost as little as a short one.
+            return self._send_async_stuck(args, initiator, 0)
         message = self._require_message(args)
         if message is None:
             return False
