@@ -34,6 +34,13 @@ This one stands in `tests.stress_echo`:
 echo
     As many clients at the same time as there are trials, twice, for the pooled echo server of ``examples/``.
 
+These stand in `tests.stress_threads`:
+
+threads
+    So many sends in all, from 64 threads on 8 sockets, and a third of the threads end with sends pending.
+threads_as_guest
+    The same while Trio runs as the guest of another loop.
+
 Another one is a function of `Trials`, registered by `named`.
 """
 
@@ -64,7 +71,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from tests import stress_echo, stress_scale
+from tests import stress_echo, stress_scale, stress_threads
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -856,7 +863,7 @@ def instants(trials: Trials) -> None:
                 trials.check(strike_at, f"{name}, {policy.name}", complaint)
 
 
-for kind_of_trial in (*stress_scale.KINDS, stress_echo.echo):
+for kind_of_trial in (*stress_scale.KINDS, stress_echo.echo, *stress_threads.KINDS):
     named(kind_of_trial)
 
 
