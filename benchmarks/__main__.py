@@ -21,7 +21,7 @@ from . import backpressure, crowd, files, growth, importing, lateness, memory, q
 from .descriptors import raise_limit
 from .picture import draw
 from .records import Row, from_json, to_json
-from .table import lines, summary
+from .table import lines, missed, prices, summary
 from .works import Scale, Work
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     titles = {work.name: work.title for work in works}
     print(", ".join(f"{name} {value}" for name, value in where.items()), end="\n\n")
     print(*summary([row for row in rows if row.verdicts]), "", sep="\n")
+    print(*missed(rows), "", *prices(rows), sep="\n")
     print(*lines(rows, titles), sep="\n")
     if options.json is not None:
         options.json.write_text(to_json(rows, where) + "\n", "utf-8")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 QUEUED = "queued"
 ONE_BY_ONE = "queued, one call each"
 GATHER = "buffer_list"
+RAW_JOIN = "raw join"
 
 #: How many sends are queued, and how long each is.
 LENGTH = 1024
@@ -221,7 +222,7 @@ async def _measure_gather(scale: Scale, kind: str) -> dict[str, list[float]]:
 
         chunks = {
             FLOOR: repeat(one_by_one),
-            "raw join": repeat(lambda: send(b"".join(buffers), FLAGS)),
+            RAW_JOIN: repeat(lambda: send(b"".join(buffers), FLAGS)),
             "raw sendmsg": repeat(lambda: sendmsg(buffers, (), FLAGS)),
             GATHER: send_lists(socket, SocketAsyncEventArgs(buffer_list=buffers), 1),
             f"{BUFFERS} send_async": send_lists(socket, SocketAsyncEventArgs(buffers[0]), BUFFERS),
@@ -241,7 +242,7 @@ async def _measure_gather(scale: Scale, kind: str) -> dict[str, list[float]]:
 
 async def measure_gather(scale: Scale) -> list[Row]:
     """Measure messages of many buffers, beside as many sends."""
-    goals = [Goal(GATHER, FLOOR, 1 / 10)]
+    goals = [Goal(GATHER, FLOOR, 1 / 10, RAW_JOIN)]
     note = f"the floor is {BUFFERS} sends of {BUFFER} B"
     rows = []
     for kind in KINDS:

@@ -22,7 +22,7 @@ OURS = (
     "buffer_list",
     "send_file",
     "trio_send",
-    "beside it",
+    "beside it, own time",
 )
 
 #: What a peer is called in one row or the other, by what it is called in the summary and in the picture.
@@ -43,11 +43,17 @@ class Goal:
       ours: the name of the one.
       base: the name of the other.
       limit: how much the one may cost, as a multiple of the other.
+      bound: the name of the contender than which nothing in Python can be cheaper, if there is one.
     """
 
     ours: str
     base: str
     limit: float
+    bound: str = ""
+
+    def tell(self, value: float) -> str:
+        """Return a ratio in the goal's words."""
+        return f"{value:.2f}" if self.limit >= 0.5 else f"{1 / value:.1f} x"
 
     def __str__(self) -> str:
         if self.limit >= 0.5:
@@ -63,11 +69,13 @@ class Verdict:
       goal: the goal, in words.
       value: what was measured, in the goal's words.
       met: whether that is enough.
+      bound: the best that is possible, in the goal's words; empty if that is not known.
     """
 
     goal: str
     value: str
     met: bool
+    bound: str = ""
 
 
 @dataclass
@@ -119,8 +127,10 @@ def compare(
     for goal in goals:
         if goal.ours in measured and goal.base in measured:
             value = ratio(measured[goal.ours], measured[goal.base]).median
-            told = f"{value:.2f}" if goal.limit >= 0.5 else f"{1 / value:.1f} x"
-            row.verdicts.append(Verdict(str(goal), told, value <= goal.limit))
+            bound = ""
+            if goal.bound in measured:
+                bound = goal.tell(ratio(measured[goal.bound], measured[goal.base]).median)
+            row.verdicts.append(Verdict(str(goal), goal.tell(value), value <= goal.limit, bound))
     return row
 
 

@@ -49,7 +49,8 @@ def lines(rows: Sequence[Row], titles: Mapping[str, str]) -> Iterator[str]:
         yield from plain_table(headers, cells, (False, True, True, True, True))
         for verdict in row.verdicts:
             met = "met" if verdict.met else "NOT MET"
-            yield f"  goal {met}: {verdict.goal}; measured {verdict.value}"
+            bound = f"; the best possible is {verdict.bound}" if verdict.bound else ""
+            yield f"  goal {met}: {verdict.goal}; measured {verdict.value}{bound}"
         if row.note:
             yield f"  note: {row.note}"
         yield ""
@@ -90,3 +91,31 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     headers = ("work", "on", "ours", "floor", "x floor", "quartiles", *PEERS, "goals")
     right = (False, False, *[True] * (len(headers) - 3), False)
     yield from plain_table(headers, cells, right)
+
+
+def missed(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of a table of the goals that were not met."""
+    cells = [
+        (row.work, row.case, verdict.value, verdict.bound, verdict.goal)
+        for row in rows
+        for verdict in row.verdicts
+        if not verdict.met
+    ]
+    if cells:
+        headers = ("missed", "on", "measured", "best possible", "goal")
+        yield from plain_table(headers, cells, (False, False, True, True, False))
+    else:
+        yield "All goals were met."
+
+
+def prices(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of a table of the rows that have no goals, which all have the same columns."""
+    plain = [row for row in rows if not row.verdicts]
+    if not plain:
+        return
+    columns = list(plain[0].values)
+    cells = [
+        (row.case, *(show(row.values[name].median, row.unit) for name in columns)) for row in plain
+    ]
+    yield from plain_table(("pending at once", *columns), cells, (False, *[True] * len(columns)))
+    yield ""

@@ -22,7 +22,7 @@ sys.modules["benchmarks"] = importlib.util.module_from_spec(_spec)
 from benchmarks.__main__ import WORKS, main, parse  # noqa: E402
 from benchmarks.picture import draw, labels  # noqa: E402
 from benchmarks.records import Goal, Row, compare, from_json, limit, to_json  # noqa: E402
-from benchmarks.table import lines, show, summary  # noqa: E402
+from benchmarks.table import lines, missed, prices, show, summary  # noqa: E402
 from benchmarks.works import Scale  # noqa: E402
 
 TINY = Scale(rounds=1, chunk_ns=1, share=0.001)
@@ -45,6 +45,14 @@ def test_goals(goal: Goal, words: str, told: str, met: bool) -> None:
     row = compare("a work", "TCP", measured, [goal])
     (verdict,) = row.verdicts
     assert (verdict.goal, verdict.value, verdict.met) == (words, told, met)
+
+
+def test_a_goal_knows_what_is_possible() -> None:
+    measured = {"floor": [10.0], "ours": [15.0], "bare": [13.0], "theirs": [65.0]}
+    goals = [Goal("ours", "floor", 1.2, "bare"), Goal("ours", "theirs", 1 / 5, "bare")]
+    row = compare("a work", "TCP", measured, goals)
+    assert [verdict.bound for verdict in row.verdicts] == ["1.30", "5.0 x"]
+    assert "measured 1.50; the best possible is 1.30" in "\n".join(lines([row], {}))
 
 
 def test_a_goal_against_a_peer_that_is_not_installed_is_left_out() -> None:
@@ -95,6 +103,30 @@ def test_the_summary_has_ours_and_each_peer() -> None:
     assert header.split()[-3:] == ["asyncio", "uvloop", "goals"]
     told = "a work Unix 12 ns 10 ns 1.20 1.20 .. 1.20 5.50 3.30 1 of 2 met"
     assert line.split() == told.split()
+
+
+def test_what_was_missed_is_told(row: Row) -> None:
+    (_, _, line) = missed([row])
+    assert line.split() == ["a", "work", "TCP", "1.20", *str(Goal("", "floor", 1.1)).split()]
+    row.verdicts = []
+    assert list(missed([row])) == ["All goals were met."]
+
+
+def test_rows_without_goals_have_a_table_of_their_own(row: Row) -> None:
+    assert list(prices([row])) == []
+    row.verdicts = []
+    assert [line.split() for line in prices([row])] == [
+        ["pending", "at", "once", "floor", "ours"],
+        ["---------------", "-----", "------"],
+        ["TCP", "1", "us", "1.2", "us"],
+        [],
+    ]
+
+
+def test_the_documentation_shows_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    docs = ROOT.parent / "docs"
+    assert main(["--from", str(docs / "performance.json")]) == 0
+    assert capsys.readouterr().out == (docs / "performance.txt").read_text("utf-8")
 
 
 def test_the_picture_has_every_row_with_a_floor(row: Row, tmp_path: Path) -> None:
