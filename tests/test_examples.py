@@ -19,6 +19,15 @@ ENDINGS = {
         r"the peer has read 300000 bytes",
         r"accepted then and now add up to 300000",
     ],
+    "blocked_send.py": [
+        r".* DEBUG socket 1: send 1 completed, 300000 of 300000 bytes accepted, after .* s in the queue",
+        r".* DEBUG socket 1: send 2 13 bytes accepted, 13 of 13",
+        r".* DEBUG socket 1: send 2 completed, 13 of 13 bytes accepted, after .* s in the queue",
+        r".* DEBUG socket 1: send 1 is told of",
+        r".* DEBUG socket 1: send 2 is told of",
+        r"accepted: 300013",
+        r"left in the queue: 0",
+    ],
 }
 
 #: Those that need a peer, which have tests of their own.

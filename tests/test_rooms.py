@@ -71,6 +71,8 @@ LAYERS = {
     "_receiving": 59,
     "_socket": 60,
     # Faces for code that exists already, for threads, for pooled servers.
+    "_logging_instrument": 62,
+    "_counting_instrument": 63,
     "_pool": 61,
     "abc": 61,
     "_threads": 61,

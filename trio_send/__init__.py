@@ -16,6 +16,10 @@ from ._codes import (
     SocketFlags as SocketFlags,
     SocketShutdown as SocketShutdown,
 )
+from ._counting_instrument import (
+    Counters as Counters,
+    CountingInstrument as CountingInstrument,
+)
 from ._event_args import (
     CompletedEvent as CompletedEvent,
     SocketAsyncEventArgs as SocketAsyncEventArgs,
@@ -37,6 +41,7 @@ from ._instruments import (
     remove_instrument as remove_instrument,
 )
 from ._leaving import ExitPolicy as ExitPolicy
+from ._logging_instrument import LoggingInstrument as LoggingInstrument
 from ._packets import SendPacketsElement as SendPacketsElement
 from ._pool import (
     BufferManager as BufferManager,

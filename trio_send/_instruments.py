@@ -271,12 +271,11 @@ class Audience:
 
     def _begin(self, operation: Operation, queue: Place, before: int) -> TracedOperation:
         message, step, kind = operation._message, operation._step, operation._last_operation
-        has_bytes = kind in _WITH_BYTES or (step is not None and step.sends_message)
         operation._trace = trace = TracedOperation(
             number=next(self._operations),
             socket_id=queue.socket_id,
             kind=kind,
-            size=message.size if message is not None and has_bytes else 0,
+            size=message.size if message is not None and kind in _WITH_BYTES else 0,
             accepted_before=before,
             is_stream=queue.port.is_stream,
             address=operation._address if step is None else step.address,
@@ -316,7 +315,8 @@ class Audience:
         if operation._step is not None:
             trace.address = operation._step.address
         error = SocketError(operation._code)
-        if not trace.is_stream and trace.kind in _WITH_BYTES:
+        is_connect = trace.kind is SocketAsyncOperation.CONNECT
+        if not trace.is_stream and trace.kind in _WITH_BYTES and (trace.size or not is_connect):
             batch = operation._message
             trace.datagrams = batch.sent if isinstance(batch, Datagrams) else int(not error)
         arguments = (trace, error, operation._transferred, delay, operation._detail)
