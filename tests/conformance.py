@@ -50,7 +50,6 @@ class Row:
     here: str = ""
     differs: str = ""
     not_here: str = ""
-    awaited: bool = False
 
     @property
     def applies(self) -> bool:
@@ -83,8 +82,6 @@ def row_faults(sections: list[Section]) -> Iterator[str]:
         if number != last.get(letter, 0) + 1:
             yield f"{row.id} does not follow {letter}{last.get(letter, 0):0{len(row.id) - 1}}"
         last[letter] = number
-        if row.awaited:
-            continue
         if row.not_here and (row.here or row.differs):
             yield f"{row.id} does not apply, and yet says what is done"
         if row.applies and not row.here:
@@ -180,7 +177,7 @@ def link_faults(sections: list[Section], marks: list[Mark]) -> Iterator[str]:
     rows = {row.id: row for section in sections for row in section.rows}
     shown = {mark.row for mark in marks}
     for row in rows.values():
-        if row.applies and not row.awaited and row.id not in shown:
+        if row.applies and row.id not in shown:
             yield f"{row.id} applies, and no test carries its number"
     for mark in marks:
         where = f"{mark.path}::{mark.test}"
@@ -240,8 +237,6 @@ def says(row: Row) -> str:
 
 
 def does(row: Row) -> str:
-    if row.awaited:
-        return "**Awaited.**"
     if not row.applies:
         return cell(f"*Does not apply:* {row.not_here}")
     return cell(f"{row.here} **Differs:** {row.differs}" if row.differs else row.here)
@@ -296,7 +291,6 @@ class State(NamedTuple):
 
     page: str
     faults: list[str]
-    awaited: list[str]
 
 
 def examine(root: Path) -> State:
@@ -305,8 +299,7 @@ def examine(root: Path) -> State:
     marks, faults = read_marks(root)
     faults = [*row_faults(sections), *faults, *link_faults(sections, marks)]
     faults += mention_faults(root, sections)
-    awaited = [row.id for section in sections for row in section.rows if row.awaited]
-    return State(page(sections, marks), faults, awaited)
+    return State(page(sections, marks), faults)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -325,8 +318,6 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         faults.append("docs/conformance.md is out of date; run: python -m tests.conformance")
     for fault in faults:
         print(fault)
-    if state.awaited:
-        print(f"{len(state.awaited)} rows are awaited: {' '.join(state.awaited)}")
     return 1 if faults else 0
 
 

@@ -22,9 +22,11 @@ from trio_send import (
     SocketAsyncOperation,
     SocketError,
     SocketException,
+    add_instrument,
     open_initiator,
 )
 from trio_send._leaving import START_BUDGET
+from trio_send.abc import Instrument
 from trio_send.testing import ScriptedPort
 
 Ends = tuple[Socket, stdlib_socket.socket]
@@ -181,6 +183,31 @@ async def test_a_torn_stream_is_whole_again_on_a_fresh_descriptor(
         args.set_buffer(b"hello")
         assert socket.send_async(args) is False
         assert args.bytes_transferred == 5
+
+
+class Closer(Instrument):
+    """Closes a socket as soon as an operation has ended."""
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def operation_completed(self, *_: object) -> None:
+        self.socket.close()
+
+
+@every_face
+async def test_a_socket_that_is_closed_in_the_middle_stays_closed(tcp: Ends, face: str) -> None:
+    """No descriptor is left behind."""
+    socket, _ = tcp
+    told = Told()
+    async with open_initiator():
+        assert socket.receive_async(told.args("received", bytearray(8))) is True
+        with add_instrument(Closer(socket)):
+            await disconnect_through(face, socket, reuse_socket=True)
+        assert socket.fileno() == -1
+        with pytest.raises(ObjectDisposedError):
+            await socket.connect(("127.0.0.1", 1))
+    assert len(told.events) == 1
 
 
 @every_face

@@ -45,6 +45,7 @@ from trio_send import (
     SocketShutdown,
     TracedOperation,
     add_instrument,
+    from_thread,
     open_initiator,
 )
 from trio_send.abc import Instrument
@@ -314,6 +315,42 @@ async def test_no_socket_blocks_from_the_beginning() -> None:
             assert not os.get_blocking(client.fileno())
             with closing(await listener.accept()) as accepted:
                 assert not os.get_blocking(accepted.fileno())
+
+
+# Order ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.fact("F191", "F192", "F193", "F194")
+async def test_messages_of_several_threads_are_never_mixed(tcp: Ends) -> None:
+    """Each arrives whole, and those of one thread in its order; big and small ones by turns."""
+    socket, peer = tcp
+    threads, rounds = 4, 20
+    received: list[bytes] = []
+
+    def message(thread: int, number: int) -> bytes:
+        size = 9000 if number % 2 else 20
+        return bytes([thread, number]) + bytes([16 * thread + number % 16]) * size
+
+    def work(thread: int) -> None:
+        results = [
+            from_thread.begin_send(socket, message(thread, number)) for number in range(rounds)
+        ]
+        for number, result in enumerate(results):
+            assert from_thread.end_send(result) == len(message(thread, number))
+
+    async def read() -> None:
+        for _ in range(threads * rounds):
+            head = await read_exactly(peer, 2)
+            received.append(head + await read_exactly(peer, len(message(*head)) - 2))
+
+    async with open_initiator(), trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for thread in range(threads):
+            nursery.start_soon(trio.to_thread.run_sync, work, thread)
+    for thread in range(threads):
+        mine = [each for each in received if each[0] == thread]
+        assert mine == [message(thread, number) for number in range(rounds)]
+    assert nothing_to_read(peer)
 
 
 # The end --------------------------------------------------------------------------------------

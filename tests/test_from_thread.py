@@ -430,7 +430,8 @@ async def test_args_that_were_cut_are_not_started_again() -> None:
 # What is told in the end ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.fact("F055", "F178")
+@pytest.mark.page("B37")
+@pytest.mark.fact("F055", "F122", "F177", "F178")
 @pytest.mark.parametrize(
     ("name", "code"),
     [("EMSGSIZE", SocketError.MESSAGE_SIZE), ("ECONNRESET", SocketError.CONNECTION_RESET)],
@@ -909,6 +910,7 @@ async def started_with(
     return await in_own_thread(work)
 
 
+@pytest.mark.fact("F065", "F132")
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_where_and_in_which_context_handlers_run(in_thread: bool) -> None:
     socket, _ = scripted()
@@ -936,6 +938,7 @@ async def test_asynchronous_handlers_run_in_trio_either_way() -> None:
 
 
 @pytest.mark.page("B27", "B28")
+@pytest.mark.fact("F069")
 async def test_a_callback_in_a_thread_may_block_as_the_page_describes() -> None:
     socket, port = scripted(2, Blocked(0.01))
     counts: list[int] = []
@@ -991,6 +994,7 @@ async def test_what_a_callback_starts_belongs_to_the_thread_and_ends_with_it() -
     assert port.accepted == ten("first") + ten("chained")[:4]
 
 
+@pytest.mark.fact("F075")
 async def test_a_chain_of_callbacks_may_be_as_long_as_you_like() -> None:
     """And is paced and watched as one of Trio's own."""
     socket, port = scripted()
@@ -1015,6 +1019,7 @@ async def test_a_chain_of_callbacks_may_be_as_long_as_you_like() -> None:
     assert len(port.accepted) == 3 * START_BUDGET
 
 
+@pytest.mark.fact("F076")
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_an_exception_of_a_callback_leaves_through_the_host(in_thread: bool) -> None:
     socket, _ = scripted()

@@ -375,11 +375,13 @@ async def test_stopped_in_the_middle_it_tells_the_exact_number(unix: Any, how: s
         got = [await read_some(peer) for _ in range(accepted)]
         await wait_all_tasks_blocked()
         assert batch.datagrams_transferred > accepted  # what was read has made room
+        assert socket.queued_bytes == sum(map(len, datagrams)) - batch.bytes_transferred
         if how == "cancel":
             nursery.cancel_scope.cancel()
         else:
             socket.close()
     assert not batch.pending
+    assert socket.queued_bytes == 0
     closed = (SocketError.OPERATION_ABORTED, batch.bytes_transferred)
     assert errors == ([] if how == "cancel" else [closed])
     got += take_all(peer)
@@ -391,10 +393,13 @@ async def test_stopped_in_the_middle_it_tells_the_exact_number(unix: Any, how: s
     if how == "cancel":
         async with trio.open_nursery() as nursery:
             nursery.start_soon(socket.send_datagrams, batch)
+            await wait_all_tasks_blocked()
+            assert socket.queued_bytes == sum(map(len, batch.remaining))
             while len(got) < 2000:
                 got.append(await read_some(peer))
         assert got == datagrams
         assert batch.remaining == []
+        assert socket.queued_bytes == 0
 
 
 async def test_a_buffer_can_be_resized_while_it_waits(unix: Any) -> None:

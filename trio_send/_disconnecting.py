@@ -15,7 +15,7 @@ from ._engine import SOCKET_ALLOWANCE
 from ._exceptions import SocketException
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort
-from ._queue import UNCONNECTED
+from ._queue import CLOSED, UNCONNECTED
 
 if TYPE_CHECKING:
     from ._event_args import SocketAsyncEventArgs
@@ -139,6 +139,11 @@ class Disconnecting(Accepting):
             if queue is not None:
                 queue.drain(SOCKET_ALLOWANCE)
                 queue.renew(port)
+        if self._sends.gate & CLOSED:
+            port.close(
+                reset=False
+            )  # an instrument, or a buffer's own code, has closed the socket meanwhile
+            return
         self._port.close(reset=False)
         self._port = port
         self._kernel = port.sock

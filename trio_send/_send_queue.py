@@ -490,7 +490,7 @@ class SendQueue(OperationQueue):
         self.forget_torn()
         super().renew(port)
         self.broken = None
-        self.gate = UNCONNECTED
+        self.gate = self.gate & CLOSED | UNCONNECTED
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
