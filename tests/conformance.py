@@ -208,8 +208,9 @@ HEAD = """\
 # Conformance: each sentence, each fact, its test
 
 The library is built after two pages of .NET's documentation: the one on `Socket.BeginSend` with an error code, and the
-one on `Socket.SendAsync` with event args. Where they are silent or wrong, it does what .NET does in fact; where the
-versions of .NET disagree, it chooses. This page goes through every sentence of the two pages (B and S) and through
+one on `Socket.SendAsync` with event args. Where they are silent or wrong, it does what .NET does in fact. Where the
+versions of .NET disagree, it goes with the pages, and else with the version that loses no count, lets no mistake pass
+and is the same for every kind of socket. This page goes through every sentence of the two pages (B and S) and through
 every fact that is known about the implementations (F), and says for each what the library does and which test shows
 it.
 
