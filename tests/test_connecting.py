@@ -626,6 +626,31 @@ async def test_a_buffer_is_sent_as_the_first_message(
 
 
 @pytest.mark.fact("F239")
+async def test_a_connect_that_does_not_wait_sends_its_message_at_once(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """As Unix sockets do: all of it on the spot, or as much as fits."""
+    listener = stack.enter_context(stdlib_socket.socket(stdlib_socket.AF_UNIX))
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    async with open_initiator():
+        for message in (b"hello", BIG):
+            socket = stack.enter_context(closing(Socket(stdlib_socket.AF_UNIX)))
+            socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 1)
+            args = SocketAsyncEventArgs(message)
+            args.remote_end_point = listener.getsockname()
+            assert socket.connect_async(args) is (message is BIG)
+            assert args.bytes_transferred > 0
+            assert args.bytes_transferred < len(BIG)
+            assert socket.queued_bytes == len(message) - args.bytes_transferred
+            peer = stack.enter_context(listener.accept()[0])
+            peer.setblocking(False)
+            assert await read_exactly(peer, len(message)) == message
+            assert await args.wait() == len(message)
+            assert args.connect_socket is socket
+
+
+@pytest.mark.fact("F239")
 async def test_the_message_of_a_connect_that_is_stopped_tears_the_stream(stack: ExitStack) -> None:
     """The connection stands, and the rest can be sent."""
     listener = stack.enter_context(stdlib_socket.socket())

@@ -112,6 +112,7 @@ class Accepting(Connecting):
 
     # -- accept -------------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def accept(self) -> Self:
         """Wait for a connection and accept it.
 
@@ -138,6 +139,7 @@ class Accepting(Connecting):
             raise operation._exception()
         return step.accepted  # type: ignore[no-any-return]
 
+    @trio.lowlevel.enable_ki_protection
     def accept_async(self, args: SocketAsyncEventArgs) -> bool:
         """Start to accept a connection into ``args.accept_socket``.
 

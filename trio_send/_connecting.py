@@ -117,6 +117,7 @@ class Connecting(SendingDatagrams):
 
     # -- connect ------------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def connect(self, address: Any) -> None:
         """Connect to a peer, or on a datagram socket set the default remote host, for which it may be called again.
 
@@ -145,6 +146,7 @@ class Connecting(SendingDatagrams):
         if operation._code:
             raise operation._exception()
 
+    @trio.lowlevel.enable_ki_protection
     def connect_async(self, args: SocketAsyncEventArgs) -> bool:
         """Start to connect to ``args.remote_end_point``, and if a buffer is set, to send it as the first message.
 
@@ -247,6 +249,7 @@ class Connecting(SendingDatagrams):
         step = self._connect_step("address", address)
         return self._begin_step(step, self._sends, _CONNECT, callback, state)
 
+    @trio.lowlevel.enable_ki_protection
     async def end_connect(self, ar: AsyncResult) -> None:
         """Wait until a connect has ended and take its result; once for each.
 
@@ -267,6 +270,7 @@ class Connecting(SendingDatagrams):
         """
         await self._end(ar, _CONNECT)
 
+    @trio.lowlevel.enable_ki_protection
     def end_connect_nowait(self, ar: AsyncResult) -> None:
         """Take the result of a connect that has ended, as a synchronous callback does.
 

@@ -222,6 +222,7 @@ class Receiving(Disconnecting):
             raise result._exception()
         return result
 
+    @trio.lowlevel.enable_ki_protection
     async def end_receive(self, ar: AsyncResult) -> int:
         """Wait until a receive has ended and take its result; once for each.
 
@@ -246,6 +247,7 @@ class Receiving(Disconnecting):
         """
         return await self._end(ar, _RECEIVE)
 
+    @trio.lowlevel.enable_ki_protection
     def end_receive_nowait(self, ar: AsyncResult) -> int:
         """Take the result of a receive that has ended, as a synchronous callback does.
 
