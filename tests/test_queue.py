@@ -54,7 +54,7 @@ class ListedStep(Step):
         if callable(line):
             line()
 
-    def abandon(self, operation: Operation) -> None:
+    def abandon(self, socket: object) -> None:
         self.abandoned += 1
 
 
@@ -240,7 +240,7 @@ def test_stopping_a_step_may_stop_the_rest() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
 
     class Closing(ListedStep):
-        def abandon(self, operation: Operation) -> None:
+        def abandon(self, socket: object) -> None:
             queue.close()
 
     head, tail = Operation(), stepping(None)[0]

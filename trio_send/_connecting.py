@@ -104,10 +104,10 @@ class _ConnectStep(Step):
                 raise BlockingIOError
             return
 
-    def abandon(self, operation: Operation) -> None:
+    def abandon(self, socket: Endpoint) -> None:
         # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.
         if self._begun:
-            operation._socket.close()
+            socket.close()
 
 
 class Connecting(SendingDatagrams):

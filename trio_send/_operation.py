@@ -154,8 +154,8 @@ class Step:
         """Wait until the next attempt is due, if `must_be_awaited`."""
         raise NotImplementedError
 
-    def abandon(self, operation: Operation) -> None:
-        """Clean up after an operation that was stopped before it was complete, and has been told so."""
+    def abandon(self, socket: Any) -> None:
+        """Clean up on ``socket`` after an operation that was stopped before it was complete, and has been told so."""
 
 
 class Operation:

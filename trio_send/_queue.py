@@ -371,9 +371,10 @@ class OperationQueue:
         self._expect_no_more_of(operation)
         if self.audience.instruments:
             self.audience.completed(operation, self)
-        owner._ended(operation, self)
-        if operation._step is not None:
-            operation._step.abandon(operation)
+        step, socket = operation._step, operation._socket
+        owner._ended(operation, self)  # it may have been told then, and so have let its socket go
+        if step is not None:
+            step.abandon(socket)
 
     def has_cut(self, operation: Operation) -> bool:
         """Tell whether ``operation`` is the one whose message was cut, and stands half sent on a torn stream."""
