@@ -12,7 +12,6 @@ import struct
 import sys
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -38,17 +37,13 @@ from trio_send import (
     ObjectDisposedError,
     Socket,
     SocketAsyncEventArgs,
-    SocketAsyncOperation,
     SocketError,
     SocketException,
     SocketFlags,
     SocketShutdown,
-    TracedOperation,
-    add_instrument,
     from_thread,
     open_initiator,
 )
-from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
 Ends = tuple[Socket, stdlib_socket.socket]
@@ -453,97 +448,3 @@ async def test_args_are_free_after_a_start_that_failed(face: str) -> None:
             args.set_buffer(b"y")
             assert socket.send_async(args) is False
             assert await read_exactly(peer, 1) == b"y"
-
-
-# What an instrument can count -----------------------------------------------------------------
-
-
-class Counters(Instrument):
-    """What .NET's counters count, in the way in which they do."""
-
-    def __init__(self) -> None:
-        self.totals = Counter[str]()
-
-    def operation_completed(
-        self,
-        operation: TracedOperation,
-        error: SocketError,
-        count: int,
-        queue_delay: float | None,
-        detail: str | None,
-    ) -> None:
-        """Count successes, and nothing of a failure."""
-        if error is not SocketError.SUCCESS:
-            return
-        match = {
-            SocketAsyncOperation.CONNECT: ("outgoing", None),
-            SocketAsyncOperation.ACCEPT: ("incoming", None),
-            SocketAsyncOperation.SEND: ("sent", operation.is_stream),
-            SocketAsyncOperation.SEND_TO: ("sent", operation.is_stream),
-            SocketAsyncOperation.RECEIVE: ("received", operation.is_stream),
-        }
-        what, is_stream = match[operation.kind]
-        if is_stream is None:
-            self.totals[f"connections {what}"] += 1
-        else:
-            self.totals[f"bytes {what}"] += count
-            self.totals[f"datagrams {what}"] += not is_stream
-
-
-@pytest.mark.page("B46")
-@pytest.mark.fact("F281", "F282")
-async def test_an_instrument_can_keep_the_six_counters() -> None:
-    """Bytes of successes alone; every datagram, also an empty one; nothing of what happens unwatched."""
-    counters = Counters()
-    dgram = stdlib_socket.SOCK_DGRAM
-    with closing(Socket()) as listener, closing(Socket()) as client, closing(Socket()) as deaf:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        deaf.bind(("127.0.0.1", 0))  # without listening, it refuses
-        with closing(Socket(type=dgram)) as one, closing(Socket(type=dgram)) as two:
-            two.bind(("127.0.0.1", 0))
-            await one.send_to(b"unwatched", two.local_end_point)
-            assert await two.receive() == b"unwatched"
-            with add_instrument(counters):
-                await client.connect(listener.local_end_point)
-                with closing(await listener.accept()) as served, closing(Socket()) as refused:
-                    with pytest.raises(SocketException):
-                        await refused.connect(deaf.local_end_point)
-                    await client.send(b"hello")
-                    assert await served.receive() == b"hello"
-                    async with open_initiator():
-                        args = SocketAsyncEventArgs(bytes(20_000_000))
-                        assert client.send_async(args) is True
-                        assert args.bytes_transferred > 0  # and it is stopped
-                for data in (b"abc", b""):
-                    await one.send_to(data, two.local_end_point)
-                    assert await two.receive() == data
-                with pytest.raises(SocketException):
-                    await one.send_to(bytes(70_000), two.local_end_point)
-    assert counters.totals == {
-        "connections outgoing": 1,
-        "connections incoming": 1,
-        "bytes sent": 5 + 3,
-        "bytes received": 5 + 3,
-        "datagrams sent": 2,
-        "datagrams received": 2,
-    }
-
-
-@pytest.mark.fact("F279")
-async def test_an_instrument_sees_as_much_of_the_data_as_it_asks_for(tcp: Ends) -> None:
-    """And nothing of an operation that moved no byte."""
-    seen: list[bytes] = []
-
-    class Dump(Instrument):
-        def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
-            seen.append(operation.peek(total - count, min(count, 4)))
-
-    socket, peer = tcp
-    with add_instrument(Dump()):
-        await socket.send(b"0123456789")
-        await socket.send(b"")
-        with pytest.raises(SocketException):
-            await socket.send(b"refused", SocketFlags.PARTIAL)
-    assert seen == [b"0123", b""]
-    assert await read_exactly(peer, 10) == b"0123456789"

@@ -34,6 +34,7 @@ def lines(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records]
 
 
+@pytest.mark.page("B46")
 @pytest.mark.fact("F274", "F276")
 async def test_a_send_that_waits(log: pytest.LogCaptureFixture, autojump_clock: Any) -> None:
     socket, _ = scripted(3, Blocked(1.5))
