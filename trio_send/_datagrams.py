@@ -2,9 +2,9 @@
 
 Linux cuts one long buffer into UDP datagrams of equal length, only the last of which may be shorter (``UDP_SEGMENT``),
 and all of them share what the call costs. Lists of `bytes` of 64 to 4,000 B that were awaited over loopback, with a
-receiver that read them all, took 0.7 of the time of one call for each datagram when they had 8 of them, 0.5 when they
-had 32, 0.4 when they had 64 (medians of 400 interleaved runs). Of awaiting each datagram as a send of its own it was
-0.3, 0.15 and 0.1.
+receiver that read them all, took 0.6 to 0.7 of the time of one call for each datagram when they had 8 of them, 0.35 to
+0.5 when they had 32, 0.27 to 0.37 when they had 64 (medians of 400 interleaved runs, under several loads). Of awaiting
+each datagram as a plain send it was 0.40 to 0.46, 0.16 to 0.23, 0.11 to 0.13; a list of one or two is dearer than that.
 """
 
 from __future__ import annotations
