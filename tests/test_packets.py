@@ -372,3 +372,14 @@ def test_what_cannot_be_read_any_more_is_left_out(path: Path) -> None:
     assert content(packets) == b"begin" + DATA[:5]
     packets.close()
     assert content(packets) == b"begin"
+
+
+@needs_unix
+def test_a_descriptor_that_is_gone_already_does_no_harm(path: Path) -> None:
+    """A disk, too, may have something to say when a file is closed, and nobody to say it to."""
+    packets = Packets([SendPacketsElement(path)])
+    place = packets.file_at(0)
+    assert place is not None
+    os.close(place[0]._raw.fileno())
+    packets.close()
+    packets.close()

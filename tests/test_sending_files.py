@@ -935,3 +935,41 @@ async def test_empty_elements_are_not_even_looked_at() -> None:
         assert not ours.send_packets_async(args)
     assert args.socket_error is SUCCESS
     assert port.messages == [b"beginend"]
+
+
+@needs_proc
+async def test_where_cuts_are_allowed_no_file_stays_open(small: Path) -> None:
+    ours, port = scripted(3, Blocked(), on_torn="allow")
+    await cut(ours, small)
+    assert ours.torn is None
+    assert times_open(small) == 0
+    args = packets(small)
+    port.add(2, Blocked())
+    port.unblock()
+    async with open_initiator():
+        assert ours.send_packets_async(args)
+        assert ours.queued_bytes == 8
+        await wait_all_tasks_blocked()
+    assert (args.socket_error, args.bytes_transferred) == (ABORTED, 2)
+    assert times_open(small) == 0
+    # What remains is still known, and the args are free.
+    port.unblock()
+    args.send_packets_elements = args.remaining_elements
+    async with open_initiator():
+        assert not ours.send_packets_async(args)
+    assert port.accepted == b"012" + b"01" + b"23456789"
+
+
+async def test_a_handler_that_restarts_cut_packets_at_the_exit_changes_nothing(small: Path) -> None:
+    ours, port = scripted(3, Blocked())
+    args = packets(small)
+    answers: list[bool] = []
+    args.completed += lambda socket, args: answers.append(socket.send_packets_async(args))
+    async with open_initiator():
+        assert ours.send_packets_async(args)
+        await wait_all_tasks_blocked()
+    assert answers == [False]
+    assert (args.socket_error, args.bytes_transferred) == (ABORTED, 3)
+    port.unblock()
+    assert await ours.send_rest() == 7
+    assert port.accepted == b"0123456789"

@@ -239,12 +239,7 @@ class OpenFile:
             )
         else:
             self.name = getattr(source, "name", "")
-            descriptor = os.dup(source.fileno())
-            try:
-                self._raw = io.FileIO(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
+            self._raw = io.FileIO(os.dup(source.fileno()))
         #: Whether the kernel cannot send it by itself.
         self.must_be_read = False
 
