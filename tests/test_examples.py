@@ -22,6 +22,14 @@ ENDINGS = {
         r"a batch: MESSAGE_SIZE after 2",
         r"second: \[b'one', b'two', b'three'\]",
     ],
+    "initiators.py": [
+        r"thread: sent 5 bytes, and waited for it",
+        r"thread: gone, pending on its socket: 0",
+        r"task:   sent 5 bytes, and waited for it",
+        r"task:   gone, pending on its socket: 0",
+        r"thread: OPERATION_ABORTED, as many bytes read as counted",
+        r"task:   OPERATION_ABORTED, as many bytes read as counted",
+    ],
     "three_faces.py": [
         r"left with a send pending: OPERATION_ABORTED",
         r"behind it: CONNECTION_ABORTED",

@@ -125,14 +125,7 @@ class Initiator(Leaver):
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         self._left(queue)
-        if operation._is_listened_to or self._audience.instruments:
-            self._dispatcher.post(operation)
-            return
-        # There is nothing to call, so nothing that could run in the middle of whatever has ended the operation. To tell
-        # of it here saves a trip through the dispatcher, which costs as much as all the rest of a send that pends.
-        operation._completed(self._dispatcher)
-        if self._dispatcher.is_quiet:
-            self._became_quiet()
+        self._tell(operation)
 
     def _post(self, operation: Operation) -> None:
         self._dispatcher.post(operation)

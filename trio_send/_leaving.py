@@ -191,6 +191,17 @@ class Leaver(Owner):
             else:
                 del self._queues[queue]
 
+    def _tell(self, operation: Operation) -> None:
+        server = self._server
+        if operation._is_listened_to or server._audience.instruments:
+            self._post(operation)
+            return
+        # There is nothing to call, so nothing that could run in the middle of whatever has ended the operation. To tell
+        # of it here saves a trip through the dispatcher, which costs as much as all the rest of a send that pends.
+        operation._completed(server._dispatcher)
+        if server._dispatcher.is_quiet:
+            server._became_quiet()
+
     def _pace(self, operation: Operation) -> None:
         """Tell of an operation that ended on the spot and was answered "pending" all the same.
 

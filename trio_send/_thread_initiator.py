@@ -102,7 +102,7 @@ class ThreadInitiator(Leaver):
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         self._left(queue)
-        self._post(operation)
+        self._tell(operation)
         if self._left_lock is not None:
             self._see_off()
 
