@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in options.works:
         if name not in WORKS:
             parser.error(f"there is no work {name!r}; the works are {', '.join(WORKS)}")
+    if options.picture is not None and find_spec("matplotlib") is None:
+        parser.error("--picture needs matplotlib; pip install --group bench")
     return options
 
 
@@ -80,7 +83,7 @@ async def measure(works: Sequence[Work], scale: Scale) -> list[Row]:
 def run(works: Sequence[Work], *, quick: bool) -> list[Row]:
     """Measure works in a run of Trio of their own."""
     raise_limit()
-    gc.freeze()
+    gc.freeze()  # or each collection would go through all modules, whosever turn it is
     with on_one_core() as core:
         if quick:
             scale = Scale(rounds=11, chunk_ns=CHUNK_NS // 2, share=0.1, core=core)

@@ -188,6 +188,15 @@ def test_an_unknown_work_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no work 'no_such_work'" in capsys.readouterr().err
 
 
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        parse(["--picture", "picture.svg"])
+    assert "needs matplotlib" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", WORKS)
 async def test_each_work_runs(name: str) -> None:
     rows = await WORKS[name].measure(TINY)

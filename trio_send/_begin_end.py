@@ -90,7 +90,7 @@ class BeginEnd(Sending):
             try:
                 sent = self._send(buffer_or_list, PLAIN_FLAGS)
             except OSError as error:
-                result = self._begin_stuck(buffer_or_list, state, 0, error)
+                result = self._begin_stuck(buffer_or_list, state, initiator, 0, error)
             else:
                 self._sends.accepted += sent
                 if sent == len(buffer_or_list):
@@ -102,7 +102,7 @@ class BeginEnd(Sending):
                     ended._ended = False
                     ended._handle = None
                     return ended
-                result = self._begin_stuck(buffer_or_list, state, sent, None)
+                result = self._begin_stuck(buffer_or_list, state, initiator, sent, None)
         else:
             result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
         if result._failed_on_the_spot:
@@ -185,11 +185,9 @@ class BeginEnd(Sending):
         )
 
     def _begin_stuck(
-        self, data: bytes, state: Any, sent: int, error: OSError | None
+        self, data: bytes, state: Any, initiator: Leaver, sent: int, error: OSError | None
     ) -> AsyncResult:
         """Go on after a first attempt on the fast path that did not send everything."""
-        initiator = self._checked
-        assert initiator is not None
         result = AsyncResult(self, None, state)
         result._reset_results()
         self._describe(result, message_of("buffer_or_list", data, 0, None), NO_FLAGS, None, _SEND)

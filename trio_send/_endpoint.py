@@ -176,9 +176,9 @@ class Endpoint(BackPressure):
     def _settle(self, operation: Operation) -> bool:
         """Answer for an operation that ended on the spot; return whether the answer is "pending" all the same."""
         initiator = self._checked
-        assert initiator is not None
-        pending = initiator._spend()
-        if pending:
+        # If there is none, the socket was closed from inside the attempt.
+        pending = initiator is not None and initiator._spend()
+        if pending and initiator is not None:
             operation._queue = self._sends  # knows whether it was the rest of a message, cut again
             initiator._pace(operation)
         else:
@@ -448,6 +448,7 @@ class Endpoint(BackPressure):
         self._sends.close()
         if self._receives is not None:
             self._receives.close()
+        self._checked = None
         self._port.close(reset=reset)
         if self._sends.audience.instruments:
             self._sends.audience.closed(self._sends.socket_id, reset)
