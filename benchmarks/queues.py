@@ -193,13 +193,30 @@ def write_lines(host: LoopHost, writer: asyncio.StreamWriter, buffers: list[byte
     return chunk
 
 
-def send_lists(socket: trio_send.Socket, args: SocketAsyncEventArgs, sends: int) -> Chunk:
-    """Send args so many times each time."""
+def send_one_each(socket: trio_send.Socket, buffers: list[bytes]) -> Chunk:
+    """Send each buffer by itself."""
 
     async def chunk(times: int) -> int:
+        args = SocketAsyncEventArgs(buffers[0])
         send = socket.send_async
         began = clock()
-        for _ in range(times * sends):
+        for _ in range(times * len(buffers)):
+            if send(args):
+                await args.wait()
+        return clock() - began
+
+    return chunk
+
+
+def send_lists(socket: trio_send.Socket, buffers: list[bytes]) -> Chunk:
+    """Send the buffers as one message. The list is set each time, as that of another message would be."""
+
+    async def chunk(times: int) -> int:
+        args = SocketAsyncEventArgs()
+        send = socket.send_async
+        began = clock()
+        for _ in range(times):
+            args.buffer_list = buffers
             if send(args):
                 await args.wait()
         return clock() - began
@@ -225,8 +242,8 @@ async def _measure_gather(scale: Scale, kind: str) -> dict[str, list[float]]:
             FLOOR: repeat(one_by_one),
             RAW_JOIN: repeat(lambda: send(b"".join(buffers), FLAGS)),
             "raw sendmsg": repeat(lambda: sendmsg(buffers, (), FLAGS)),
-            GATHER: send_lists(socket, SocketAsyncEventArgs(buffer_list=buffers), 1),
-            f"{BUFFERS} send_async": send_lists(socket, SocketAsyncEventArgs(buffers[0]), BUFFERS),
+            GATHER: send_lists(socket, buffers),
+            f"{BUFFERS} send_async": send_one_each(socket, buffers),
         }
         for name, factory in loop_factories().items():
             host = stack.enter_context(open_loop(factory))

@@ -25,6 +25,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._buffers import (
+    JOIN_TOTAL,
     MAX_PIECES,
     BufferShrankError,
     Message,
@@ -272,7 +273,12 @@ def test_only_what_cannot_change_is_kept_as_a_view() -> None:
     assert isinstance(ranged, memoryview)
     assert bytes(ranged) == b"bcd"
     assert message_from_list("parts", [data]).direct is data
-    assert message_from_list("parts", [data, data]).direct is None
+    # Small ones are joined, as they would be to be sent.
+    assert message_from_list("parts", [data, data]).direct == 2 * data
+    assert message_from_list("parts", [data, bytearray(data)]).direct is None
+    large = bytes(JOIN_TOTAL // 2 + 1)
+    assert message_from_list("parts", [large, large]).direct is None
+    assert message_from_list("parts", [b""] * (MAX_PIECES + 1)).direct is None
     for sort in ("bytearray", "memoryview of bytes", "array of numbers", "subclass of bytes"):
         assert message_from_buffer("buffer", SORTS[sort][0](), 0, None).direct is None
 

@@ -281,6 +281,14 @@ def message_from_list(name: str, buffers: Iterable[Buffer]) -> Message:
         raise TypeError(
             f"{name} must be a list of bytes-like objects, not {type(buffers).__name__}"
         ) from None
+    if (
+        0 < len(members) <= MAX_PIECES
+        and operator.countOf(map(type, members), bytes) == len(members)
+        and sum(map(len, members)) <= JOIN_TOTAL
+    ):
+        # They would be joined to be sent, and since they cannot change, that may as well be done here and once.
+        joined = b"".join(members)
+        return Message((Piece(joined, 0, len(joined)),))
     return Message(
         tuple(
             Piece(buffer, 0, measure(f"{name}[{index}]", buffer))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._socket import Socket
 
+_NO_FLAGS: Final = SocketFlags.NONE
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 
 
@@ -200,9 +201,12 @@ class SocketAsyncEventArgs(Operation):
 
     def _refresh(self) -> None:
         message = self._prepared
-        plain = message is not None and not self._closed and self._socket_flags == SocketFlags.NONE
-        self._direct = message.direct if plain and message is not None else None
-        self._size = 0 if message is None else message.size
+        self._direct = None
+        self._size = 0
+        if message is not None:
+            self._size = message.size
+            if self._socket_flags == _NO_FLAGS and not self._closed:
+                self._direct = message.direct
 
     @property
     def buffer(self) -> Buffer | None:
