@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket as stdlib_socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -473,6 +474,52 @@ def test_a_long_list_lets_others_have_their_turn() -> None:
         socket.close()
 
     run_virtual(main)
+
+
+class _StruckPort(SegmentPort):
+    """Presses Ctrl-C in one of its calls, when the datagrams have been accepted."""
+
+    def __init__(self, script: Iterable[int | str | Blocked], strike: int) -> None:
+        super().__init__(script)
+        self.strike = strike
+
+    def _count_down(self) -> None:
+        self.strike -= 1
+        if self.strike == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        count = super().send(buffer, flags)
+        self._count_down()
+        return count
+
+    def send_segments(self, buffers: Sequence[Any], size: int, flags: int, address: Any, /) -> int:
+        count = super().send_segments(buffers, size, flags, address)
+        self._count_down()
+        return count
+
+
+@pytest.mark.parametrize("strike", range(1, 7))
+@pytest.mark.parametrize("script", [[], [1, Blocked(1), 1, Blocked(1)]], ids=["once", "waiting"])
+def test_ctrl_c_inside_a_call_loses_no_datagram(script: list[int | Blocked], strike: int) -> None:
+    port = _StruckPort(script, strike)
+    batch = DatagramBatch([b"ab"] * 6 + [b""] + [b"x"] * 5 + [b"", b"yyy"])
+
+    async def main() -> None:
+        await Socket.from_port(port).send_datagrams(batch)
+        await trio.sleep_forever()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_virtual(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert port.strike <= 0
+    assert len(port.datagrams) > 0
+    assert batch.datagrams_transferred == len(port.datagrams)
+    assert batch.bytes_transferred == sum(map(len, port.datagrams))
+    assert not batch.pending
 
 
 async def test_it_is_always_a_checkpoint(ends: Any) -> None:
