@@ -41,6 +41,7 @@ from trio_send import (
 )
 from trio_send._door import POSTS_PER_TRIP, Door
 from trio_send._leaving import START_BUDGET
+from trio_send._port import KernelPort
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -528,6 +529,76 @@ async def test_a_buffer_that_was_shortened_fails_its_send_and_nothing_else() -> 
     assert port.accepted == b"next"
 
 
+async def test_a_port_that_raises_fails_its_send_and_not_the_run() -> None:
+    class BadPort(KernelPort):
+        __slots__ = ()
+
+    left, right = stdlib_socket.socketpair()
+    port = BadPort(left)
+
+    def send(*_: object) -> int:
+        raise ZeroDivisionError("the port's")
+
+    port.send = send
+    socket = Socket.from_port(port)
+    with right:
+        async with open_initiator() as host:
+            with pytest.raises(SocketException, match="the port's") as raised:
+                await in_own_thread(through_begin_send, socket, b"x", host)
+            assert raised.value.socket_error_code is SocketError.SOCKET_ERROR
+        socket.close()
+
+
+async def test_args_that_were_cut_keep_their_count_while_their_host_leaves() -> None:
+    socket, _ = scripted(4, Blocked())
+    args = SocketAsyncEventArgs(ten("cut"))
+    async with open_initiator() as host:
+        await in_own_thread(lambda: from_thread.send_async(socket, args, host=host))
+        await args.wait()
+        host.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            assert not await in_own_thread(lambda: from_thread.send_async(socket, args, host=host))
+    assert args.bytes_transferred == 4
+    assert len(args.remaining[0]) == 6
+
+
+def test_a_run_that_is_over_in_the_middle_of_a_start() -> None:
+    """As one that ended by an internal error of Trio's may be: nobody has told the initiator."""
+    kept: list[Any] = []
+
+    async def main() -> None:
+        async with open_initiator() as host:
+            kept.extend((host, scripted()[0]))
+
+    trio.run(main)
+    host, socket = kept
+    host._exited, host._stopped = False, None
+    args = SocketAsyncEventArgs(b"x")
+
+    def work() -> None:
+        with pytest.raises(InvalidOperationError, match="is over"):
+            from_thread.send_async(socket, args, host=host)
+        with from_thread.initiator(host):
+            pass
+
+    while_trio_stands_still(work)
+    assert not args.pending
+    assert not host._door._posts
+
+
+def test_posts_that_come_last_are_taken_in_all_the_same() -> None:
+    taken: list[int] = []
+
+    async def main() -> None:
+        door = Door.current()
+        for number in range(10 * POSTS_PER_TRIP):
+            door.post(partial(taken.append, number))
+
+    trio.run(main)
+    assert taken == list(range(10 * POSTS_PER_TRIP))
+
+
 # Waiting --------------------------------------------------------------------------------------------------------------
 
 
@@ -562,6 +633,12 @@ async def test_a_result_is_taken_once_by_whichever_thread(run: Run) -> None:
             await run(from_thread.end_send, None)
         with pytest.raises(ValueError, match="must be what begin_send"):
             await run(from_thread.end_send, "result")
+        ours, peer = socketpair()
+        received = ours.begin_receive(bytearray(1))
+        with pytest.raises(ValueError, match="the result of RECEIVE"):
+            await run(from_thread.end_send, received)
+        ours.close()
+        peer.close()
         mine = await run(
             lambda: from_thread.wait_one(
                 from_thread.begin_send(socket, b"x", host=host).async_wait_handle
@@ -729,6 +806,21 @@ async def test_trio_can_stop_what_is_still_on_its_way() -> None:
         await args.wait()
         assert args.socket_error is SocketError.OPERATION_ABORTED
     assert port.accepted == b""
+
+
+async def test_what_cannot_be_stopped_from_a_thread() -> None:
+    socket, port = scripted(Blocked())
+    args = SocketAsyncEventArgs(ten("awaited"))
+    async with open_initiator(), trio.open_nursery() as nursery:
+        nursery.start_soon(socket.send, args)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(InvalidOperationError, match="awaited by a task"):
+            await in_own_thread(from_thread.cancel, args)
+        with pytest.raises(TypeError):
+            await in_own_thread(from_thread.cancel, socket)
+        await in_own_thread(from_thread.cancel, SocketAsyncEventArgs())
+        port.unblock()
+    assert args.bytes_transferred == 10
 
 
 # The wrong side -------------------------------------------------------------------------------------------------------

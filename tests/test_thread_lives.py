@@ -472,6 +472,77 @@ async def test_whoever_leaves_first_ends_them_by_its_own_policy(
     worker.take()
 
 
+@pytest.mark.parametrize("policy", [ExitPolicy.JOIN, ExitPolicy.ADOPT])
+async def test_a_thread_that_waits_at_its_exit_while_its_host_leaves(policy: ExitPolicy) -> None:
+    socket, _ = stuck()
+    leave, left = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work(host: Initiator) -> AsyncResult:
+        try:
+            with from_thread.initiator(host, policy):
+                result = from_thread.begin_send(socket, ten("x"))
+                token.run_sync_soon(started.set)
+                if (
+                    policy is ExitPolicy.ADOPT
+                ):  # its host has been stopped by then, but has not exited
+                    assert leave.wait(10)
+        finally:
+            token.run_sync_soon(left.set)
+        return result
+
+    with trio.CancelScope() as scope:
+        async with open_initiator() as host:
+            started = trio.Event()
+            worker = Worker(work, host)
+            await started.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert host.pending_operations == 0
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                leave.set()
+                await left.wait()
+    assert how_it_ended(await worker.join())[:2] == (ABORTED, 4)
+
+
+async def test_a_host_that_was_adopted_still_serves_through_its_heir() -> None:
+    socket, port = scripted()
+    async with open_initiator() as outer:
+        async with open_initiator(ExitPolicy.ADOPT) as inner:
+            pass
+        owners: list[Any] = []
+
+        def work() -> int:
+            result = from_thread.begin_send(socket, b"x", host=inner)
+            owners.append(from_thread.initiator(inner).__enter__()._host)
+            return from_thread.end_send(result)
+
+        assert await in_own_thread(work) == 1
+        assert owners == [outer]
+    assert port.accepted == b"x"
+
+
+async def test_a_call_that_was_cancelled_may_still_start() -> None:
+    """As everything in a thread goes on until it asks."""
+    socket, port = scripted()
+    entered, cancelled = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work() -> None:
+        token.run_sync_soon(entered.set)
+        assert cancelled.wait(10)
+        from_thread.begin_send(socket, b"late")
+
+    async with open_initiator():
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, work)
+                await entered.wait()
+                scope.cancel()
+                cancelled.set()
+    assert port.accepted == b"late"
+
+
 async def test_a_host_that_drains_gives_guests_its_grace(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -64,30 +64,29 @@ class Door:
         """Leave a post, to be taken in after the next `knock`."""
         self._posts.append(post)
 
-    def knock(self) -> None:
-        """Have the Trio side take in what was put.
-
-        Raises:
-          trio.RunFinishedError: the run is over.
-        """
+    def knock(self) -> bool:
+        """Have the Trio side take in what was put; return False if the run is over and it never will."""
         # The flag is cleared before the posts are looked at, and looked at after a post was put: none is overlooked.
         if self._knocked:
-            return
+            return True
         try:
             self._knocked = True
             self._token.run_sync_soon(self._answer)
+        except (trio.RunFinishedError, OSError):  # a run that crashed closes its socket and says no more
+            self._knocked = False
+            return False
         except BaseException:
             self._knocked = False
             raise
+        return True
 
-    def post(self, post: Callable[[], None]) -> None:
-        """Have ``post`` called in the Trio thread, soon.
-
-        Raises:
-          trio.RunFinishedError: the run is over.
-        """
+    def post(self, post: Callable[[], None]) -> bool:
+        """Have ``post`` called in the Trio thread, soon; return False if the run is over, and everything has ended."""
         self.put(post)
-        self.knock()
+        if self.knock():
+            return True
+        self.take_back(post)
+        return False
 
     def take_back(self, post: Callable[[], None]) -> None:
         """Take back a post that nobody will take in any more."""
@@ -99,11 +98,8 @@ class Door:
     def _answer(self) -> None:
         self._knocked = False
         self.take_in(POSTS_PER_TRIP)
-        if self._posts:
-            try:
-                self.knock()
-            except trio.RunFinishedError:  # this is the last trip of all
-                self.take_in()
+        if self._posts and not self.knock():
+            self.take_in()  # this was the last trip of all
 
     def take_in(self, at_most: int = sys.maxsize) -> None:
         """Call what was posted, in order; only in the Trio thread."""

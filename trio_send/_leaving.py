@@ -13,7 +13,6 @@ from __future__ import annotations
 import abc
 import enum
 import math
-from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
@@ -222,9 +221,7 @@ class Leaver(Owner):
 
     def _tell_held(self, *, at_once: bool) -> None:
         if get_ident() != self._server._thread:
-            # Another thread asks. Where the run is over nothing is held.
-            with suppress(trio.RunFinishedError):
-                self._door.post(partial(self._tell_held, at_once=False))
+            self._door.post(partial(self._tell_held, at_once=False))  # another thread asks
             return
         held, self._held = self._held, None
         if held is None:

@@ -15,8 +15,6 @@ from __future__ import annotations
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, final
 
-import trio
-
 from ._exceptions import InvalidOperationError
 from ._leaving import PATIENT, ExitPolicy, Leaver
 from ._operation import Operation
@@ -216,7 +214,4 @@ class ThreadInitiator(Leaver):
 
     def _post_over(self, why: str) -> None:
         """Have the owner end, without waiting for it; called by finalisers, in any thread."""
-        try:
-            self._door.post(lambda: self._be_over(why))
-        except trio.RunFinishedError:
-            pass  # then its host has ended everything
+        self._door.post(lambda: self._be_over(why))

@@ -6,8 +6,6 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, final
 
-import trio
-
 from ._door import LOCK
 from ._leaving import ExitPolicy, require_policy
 from ._thread_initiator import ThreadInitiator
@@ -69,18 +67,14 @@ class _ThreadScope:
         initiator = self._initiator
         if initiator._host._exited:
             return  # it has ended everything, and there may be no Trio left to ask
-        try:
-            initiator._door.post(partial(initiator._leave, left, why, exc is not None))
-        except trio.RunFinishedError:
-            return  # then its host has ended everything
+        if not initiator._door.post(partial(initiator._leave, left, why, exc is not None)):
+            return
         try:
             block(left)
         except BaseException:
-            give_up = partial(initiator._give_up, "the wait at its exit was interrupted")
-            try:
-                initiator._door.post(give_up)
-            except trio.RunFinishedError:
-                pass  # then its host has ended everything
+            initiator._door.post(
+                partial(initiator._give_up, "the wait at its exit was interrupted")
+            )
             left.acquire()
             raise
 

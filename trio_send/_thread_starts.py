@@ -127,14 +127,12 @@ def _start(
             operation._caller = caller
         operation._post(owner)
         owner._door.put(start)
-    try:
-        owner._door.knock()
-    except trio.RunFinishedError:
+    if not owner._door.knock():
         owner._door.take_back(start)
         operation._unpost()
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was sent"
-        ) from None
+        )
     return True
 
 
@@ -393,7 +391,4 @@ def cancel(operation: AsyncResult | SocketAsyncEventArgs, reason: str | None = N
                 operation, _OPERATION_ABORTED, reason or "the operation was cancelled"
             )
 
-    try:
-        owner._door.post(stop)
-    except trio.RunFinishedError:
-        pass  # then it has ended
+    owner._door.post(stop)
