@@ -418,11 +418,9 @@ class AttemptsCounted(KernelPort):
         super().__init__(sock)
         self.attempts = 0
 
-        def send_to(buffer: Any, flags: int, address: Any, /) -> int:
-            self.attempts += 1
-            return sock.sendto(buffer, flags, address)
-
-        self.send_to = send_to
+    def send_to(self, buffer: Any, flags: int, address: Any, /) -> int:
+        self.attempts += 1
+        return super().send_to(buffer, flags, address)
 
 
 @every_to_face

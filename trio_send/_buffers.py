@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -284,7 +284,7 @@ def message_from_list(name: str, buffers: Iterable[Buffer]) -> Message:
     if (
         0 < len(members) <= MAX_PIECES
         and operator.countOf(map(type, members), bytes) == len(members)
-        and sum(map(len, members)) <= JOIN_TOTAL
+        and sum(map(len, cast("list[bytes]", members))) <= JOIN_TOTAL
     ):
         # They would be joined to be sent, and since they cannot change, that may as well be done here and once.
         joined = b"".join(members)

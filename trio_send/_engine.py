@@ -208,56 +208,66 @@ class _EpollSet:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._readers: dict[int, OperationQueue] = {}
-        self._writers: dict[int, OperationQueue] = {}
-        #: Descriptors that the set knows, armed or silent. One that was closed may linger here; the kernel has
-        #: forgotten it, and says so when it is to be armed again under a reused number.
-        self._known: set[int] = set()
+        # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
+        # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
+        # again.
+        self._readers: dict[int, OperationQueue | None] = {}
+        self._writers: dict[int, OperationQueue | None] = {}
+        self._armed = 0
 
     @property
     def armed(self) -> bool:
-        return bool(self._readers or self._writers)
+        return self._armed > 0
 
     def fileno(self) -> int:
         return self._epoll.fileno()
 
     def _update(self, fd: int) -> None:
-        """Arm ``fd`` for the directions that are waited for."""
+        """Arm a known ``fd`` for the directions that are waited for."""
         events = _ONE_SHOT
-        if fd in self._writers:
+        if self._writers.get(fd) is not None:
             events |= _OUT
-        if fd in self._readers:
+        if self._readers.get(fd) is not None:
             events |= _IN
-        if fd in self._known:
-            try:
-                self._epoll.modify(fd, events)
-                return
-            except FileNotFoundError:
-                pass
-        self._epoll.register(fd, events)
-        self._known.add(fd)
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            self._epoll.register(fd, events)
 
     def arm(self, queue: OperationQueue) -> None:
         fd = queue.port.fileno()
+        known = fd in self._writers or fd in self._readers
         (self._writers if queue.writes else self._readers)[fd] = queue
-        self._update(fd)
+        self._armed += 1
+        if known:
+            self._update(fd)
+            return
+        try:
+            self._epoll.register(fd, (_OUT if queue.writes else _IN) | _ONE_SHOT)
+        except FileExistsError:
+            self._update(fd)
 
     def disarm(self, queue: OperationQueue) -> None:
         fd = queue.port.fileno()
-        queues = self._writers if queue.writes else self._readers
+        queues, others = (
+            (self._writers, self._readers) if queue.writes else (self._readers, self._writers)
+        )
         if (
             fd < 0
         ):  # closed behind the library's back: the kernel has forgotten it, the number is lost
-            for number, other in list(queues.items()):
-                if other is queue:
-                    del queues[number]
+            fd = next((number for number, other in queues.items() if other is queue), -1)
+            if queues.pop(fd, None) is not None:
+                self._armed -= 1
             return
-        if queues.pop(fd, None) is None:
+        if queues.get(fd) is None:
             return
-        if fd in self._writers or fd in self._readers:
+        self._armed -= 1
+        if others.get(fd) is not None:
+            queues[fd] = None
             self._update(fd)
             return
-        self._known.discard(fd)
+        queues.pop(fd)
+        others.pop(fd, None)
         try:
             self._epoll.unregister(fd)
         except OSError:
@@ -266,15 +276,19 @@ class _EpollSet:
     def fetch(self) -> list[OperationQueue]:
         """Return the queues that are worth a drain; they are not armed any more."""
         ready: list[OperationQueue] = []
-        readers, writers = self._readers, self._writers
         for fd, happened in self._epoll.poll(0, MAX_EVENTS):
             # Errors and hang-ups concern both directions; the attempt tells what is wrong.
-            if happened & _OUT_OR_OVER and fd in writers:
-                ready.append(writers.pop(fd))
-            if happened & _IN_OR_OVER and fd in readers:
-                ready.append(readers.pop(fd))
-            if fd in writers or fd in readers:
+            writer = self._writers.get(fd)
+            reader = self._readers.get(fd)
+            if writer is not None and happened & _OUT_OR_OVER:
+                ready.append(writer)
+                self._writers[fd] = writer = None
+            if reader is not None and happened & _IN_OR_OVER:
+                ready.append(reader)
+                self._readers[fd] = reader = None
+            if writer is not None or reader is not None:
                 self._update(fd)
+        self._armed -= len(ready)
         return ready
 
     def close(self) -> None:

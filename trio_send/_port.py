@@ -131,10 +131,8 @@ class KernelPort(Port):
         "has_one_receiver",
         "is_stream",
         "max_segments",
-        "polls_send_to",
         "refills",
         "send",
-        "send_to",
         "sock",
     )
 
@@ -147,11 +145,16 @@ class KernelPort(Port):
         self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
         self.refills = self.is_stream
         self.max_segments = _MAX_SEGMENTS if _IS_LINUX and _is_udp(sock) else 1
+        self.send = sock.send
+
+    @property
+    def polls_send_to(self) -> bool:  # type: ignore[override]
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.
-        self.polls_send_to = self.family == getattr(stdlib_socket, "AF_UNIX", None)
-        self.send = sock.send
-        self.send_to = sock.sendto
+        return self.family == getattr(stdlib_socket, "AF_UNIX", None)
+
+    def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
+        return self.sock.sendto(buffer, flags, address)
 
     if hasattr(stdlib_socket.socket, "sendmsg"):
 
