@@ -41,6 +41,7 @@ LAYERS = {
     "_watermarks": 14,
     # Many operations.
     "_queue": 20,
+    "_torn": 20,
     "_send_queue": 21,
     "_door": 25,
     "_engine": 25,
@@ -61,6 +62,7 @@ LAYERS = {
     "_back_pressure": 50,
     "_endpoint": 51,
     "_sending": 52,
+    "_resuming": 53,
     "_sending_files": 53,
     "_begin_end": 53,
     "_sending_to": 54,
@@ -124,8 +126,8 @@ TYPES_ONLY = {
         "_thread_initiator",
     ),  # whose operations a callback of another thread's send starts
     ("_event_args", "_socket"),  # the socket that an accept or a connect made
-    ("_send_queue", "_async_result"),  # the operation that was cut
-    ("_send_queue", "_event_args"),
+    ("_torn", "_async_result"),  # the operation that was cut
+    ("_torn", "_event_args"),
 }
 
 #: Who may start Trio. Everybody else has to work in whatever run, host loop or thread they are called from.

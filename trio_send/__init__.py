@@ -47,13 +47,13 @@ from ._pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
 )
-from ._send_queue import TornMessage as TornMessage
 from ._sending_datagrams import DatagramBatch as DatagramBatch
 from ._socket import Socket as Socket, socketpair as socketpair
 from ._statistics import (
     InitiatorStatistics as InitiatorStatistics,
     SocketStatistics as SocketStatistics,
 )
+from ._torn import TornMessage as TornMessage
 from ._util import fixup_module_metadata
 from ._version import __version__ as __version__
 from ._wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle

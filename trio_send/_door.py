@@ -72,7 +72,10 @@ class Door:
         try:
             self._knocked = True
             self._token.run_sync_soon(self._answer)
-        except (trio.RunFinishedError, OSError):  # a run that crashed closes its socket and says no more
+        except (
+            trio.RunFinishedError,
+            OSError,
+        ):  # a run that crashed closes its socket and says no more
             self._knocked = False
             return False
         except BaseException:

@@ -22,7 +22,7 @@ from ._instruments import current_audience
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
-from ._send_queue import SendQueue, TornMessage
+from ._send_queue import SendQueue
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
@@ -288,28 +288,6 @@ class Endpoint(BackPressure):
             self._require_kernel().setsockopt(level, optname, value)
         except OSError as error:
             raise translate(error) from error
-
-    # -- torn streams -------------------------------------------------------------------------------------------------
-
-    @property
-    def torn(self) -> TornMessage | None:
-        """The message that was cut on this stream; None while the stream is whole.
-
-        As long as it is not None, starts are refused with CONNECTION_ABORTED, for the peer would read what comes next
-        as the continuation of the message that was cut.
-        """
-        return self._sends.torn
-
-    def forget_torn(self) -> None:
-        """Give up the rest of the message that was cut, and let the stream be written again.
-
-        For protocols whose peer knows how to go on behind half a message. The operation that was cut is an ordinary
-        idle one afterwards.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        self._sends.forget_torn()
 
     # -- the kernel's word ---------------------------------------------------------------------------------------------
 

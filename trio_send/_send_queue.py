@@ -16,9 +16,8 @@ Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
 from __future__ import annotations
 
 import errno as errno_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import attrs
 import trio
 
 from ._buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
@@ -31,17 +30,16 @@ from ._codes import (
 )
 from ._datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from ._exceptions import SocketException
-from ._operation import Operation, Owner
 from ._packets import ATTEMPT_SIZE, Packets
 from ._queue import BROKEN, CLOSED, OPERATION_COST, TORN, UNCONNECTED, OperationQueue
+from ._torn import TornMessage
 from ._watermarks import Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._async_result import AsyncResult
     from ._buffers import Message
-    from ._event_args import SocketAsyncEventArgs
+    from ._operation import Operation, Owner
     from ._port import Port
 
 _CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
@@ -69,48 +67,6 @@ TORN_DETAIL: Final = (
     "continuation; send the rest first with socket.resume() or socket.send_rest(), or give it up with "
     "socket.forget_torn()"
 )
-
-
-@attrs.frozen(slots=True, repr=False, eq=False)
-class TornMessage:
-    """What is known of the message that was cut, and so tore its stream."""
-
-    _operation: Operation
-    #: Why it was cut.
-    reason: str | None
-
-    def __repr__(self) -> str:
-        return f"<TornMessage: {self.bytes_transferred} bytes accepted, {self._operation!r}>"
-
-    def _is_about(self, operation: Operation) -> bool:
-        """Tell whether ``operation`` is the one that was cut."""
-        return self._operation is operation
-
-    @property
-    def operation(self) -> SocketAsyncEventArgs | AsyncResult | None:
-        """The operation that was cut; None for an awaited send, which nobody holds."""
-        operation: Any = self._operation
-        return None if type(operation) is Operation else operation
-
-    @property
-    def bytes_transferred(self) -> int:
-        """How many bytes of the message the kernel accepted."""
-        return self._operation._transferred
-
-    @property
-    def size(self) -> int:
-        """How many bytes the message has."""
-        message = self._operation._message
-        return 0 if message is None else message.size
-
-    @property
-    def remaining(self) -> list[memoryview]:
-        """Views of the bytes that the kernel did not accept, fit for a ``buffer_list``.
-
-        If some of them lie in files, reading it raises `InvalidOperationError`: `Socket.send_rest` sends them, and
-        `Socket.resume` does with the args that were cut.
-        """
-        return self._operation._remaining()
 
 
 class SendQueue(OperationQueue):

@@ -16,6 +16,7 @@ from ._operation import Operation
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN
 from ._receiving import Receiving
+from ._resuming import Resuming
 from ._sending_files import SendingFiles
 from ._stream import SocketStream
 from ._trio_face import TrioFace
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Socket(Receiving, SendingFiles):
+class Socket(Receiving, Resuming, SendingFiles):
     """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
 
     It belongs to the thread that made it and to the call of `trio.run` in which it was first used.
