@@ -22,7 +22,7 @@ from ._codes import SocketError
 from ._exceptions import SocketException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from typing_extensions import Buffer
 
@@ -197,11 +197,12 @@ class KernelPort(Port):
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    async def wait_writable(self) -> None:
-        await trio.lowlevel.wait_writable(self.sock)
+    # Not async functions but what they would await: every frame on the way down is passed twice for each wait.
+    def wait_writable(self) -> Coroutine[Any, Any, None]:
+        return trio.lowlevel.wait_writable(self.sock)  # noqa: ASYNC105
 
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self.sock)
+    def wait_readable(self) -> Coroutine[Any, Any, None]:
+        return trio.lowlevel.wait_readable(self.sock)  # noqa: ASYNC105
 
     def close(self, *, reset: bool) -> None:
         if self.sock.fileno() < 0:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import errno as errno_module
 import math
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
@@ -42,6 +42,8 @@ from ._operation import QUEUED, Operation, Owner, describe_os_error
 from ._timers import TimeLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from ._port import Port
     from ._watermarks import Watermarks
 
@@ -131,17 +133,16 @@ class OperationQueue:
             or self.port.fileno() < 0
         )
 
-    async def wait_ready(self) -> None:
-        """Wait until a drain is worth while."""
+    def wait_ready(self) -> Coroutine[Any, Any, None]:
+        """Return what to await until a drain is worth while."""
         head = self.head
         if self.backoff:
-            await trio.sleep(self.backoff)
-        elif head is not None and head._step is not None and head._step.must_be_awaited:
-            await head._step.wait_ready(head)
-        elif self.writes:
-            await self.port.wait_writable()
-        else:
-            await self.port.wait_readable()
+            return trio.sleep(self.backoff)  # noqa: ASYNC105
+        if head is not None and head._step is not None and head._step.must_be_awaited:
+            return head._step.wait_ready(head)
+        if self.writes:
+            return self.port.wait_writable()
+        return self.port.wait_readable()
 
     # -- the linked list ----------------------------------------------------------------------------------------------
 

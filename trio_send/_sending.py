@@ -321,7 +321,7 @@ class Sending(Endpoint):
     async def _send_awaited_stuck(self, data: bytes, sent: int, error: OSError | None) -> int:
         """Go on after a first attempt on the short way that did not send everything."""
         operation = Operation()
-        operation._reset_results()
+        operation._fresh = False
         operation._message = message_of("data", data, 0, None)
         operation._flags = PLAIN_FLAGS
         operation._last_operation = _SEND
