@@ -295,7 +295,7 @@ class Operation:
         Returns:
           The context to call handlers in, and the tasks to wake.
         """
-        cut = self._state != DONE and self._queue is not None and self._queue.has_cut(self)
+        cut = self._queue is not None and self._queue.has_cut(self)
         self._move(CUT if cut else IDLE)
         self._let_go()
         context, waiters = self._context, self._waiters
