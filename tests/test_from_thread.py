@@ -18,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.helpers import Told, bytes_of, connected, read_exactly, scripted, ten
+from tests.helpers import bytes_of, connected, read_exactly, scripted, ten
 from tests.threads import KINDS_OF_THREAD, Worker, in_own_thread, outliving
 from trio_send import (
     AsyncResult,
@@ -670,6 +670,7 @@ async def test_a_result_whose_end_is_held_back_is_told_to_a_thread() -> None:
     socket, _ = scripted()
     async with open_initiator():
         results = [socket.begin_send(b"x") for _ in range(START_BUDGET + 1)]
+        await trio.testing.wait_all_tasks_blocked()
         assert results[-1]._in_flight
         assert await in_own_thread(from_thread.end_send, results[-1]) == 1
 
@@ -770,25 +771,16 @@ async def test_cancel_stops_with_the_exact_count() -> None:
 async def test_a_cancel_never_hits_the_next_use_of_the_args() -> None:
     socket, port = scripted(Blocked(), 10, Blocked())
     args = SocketAsyncEventArgs(ten("args"))
-    told = Told()
-    args.completed += told
-    args.user_token = "args"
-    async with open_initiator() as host:
-        socket.send_async(args)
-        while_trio_stands_still(from_thread.cancel, args)  # posted, not arrived
+    async with open_initiator():
+        assert socket.send_async(args)
+        while_trio_stands_still(from_thread.cancel, args)  # posted, not taken in
         port.unblock()
-        socket._sends.drain(1000)  # it ends before the cancel arrives ...
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        await args.wait()
+        socket._sends.drain(1000)  # it ends before that ...
+        assert args.bytes_transferred == 10
         assert socket.send_async(args)  # ... and is started anew
         await trio.testing.wait_all_tasks_blocked()
         assert args.pending
-        assert host.pending_operations == 1
-        args.cancel()
-    assert [error for _, error, _ in told.events] == [
-        SocketError.SUCCESS,
-        SocketError.OPERATION_ABORTED,
-    ]
+        assert not Door.current()._posts
 
 
 async def test_trio_can_stop_what_is_still_on_its_way() -> None:
@@ -1032,7 +1024,7 @@ async def test_asynchronous_handlers_run_in_trio_either_way() -> None:
 @pytest.mark.page("B27", "B28")
 @pytest.mark.fact("F069")
 async def test_a_callback_in_a_thread_may_block_as_the_page_describes() -> None:
-    socket, port = scripted(2, Blocked(0.01))
+    socket, port = scripted(2, Blocked(0.01), 3, 1, Blocked(0.05))
     counts: list[int] = []
 
     async with open_initiator() as host:

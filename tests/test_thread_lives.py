@@ -9,6 +9,7 @@ import contextvars
 import gc
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.helpers import BIG, connected, read_exactly, scripted, ten
+from tests.helpers import BIG, connected, read_exactly, scripted, stdlib_pair, ten
 from tests.threads import Worker, in_own_thread, outliving
 from trio_send import (
     AsyncResult,
@@ -261,7 +262,7 @@ async def test_a_name_that_is_kept_keeps_no_send_alive() -> None:
 
     def work() -> AsyncResult:
         before = threading.current_thread().name
-        result = from_thread.begin_send(socket, ten("x"))
+        result = from_thread.begin_send(socket, ten("x"), callback=lambda ar: None)
         names.append(threading.current_thread().name)
         assert names == [before]
         assert type(pickle.loads(pickle.dumps(names[0]))) is str
@@ -289,11 +290,12 @@ async def test_a_copy_of_a_calls_context_is_not_the_call() -> None:
     """A task that inherits it may start a call of its own in the very same thread."""
     limiter = trio.CapacityLimiter(1)
     socket, _ = scripted(Blocked())
-    contexts, owners, idents = [], [], []
+    contexts, owners, idents, results = [], [], [], []
 
     def work() -> None:
         idents.append(threading.get_ident())
-        owners.append(from_thread.begin_send(socket, b"x")._owner)
+        results.append(from_thread.begin_send(socket, b"x"))
+        owners.append(results[-1]._owner)
         contexts.append(contextvars.copy_context())
 
     async with open_initiator():
@@ -305,6 +307,8 @@ async def test_a_copy_of_a_calls_context_is_not_the_call() -> None:
 
         async with trio.open_nursery() as nursery:
             task.run(nursery.start_soon, another)
+        for result in results:
+            assert (await told(result))[0] is ABORTED
     assert owners[0] is not owners[1]
     assert idents[0] == idents[1]
 
@@ -522,6 +526,30 @@ async def test_a_host_that_was_adopted_still_serves_through_its_heir() -> None:
     assert port.accepted == b"x"
 
 
+async def test_a_thread_still_ends_what_an_heir_of_its_host_serves() -> None:
+    """Also when it has started something with another host since."""
+    first, _ = stuck()
+    second, _ = scripted()
+    leave, started = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work(inner: Initiator, outer: Initiator) -> AsyncResult:
+        result = from_thread.begin_send(first, ten("x"), host=inner)
+        token.run_sync_soon(started.set)
+        assert leave.wait(10)
+        assert from_thread.end_send(from_thread.begin_send(second, b"y", host=outer)) == 1
+        assert not result.is_completed
+        return result
+
+    async with open_initiator() as outer:
+        async with open_initiator(ExitPolicy.ADOPT) as inner:
+            worker = Worker(work, inner, outer)
+            await started.wait()
+        leave.set()
+        result = await worker.join()
+        assert (await told(result))[:2] == (ABORTED, 4)
+
+
 async def test_a_call_that_was_cancelled_may_still_start() -> None:
     """As everything in a thread goes on until it asks."""
     socket, port = scripted()
@@ -541,6 +569,22 @@ async def test_a_call_that_was_cancelled_may_still_start() -> None:
                 scope.cancel()
                 cancelled.set()
     assert port.accepted == b"late"
+
+
+async def test_a_handler_that_starts_anew_without_looking_while_the_host_leaves() -> None:
+    socket, port = scripted(Blocked())
+    args = SocketAsyncEventArgs(ten("again"))
+    answers: list[bool] = []
+    args.completed += lambda socket, args: answers.append(socket.send_async(args))
+    async with open_initiator() as host:
+        await in_own_thread(
+            outliving, host, lambda: from_thread.send_async(socket, args, host=host)
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert socket.queued_operations == 1
+    assert answers == [False]
+    assert how_it_ended(args)[:2] == (ABORTED, 0)
+    assert port.accepted == b""
 
 
 async def test_a_host_that_drains_gives_guests_its_grace(
@@ -705,7 +749,7 @@ async def test_blocks_nest_and_the_innermost_owns() -> None:
 
 async def test_the_exit_waits_until_the_handlers_were_called() -> None:
     """Also for those of what a handler starts in the meantime, if the policy waits at all."""
-    socket, _port = scripted(4, Blocked(0.01))
+    socket, _port = scripted(*[4, Blocked(0.005)] * 6)
     counts = []
     async with open_initiator() as host:
 
@@ -823,6 +867,93 @@ def end_quietly(socket: Socket, host: Initiator) -> tuple[SocketError, int]:
     except SocketException as error:
         return error.socket_error_code, error.bytes_transferred
     raise AssertionError("it was sent behind a cut message")
+
+
+@pytest.mark.parametrize("steps", range(0, 60, 6))
+def test_ctrl_c_in_the_trio_thread(steps: int) -> None:
+    """Threads go on at once, and what they are told is what the peer has read."""
+    ends: list[AsyncResult] = []
+    left, right = stdlib_pair("unix", tiny=True)
+    socket = Socket.from_stdlib(left)
+    received = bytearray()
+
+    def read() -> None:
+        with right:
+            while piece := right.recv(65536):
+                received.extend(piece)
+
+    def work(host: Initiator) -> None:
+        with pytest.raises((SocketException, InvalidOperationError)):
+            while True:
+                ends.append(from_thread.begin_send(socket, BIG[:5000], host=host))
+                if len(ends) % 3 == 0:
+                    from_thread.end_send(ends[-1])
+
+    workers = [Worker(read)]
+
+    async def main() -> None:
+        async with open_initiator() as host:
+            workers.extend(Worker(work, host) for _ in range(2))
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    for worker in workers[1:]:
+        worker.thread.join()
+        worker.take()
+    socket.close(reset=False)
+    workers[0].thread.join()
+    assert all(each.is_completed for each in ends)
+    assert sum(each.bytes_transferred for each in ends) == len(received)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a signal for one thread")
+@pytest.mark.parametrize("waits", ["end_send", "exit"])
+def test_ctrl_c_in_a_thread_that_waits(waits: str) -> None:
+    """Trio runs elsewhere. At the exit of a block what is pending is stopped first, as in Trio."""
+    ready = threading.Event()
+    made: list[Any] = []
+
+    async def main() -> None:
+        socket, _ = stuck()
+        leave, queued = trio.Event(), trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        async with open_initiator() as host:
+            made.extend((socket, host, token, leave, queued))
+            ready.set()
+            await queued.wait()
+            await trio.sleep(0.02)  # it need not wait yet, but should
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            await leave.wait()
+
+    worker = Worker(trio.run, main)
+    assert ready.wait(10)
+    socket, host, token, leave, queued = made
+    results = []
+
+    def begin() -> AsyncResult:
+        results.append(from_thread.begin_send(socket, ten("x"), host=host))
+        token.run_sync_soon(queued.set)
+        return results[0]
+
+    if waits == "exit":
+        with pytest.raises(KeyboardInterrupt):
+            with from_thread.initiator(host, ExitPolicy.JOIN):
+                begin()
+        assert how_it_ended(results[0])[:2] == (ABORTED, 4)
+    else:
+        with from_thread.initiator(host):
+            with pytest.raises(KeyboardInterrupt):
+                from_thread.end_send(begin())
+            assert not results[0].is_completed
+        with pytest.raises(SocketException):  # it can still be taken
+            from_thread.end_send(results[0])
+    token.run_sync_soon(leave.set)
+    worker.thread.join()
+    worker.take()
 
 
 AT_THE_END = """

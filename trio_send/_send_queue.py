@@ -90,9 +90,11 @@ class SendQueue(OperationQueue):
         gate = self.gate
         if gate & TORN:
             return _CONNECTION_ABORTED, 0, TORN_DETAIL
-        if gate & BROKEN:
-            assert self.broken is not None
-            return (*self.broken, None)
+        broken = self.broken
+        if (
+            gate & BROKEN and broken is not None
+        ):  # another thread may ask while the socket is renewed
+            return (*broken, None)
         if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
             return _NOT_CONNECTED, errno_module.ENOTCONN, None
         return None

@@ -12,7 +12,7 @@ run in the very thread that would have to answer. Or its host leaves first, and 
 
 from __future__ import annotations
 
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import TYPE_CHECKING, final
 
 from ._exceptions import InvalidOperationError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._initiator import Initiator
     from ._queue import OperationQueue
     from ._timers import Timer
+    from ._wait_handle import WaitHandle
 
 
 class _Farewell(Operation):
@@ -54,7 +55,7 @@ class ThreadInitiator(Leaver):
       grace: the seconds that DRAIN and FINISH_STARTED give; None for the others.
     """
 
-    __slots__ = ("_endings", "_farewell_posted", "_host", "_left_lock", "ident")
+    __slots__ = ("_endings", "_farewell_posted", "_host", "_left_handle", "ident")
 
     def __init__(
         self,
@@ -71,8 +72,8 @@ class ThreadInitiator(Leaver):
         #: How many of its operations have ended.
         self._endings = 0
         self._farewell_posted = False
-        #: Released when the owner has left, for the thread that waits for it.
-        self._left_lock: Lock | None = None
+        #: Set when the owner has left, for the thread that waits for it.
+        self._left_handle: WaitHandle | None = None
 
     # -- as an owner, in the Trio thread ------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ class ThreadInitiator(Leaver):
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         self._left(queue)
         self._tell(operation)
-        if self._left_lock is not None:
+        if self._left_handle is not None:
             self._see_off()
 
     def _post(self, operation: Operation) -> None:
@@ -153,16 +154,11 @@ class ThreadInitiator(Leaver):
 
     # -- leaving, in the Trio thread ----------------------------------------------------------------------------------
 
-    def _leave(self, left: Lock, why: str, raised: bool) -> None:
-        """Apply the policy; have ``left`` released when everything has ended and was told."""
-        self._left_lock = left
-        self._leaving = True
-        self._tell_held(at_once=False)
-        if self._host._exited:
-            self._exit(why)
-        elif self._stopped is not None:
-            self._see_off()
-        else:
+    def _leave(self, left: WaitHandle, why: str, raised: bool) -> None:
+        """Apply the policy; have ``left`` set when everything has ended and was told."""
+        if not self._begin_to_leave(left, why):
+            return
+        if self._stopped is None:
             self._arrive()
             if self.on_exit in PATIENT:
                 self._lose_patience(why)
@@ -172,12 +168,23 @@ class ThreadInitiator(Leaver):
                 self._successor = self._heir
             elif self.on_exit is not ExitPolicy.JOIN or raised:
                 self._stop(why)
+        self._see_off()
+
+    def _give_up(self, left: WaitHandle, why: str) -> None:
+        """Leave without any patience, whether or not `_leave` has been called."""
+        if self._begin_to_leave(left, why):
+            self._stop(why)
             self._see_off()
 
-    def _give_up(self, why: str) -> None:
-        """Go on leaving without any patience."""
-        if not self._exited and not self._host._exited:
-            self._stop(why)
+    def _begin_to_leave(self, left: WaitHandle, why: str) -> bool:
+        """Note who waits; return False if there is nothing to wait for."""
+        self._left_handle = left
+        self._leaving = True
+        if self._exited or self._host._exited:
+            self._exit(why)
+            return False
+        self._tell_held(at_once=False)
+        return True
 
     def _be_over(self, why: str) -> None:
         """End with the thread, or with its call."""
@@ -206,9 +213,8 @@ class ThreadInitiator(Leaver):
         self._exited = True
         self._host._guests.pop(self, None)
         self._host._audience.leave(self)
-        if self._left_lock is not None:
-            self._left_lock.release()
-            self._left_lock = None
+        if self._left_handle is not None:
+            self._left_handle._signal()
 
     # -- leaving, in its thread --------------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, final
 
 from ._door import LOCK
 from ._leaving import ExitPolicy, require_policy
 from ._thread_initiator import ThreadInitiator
-from ._threads import block, enter, entered_initiator, find_host, leave, require_plain_thread
+from ._threads import enter, entered_initiator, find_host, leave, require_plain_thread, wait
+from ._wait_handle import WaitHandle
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -57,25 +57,22 @@ class _ThreadScope:
         traceback: TracebackType | None,
     ) -> None:
         leave(self._token)
-        left = Lock()
-        left.acquire()
+        initiator = self._initiator
+        if initiator._host._exited:
+            return  # it has ended everything, and there may be no Trio left to ask
+        left = WaitHandle()
         why = (
             "its thread's initiator exited"
             if exc is None
             else "its thread was left by an exception"
         )
-        initiator = self._initiator
-        if initiator._host._exited:
-            return  # it has ended everything, and there may be no Trio left to ask
-        if not initiator._door.post(partial(initiator._leave, left, why, exc is not None)):
-            return
         try:
-            block(left)
+            if initiator._door.post(partial(initiator._leave, left, why, exc is not None)):
+                wait(left)
         except BaseException:
-            initiator._door.post(
-                partial(initiator._give_up, "the wait at its exit was interrupted")
-            )
-            left.acquire()
+            why = "the wait at its exit was interrupted"
+            if initiator._door.post(partial(initiator._give_up, left, why)):
+                wait(left, cancellable=False)
             raise
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ._async_result import AsyncResult
 from ._codes import SocketAsyncOperation
-from ._threads import block, require_plain_thread
+from ._threads import require_plain_thread, wait
 from ._wait_handle import WaitHandle
 
 _SEND: Final = SocketAsyncOperation.SEND
@@ -52,7 +52,7 @@ def end_send(ar: AsyncResult) -> int:
         raise ValueError(f"ar is the result of {ar._last_operation.name}, not of SEND")
     if not ar.is_completed and not ar._ended:
         ar._ask()
-        _wait(ar.async_wait_handle, math.inf)
+        wait(ar.async_wait_handle)
     ar._take()
     try:
         if ar._code:
@@ -92,17 +92,4 @@ def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:
         raise TypeError(f"handle must be a trio_send.WaitHandle, not {type(handle).__name__}")
     if timeout < 0 or math.isnan(timeout):
         raise ValueError(f"timeout is {timeout}, but must be a number of seconds from 0 on")
-    return _wait(handle, timeout)
-
-
-def _wait(handle: WaitHandle, timeout: float) -> bool:
-    lock = handle._enlist()
-    if lock is None:
-        return True
-    try:
-        if block(lock, timeout):
-            return True
-    except BaseException:
-        handle._withdraw(lock)
-        raise
-    return handle._withdraw(lock)
+    return wait(handle, timeout)

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._leaving import Leaver
+    from ._wait_handle import WaitHandle
 
 #: Trio tells a thread that its call of `trio.to_thread.run_sync` was cancelled when it is asked, and only then; so a
-#: thread that blocks asks this often, in seconds. One that asks costs 0.1 % of a core.
+#: thread that blocks asks this often, in seconds. One that asks costs 0.2 % of a core.
 POLL: Final = 0.05
 
 
@@ -86,8 +87,9 @@ class _Life:
         found = self.initiators.get(host)
         if found is None or found._host is not host:
             # A thread that outlives many hosts must not keep them.
-            for past in [past for past in self.initiators if past._exited]:
-                del self.initiators[past]
+            for past, initiator in list(self.initiators.items()):
+                if initiator._host._exited:
+                    del self.initiators[past]
             name = f"thread {threading.current_thread().name}"
             found = self.initiators[host] = ThreadInitiator(host, name=name)
         return found
@@ -220,14 +222,26 @@ def prepare_for_handlers(owner: ThreadInitiator) -> None:
 # Waiting --------------------------------------------------------------------------------------------------------------
 
 
-def block(lock: threading.Lock, timeout: float = math.inf) -> bool:
-    """Wait until ``lock`` is released, for at most ``timeout`` seconds; return whether it was.
+def wait(handle: WaitHandle, timeout: float = math.inf, *, cancellable: bool = True) -> bool:
+    """Block until a flag is set, for at most ``timeout`` seconds; return whether it was.
 
     Raises:
-      trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled.
+      trio.Cancelled: if ``cancellable``, this is a call of `trio.to_thread.run_sync`, and was cancelled.
     """
+    lock = handle._enlist()
+    if lock is None:
+        return True
+    try:
+        if _acquire(lock, timeout, polls=cancellable and is_trio_call()):
+            return True
+    except BaseException:
+        handle._withdraw(lock)
+        raise
+    return handle._withdraw(lock)
+
+
+def _acquire(lock: threading.Lock, timeout: float, *, polls: bool) -> bool:
     ends_at = time.monotonic() + timeout
-    polls = is_trio_call()
     while True:
         if polls:
             trio.from_thread.check_cancelled()
