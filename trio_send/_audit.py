@@ -63,12 +63,13 @@ def kernel_totals(port: Port) -> tuple[int, int, int, bool]:
       SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux.
     """
     sock = getattr(port, "sock", None)
-    if (
-        sys.platform != "linux"
-        or not isinstance(sock, stdlib_socket.socket)
-        or sock.family not in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
-        or sock.type != stdlib_socket.SOCK_STREAM
-    ):
+    can_tell = (
+        sys.platform == "linux"
+        and isinstance(sock, stdlib_socket.socket)
+        and sock.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+        and sock.type == stdlib_socket.SOCK_STREAM
+    )
+    if not can_tell or sock is None:
         raise SocketException(
             SocketError.OPERATION_NOT_SUPPORTED,
             detail="only Linux tells what was acknowledged, and only of TCP connections",
@@ -82,7 +83,8 @@ def kernel_totals(port: Port) -> tuple[int, int, int, bool]:
 
 
 def _tcp_info(sock: stdlib_socket.socket) -> tuple[int, bool]:
-    info = sock.getsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_INFO, _TCP_INFO_SIZE)
+    option: int = stdlib_socket.TCP_INFO  # type: ignore[attr-defined,unused-ignore]
+    info = sock.getsockopt(stdlib_socket.IPPROTO_TCP, option, _TCP_INFO_SIZE)
     if len(info) < _TCP_INFO_SIZE:
         raise SocketException(
             SocketError.OPERATION_NOT_SUPPORTED,
@@ -93,6 +95,6 @@ def _tcp_info(sock: stdlib_socket.socket) -> tuple[int, bool]:
 
 
 def _ioctl(sock: stdlib_socket.socket, request: int) -> int:
-    answer = fcntl.ioctl(sock, request, struct.pack("i", 0))
+    answer = fcntl.ioctl(sock, request, struct.pack("i", 0))  # type: ignore[name-defined,unused-ignore]
     (number,) = struct.unpack("i", answer)
     return int(number)

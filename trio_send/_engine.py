@@ -207,7 +207,7 @@ class _EpollSet:
     """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
         # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
         # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
         # again.
@@ -220,7 +220,7 @@ class _EpollSet:
         return self._armed > 0
 
     def fileno(self) -> int:
-        return self._epoll.fileno()
+        return int(self._epoll.fileno())
 
     def _update(self, fd: int) -> None:
         """Arm a known ``fd`` for the directions that are waited for."""

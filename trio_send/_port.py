@@ -156,7 +156,7 @@ class KernelPort(Port):
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         return self.sock.sendto(buffer, flags, address)
 
-    if hasattr(stdlib_socket.socket, "sendmsg"):
+    if sys.platform != "win32":
 
         def send_gather(self, views: Sequence[Buffer], flags: int, /) -> int:
             return self.sock.sendmsg(views, (), flags)
@@ -170,7 +170,7 @@ class KernelPort(Port):
         """Receive once, into one buffer after the other; return how many bytes that were."""
         if len(views) == 1:
             return self.sock.recv_into(views[0], 0, flags)
-        if HAVE_SCATTER:
+        if sys.platform != "win32" and HAVE_SCATTER:
             return self.sock.recvmsg_into(views, 0, flags)[0]
         data = self.sock.recv(sum(view.nbytes for view in views), flags)
         left = memoryview(data)
@@ -184,7 +184,8 @@ class KernelPort(Port):
         self, buffers: Sequence[Buffer], size: int, flags: int, address: Any, /
     ) -> int:
         ancillary = [(stdlib_socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
-        return self.sock.sendmsg(buffers, ancillary, flags, address)
+        sendmsg: Callable[..., int] = self.sock.sendmsg  # type: ignore[attr-defined,unused-ignore]
+        return sendmsg(buffers, ancillary, flags, address)
 
     if sys.platform != "win32" and hasattr(os, "sendfile"):
 

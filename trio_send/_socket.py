@@ -271,5 +271,7 @@ def socketpair(
       The two ends.
     """
     require_on_torn(on_torn)
+    if family is None:
+        family = getattr(stdlib_socket, "AF_UNIX", stdlib_socket.AF_INET)
     left, right = stdlib_socket.socketpair(family, type, proto)
     return Socket.from_stdlib(left, on_torn=on_torn), Socket.from_stdlib(right, on_torn=on_torn)
