@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Reentrant, because a finaliser may strike there and post something itself.
 LOCK: Final = threading.RLock()
 
-#: Posts taken in before Trio's other tasks have their turn. A start with its send takes about 10 us.
+#: Posts taken in before Trio's other tasks have their turn. A start with its send takes about 4 us.
 POSTS_PER_TRIP: Final = 64
 
 
