@@ -6,8 +6,8 @@ ready. (Where there is no epoll, and for ports without a descriptor, each blocke
 
 Registrations are one-shot: a socket that became ready is silent until it is armed again, which happens only if its
 queue is still blocked after the drain. From this follows the engine's one trap. What epoll has reported once it does
-not report again, so between fetching events and draining their queues the engine must not be cancelled: it yields there
-only behind a shield.
+not report again, so nothing may be lost between fetching events and draining their queues: in the step that fetches
+them all of them get their turn, in a list that outlives a cancellation of the wait.
 
 The engine also is the detector of an outside cancel. It waits unshielded, alone of all that serves the initiator, so a
 cancelled scope wakes it at once, even while the body sits in a shielded cleanup. It tells the initiator, which applies
@@ -16,7 +16,8 @@ quit.
 
 When nothing is armed the engine dozes, and a queue that blocks wakes it. It then tries such a queue once more before
 it arms: a peer that reads has often made room by the time of the next scheduler trip, and one more send costs less than
-arming, waiting and fetching.
+arming, waiting and fetching. For the same reason a queue whose drain ended because its allowance was used up, or in the
+middle of a run of small messages, has another turn instead of being armed.
 """
 
 from __future__ import annotations
