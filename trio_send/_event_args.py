@@ -500,9 +500,10 @@ class SocketAsyncEventArgs(Operation):
 
     @property
     def _is_listened_to(self) -> bool:
-        return bool(self._completed_event) or (
-            type(self).on_completed is not SocketAsyncEventArgs.on_completed
-        )
+        event = self._completed_event
+        if event is not None and event._handlers:
+            return True
+        return type(self).on_completed is not SocketAsyncEventArgs.on_completed
 
     def _capture_context(self) -> None:
         """Keep the caller's context for the handlers, if there is anybody to call."""

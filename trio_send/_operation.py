@@ -297,7 +297,8 @@ class Operation:
         """
         cut = self._queue is not None and self._queue.has_cut(self)
         self._move(CUT if cut else IDLE)
-        self._let_go()
+        if type(self._message) is Packets:
+            self._let_go()
         context, waiters = self._context, self._waiters
         self._queue = self._owner = self._context = self._waiters = None
         return context, waiters
