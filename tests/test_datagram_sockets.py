@@ -6,13 +6,14 @@ import select
 import socket as stdlib_socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from tests.datagrams import receiver, take_all
 from tests.helpers import (
@@ -29,6 +30,7 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketFlags,
+    SocketShutdown,
     open_initiator,
 )
 
@@ -84,6 +86,48 @@ async def connect_through(connect: str, socket: Socket, address: Any) -> None:
             await args.wait()
         assert args.outcome is not None
         args.outcome.unwrap()
+
+
+# The end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [SocketShutdown.RECEIVE, SocketShutdown.BOTH])
+@pytest.mark.parametrize("kind", ["unix", "udp"])
+async def test_a_receive_finds_the_end_when_it_is_shut_down(how: SocketShutdown, kind: str) -> None:
+    """The kernel calls the socket readable then, but gives nothing; that must not be tried for ever."""
+    with ExitStack() as stack:
+        if kind == "unix":
+            left, right = stdlib_socket.socketpair(UNIX, DGRAM)
+            stack.enter_context(right)
+            socket = Socket.from_stdlib(left)
+        else:
+            socket = Socket(type=DGRAM)
+            await socket.connect(stack.enter_context(receiver()).getsockname())
+        stack.callback(socket.close)
+        async with open_initiator():
+            waiting = socket.begin_receive(bytearray(9))
+            socket.shutdown(how)
+            with trio.fail_after(60):
+                assert await socket.end_receive(waiting) == 0
+                assert await socket.receive() == b""
+                assert await socket.receive_into(bytearray(9)) == 0
+
+
+async def test_what_was_not_connected_is_not_shut_down() -> None:
+    """Linux says that it is not connected, and shuts it down all the same."""
+    with closing(Socket(type=DGRAM)) as socket:
+        socket.bind(("127.0.0.1", 0))
+        with pytest.raises(SocketException) as caught:
+            socket.shutdown(SocketShutdown.BOTH)
+        assert caught.value.socket_error_code is SocketError.NOT_CONNECTED
+        async with trio.open_nursery() as nursery:
+
+            async def receive() -> None:
+                assert await socket.receive() == b"still here"
+
+            nursery.start_soon(receive)
+            await wait_all_tasks_blocked()
+            assert await socket.send_to(b"still here", socket.local_end_point) == 10
 
 
 # The default remote host ----------------------------------------------------------------------

@@ -148,6 +148,6 @@ class Disconnecting(Accepting):
         self._port = port
         self._kernel = port.sock
         self._send = port.send
-        self._send_was_shut_down = False
+        self._send_was_shut_down = self._receive_was_shut_down = False
         self._acknowledged_before = -self._sends.accepted
         self._trio = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket as stdlib_socket
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -25,8 +26,6 @@ from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
 from ._send_queue import SendQueue
 
 if TYPE_CHECKING:
-    import socket as stdlib_socket
-
     from typing_extensions import Buffer
 
     from ._leaving import Leaver
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 # How often to ask about acknowledgements: soon enough for a peer next door, seldom enough for one overseas.
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
+
+_INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
 _ON_TORN: Final = ("refuse", "allow")
 
@@ -62,6 +63,7 @@ class Endpoint(BackPressure):
         "_kernel",
         "_listening",
         "_port",
+        "_receive_was_shut_down",
         "_receives",
         "_send",
         "_send_was_shut_down",
@@ -82,6 +84,7 @@ class Endpoint(BackPressure):
         self._receives: OperationQueue | None = None
         self._listening = False
         self._send_was_shut_down = False
+        self._receive_was_shut_down = False
         # Who may use it: the thread that made it, and the run in which it was first used.
         self._thread = get_ident()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -374,7 +377,9 @@ class Endpoint(BackPressure):
 
         Raises:
           SocketException: the system refused, for example because the socket is not connected.
+          ValueError: ``how`` is no `SocketShutdown`.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
@@ -385,18 +390,28 @@ class Endpoint(BackPressure):
             raise SocketException(
                 SocketError.NOT_CONNECTED, detail="it is still being connected; close it instead"
             )
+        sock = self._require_kernel()
+        if (
+            self._sends.gate & UNCONNECTED
+            and self._port.family in _INET
+            and not self._port.is_stream
+        ):
+            # Linux says so too, and shuts it down all the same.
+            raise SocketException(SocketError.NOT_CONNECTED)
         try:
-            self._require_kernel().shutdown(int(how))
+            sock.shutdown(int(how))
         except OSError as error:
             raise translate(error) from error
-        if how != SocketShutdown.RECEIVE:
-            self._sends_are_over()
+        self._note_shutdown(how)
 
-    def _sends_are_over(self) -> None:
-        """Take note that the sending direction was shut down."""
-        self._send_was_shut_down = True
-        # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
-        self._sends.drain(SOCKET_ALLOWANCE)
+    def _note_shutdown(self, how: int) -> None:
+        """Take note of what was shut down."""
+        if how != SocketShutdown.SEND:
+            self._receive_was_shut_down = True
+        if how != SocketShutdown.RECEIVE:
+            self._send_was_shut_down = True
+            # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
+            self._sends.drain(SOCKET_ALLOWANCE)
 
     @trio.lowlevel.enable_ki_protection
     def close(self, *, reset: bool | None = None) -> None:

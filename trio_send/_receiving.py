@@ -62,6 +62,10 @@ class _ReceiveStep(Step):
             port = _kernel_port(socket)
             try:
                 operation._transferred = port.receive_into(views, operation._flags)
+            except BlockingIOError:
+                if not socket._receive_was_shut_down:
+                    raise
+                # Linux calls a datagram socket that was shut down readable for ever, though nothing is there.
             except OSError as error:
                 _take_note(socket, error)
                 raise
@@ -84,6 +88,10 @@ class _ReceiveBytesStep(Step):
         socket: Endpoint = operation._socket
         try:
             self.data = _kernel_port(socket).sock.recv(self._max_bytes)
+        except BlockingIOError:
+            if not socket._receive_was_shut_down:
+                raise
+            # As above: this is the end.
         except OSError as error:
             _take_note(socket, error)
             raise

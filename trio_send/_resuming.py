@@ -41,6 +41,10 @@ class Resuming(Sending):
         For protocols whose peer knows how to go on behind half a message. The operation that was cut is an ordinary
         idle one afterwards.
 
+        Raises:
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
+
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()

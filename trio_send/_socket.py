@@ -168,7 +168,7 @@ class Socket(Receiving, Resuming, SendingFiles):
             self._trio = TrioFace(
                 trio_socket.from_stdlib_socket(self._require_kernel()),
                 self.close,
-                self._sends_are_over,
+                self._note_shutdown,
             )
         return self._trio  # type: ignore[no-any-return]
 

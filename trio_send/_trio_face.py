@@ -25,12 +25,12 @@ class TrioFace(trio.socket.SocketType):
         self,
         inner: trio.socket.SocketType,
         close: Callable[[], None],
-        sends_are_over: Callable[[], None],
+        note_shutdown: Callable[[int], None],
     ) -> None:
         super().__init__()
         self._inner = inner
         self._close = close
-        self._sends_are_over = sends_are_over
+        self._note_shutdown = note_shutdown
 
     def __repr__(self) -> str:
         return f"<{self._inner!r} of a trio_send.Socket>"
@@ -42,8 +42,7 @@ class TrioFace(trio.socket.SocketType):
     def shutdown(self, flag: int) -> None:
         """Shut the socket down, and let the `trio_send.Socket` know."""
         self._inner.shutdown(flag)
-        if flag != trio.socket.SHUT_RD:
-            self._sends_are_over()
+        self._note_shutdown(flag)
 
     def detach(self) -> int:
         """Refuse to take the descriptor away from the `trio_send.Socket`."""
