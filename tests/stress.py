@@ -41,6 +41,12 @@ threads
 threads_as_guest
     The same while Trio runs as the guest of another loop.
 
+This one stands in `tests.stress_fuzz`:
+
+fuzz
+    Sequences of public calls, with right and wrong arguments, on sockets of every kind. Each may raise what its
+    docstring says and nothing else; the shortest sequence that finds something is printed.
+
 Another one is a function of `Trials`, registered by `named`.
 """
 
@@ -71,7 +77,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from tests import stress_echo, stress_scale, stress_threads
+from tests import stress_echo, stress_fuzz, stress_scale, stress_threads
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -863,7 +869,12 @@ def instants(trials: Trials) -> None:
                 trials.check(strike_at, f"{name}, {policy.name}", complaint)
 
 
-for kind_of_trial in (*stress_scale.KINDS, stress_echo.echo, *stress_threads.KINDS):
+for kind_of_trial in (
+    *stress_scale.KINDS,
+    stress_echo.echo,
+    *stress_threads.KINDS,
+    *stress_fuzz.KINDS,
+):
     named(kind_of_trial)
 
 

@@ -128,6 +128,7 @@ class Connecting(SendingDatagrams):
         Raises:
           SocketException: nobody could be reached; or the socket is connected already, with IS_CONNECTED.
           TypeError: ``address`` is None or of the wrong shape.
+          ValueError: a number in ``address``, or a path, is out of range.
           InvalidOperationError: the socket listens, or the call comes from another thread.
           ObjectDisposedError: the socket was closed.
 
@@ -162,7 +163,8 @@ class Connecting(SendingDatagrams):
 
         Raises:
           TypeError: ``args`` is no args, or its ``remote_end_point`` is None or of the wrong shape (F233).
-          ValueError: ``args`` has a buffer list (F234).
+          ValueError: ``args`` has a buffer list (F234); or a number in its ``remote_end_point``, or a path, is out of
+            range.
           SocketException: the socket is connected already, with IS_CONNECTED (F236).
           InvalidOperationError: the socket listens (F236), no initiator is open, or the call comes from another thread.
           OperationInProgressError: ``args`` is in use.
@@ -237,6 +239,7 @@ class Connecting(SendingDatagrams):
         Raises:
           SocketException: the connect failed on the spot, or the socket is connected already.
           TypeError: ``address`` is None or of the wrong shape.
+          ValueError: a number in ``address``, or a path, is out of range.
           InvalidOperationError: the socket listens, no initiator is open, or the call comes from another thread.
           ObjectDisposedError: the socket was closed.
 

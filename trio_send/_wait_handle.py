@@ -79,6 +79,9 @@ class WaitHandle:
         Returns:
           True when the flag is set, False when ``timeout`` ran out first.
 
+        Raises:
+          ValueError: ``timeout`` is negative or not a number.
+
         **Checkpoints**: always.
 
         **If cancelled**: `trio.Cancelled`; the flag and the operation behind it are untouched.
