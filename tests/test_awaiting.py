@@ -308,6 +308,38 @@ async def test_args_in_use_are_refused() -> None:
     assert sender.result == 10
 
 
+@pytest.mark.parametrize("fails", ["in the kernel", "before it"])
+async def test_what_another_task_does_with_free_args_is_not_taken_for_the_own_end(
+    fails: str,
+) -> None:
+    """They are free when the first attempt has failed, but the task that awaits it has yet to go on."""
+    if fails == "in the kernel":
+        socket, _ = scripted("EACCES")
+        expected = SocketError.ACCESS_DENIED
+    else:
+        socket = Socket.from_port(ScriptedPort(), connected=False)
+        expected = SocketError.NOT_CONNECTED
+    other, port = scripted()
+    args = SocketAsyncEventArgs(b"either")
+    caught: list[SocketError] = []
+
+    async def send_first() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_second)
+            with pytest.raises(SocketException) as raised:
+                await socket.send(args)
+            caught.append(raised.value.socket_error_code)
+
+    async def send_second() -> None:
+        assert args.socket_error is expected
+        assert await other.send(args) == 6
+
+    await send_first()
+    assert caught == [expected]
+    assert port.accepted == b"either"
+    assert args.socket_error is SUCCESS
+
+
 # Cancelled ------------------------------------------------------------------------------------
 
 

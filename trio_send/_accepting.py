@@ -135,8 +135,6 @@ class Accepting(Connecting):
         operation = Operation()
         self._note(operation, step, _ACCEPT)
         await perform(operation, self._reading_queue())
-        if operation._code:
-            raise operation._exception()
         return step.accepted  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection

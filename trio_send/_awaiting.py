@@ -153,8 +153,8 @@ async def perform(
     operation: Operation,
     queue: OperationQueue,
     begin: Callable[[Operation, Owner], bool] | None = None,
-) -> None:
-    """Begin an operation whose results are reset and wait until it has ended.
+) -> int:
+    """Begin an operation whose results are reset, wait until it has ended and return its count.
 
     Always a schedule point, and a cancellation point while it waits. Whoever calls it looks first whether it is
     cancelled already, before it touches the results. An operation that was interrupted has ended, with its exact count.
@@ -163,11 +163,17 @@ async def perform(
       operation: what to do.
       queue: where.
       begin: the method of ``queue`` to begin it with, if not `OperationQueue.start`.
+
+    Raises:
+      SocketException: the operation failed or was stopped.
     """
     owner = AwaitingTask()
     if (begin or queue.start)(operation, owner):
         await owner.see_through(operation, queue)
-    else:
-        if queue.audience.instruments:
-            queue.audience.ended_on_the_spot(operation, queue)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        return operation._settled_outcome().unwrap()
+    if queue.audience.instruments:
+        queue.audience.ended_on_the_spot(operation, queue)
+    # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
+    ended = operation._settled_outcome()
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return ended.unwrap()

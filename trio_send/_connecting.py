@@ -144,8 +144,6 @@ class Connecting(SendingDatagrams):
         operation = Operation()
         self._note(operation, step, _CONNECT)
         await perform(operation, self._sends)
-        if operation._code:
-            raise operation._exception()
 
     @trio.lowlevel.enable_ki_protection
     def connect_async(self, args: SocketAsyncEventArgs) -> bool:

@@ -345,14 +345,11 @@ class Receiving(Disconnecting):
         if self._describe_receive(
             operation, step, message, SocketFlags.NONE
         ) and self._admit_receive(operation):
-            await perform(operation, self._reading_queue())
-        else:
-            if self._sends.audience.instruments:
-                self._sends.audience.ended_on_the_spot(operation, self._sends)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        if operation._code:
-            raise operation._exception()
-        return operation._transferred
+            return await perform(operation, self._reading_queue())
+        if self._sends.audience.instruments:
+            self._sends.audience.ended_on_the_spot(operation, self._sends)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        raise operation._exception()
 
     # -- shared -------------------------------------------------------------------------------------------------------
 

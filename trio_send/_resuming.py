@@ -142,10 +142,7 @@ class Resuming(Sending):
             operation._flags = cut._flags
             before = 0
         operation._set_error(_SUCCESS, 0)
-        await perform(operation, self._sends, self._sends.resume)
-        if operation._code:
-            raise operation._exception()
-        return operation._transferred - before
+        return await perform(operation, self._sends, self._sends.resume) - before
 
     def _require_torn(self) -> TornMessage:
         torn = self._sends.torn

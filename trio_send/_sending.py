@@ -326,10 +326,7 @@ class Sending(Endpoint):
         operation._flags = PLAIN_FLAGS
         operation._last_operation = _SEND
         operation._transferred = sent
-        await perform(operation, self._sends, partial(self._sends.go_on, error=error))
-        if operation._code:
-            raise operation._exception()
-        return operation._transferred
+        return await perform(operation, self._sends, partial(self._sends.go_on, error=error))
 
     @trio.lowlevel.enable_ki_protection
     async def _send_awaited(
@@ -353,14 +350,12 @@ class Sending(Endpoint):
             raise
         operation._reset_results()
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
-            await perform(operation, self._sends)
-        else:
-            if self._sends.audience.instruments:
-                self._sends.audience.ended_on_the_spot(operation, self._sends)
-            await trio.lowlevel.checkpoint()
-        if operation._code:
-            raise operation._exception()
-        return operation._transferred
+            return await perform(operation, self._sends)
+        if self._sends.audience.instruments:
+            self._sends.audience.ended_on_the_spot(operation, self._sends)
+        ended = operation._settled_outcome()  # as in `perform`
+        await trio.lowlevel.checkpoint()
+        return ended.unwrap()
 
 
 def message_of(

@@ -227,7 +227,10 @@ class Socket(Receiving, Resuming, SendingFiles):
             turn = Operation()
             while True:
                 self._note(turn, TurnStep(), SocketAsyncOperation.NONE)
-                await perform(turn, self._sends)
+                try:
+                    await perform(turn, self._sends)
+                except SocketException:
+                    pass  # whatever ended the queue has told its operations
                 if not self._sends.length:
                     break  # or something was started meanwhile, and would be cut
             if self.connected and self._port.is_stream and not self._sends.gate & (TORN | BROKEN):

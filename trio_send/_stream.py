@@ -164,9 +164,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         socket._note(operation, step, SocketAsyncOperation.NONE)
-        await perform(operation, socket._sends)
-        if operation._code:
-            error = operation._exception()
+        try:
+            await perform(operation, socket._sends)
+        except SocketException as error:
             raise self._translated(error) from error
 
     # -- receiving ----------------------------------------------------------------------------------------------------
