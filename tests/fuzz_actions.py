@@ -640,8 +640,11 @@ def cancel_result(world: FuzzWorld, pick: Pick) -> None:
 def read_result(world: FuzzWorld, pick: Pick) -> None:
     if world.results:
         result = pick.of(world.results)
-        for name in ("async_state", "async_wait_handle", "outcome", "remaining", "is_completed"):
+        for name in ("async_state", "async_wait_handle", "outcome", "is_completed"):
             world.call(f"AsyncResult.{name}", pick, getattr, result, name)
+        world.call(
+            "AsyncResult.remaining", pick, lambda: [view.nbytes for view in result.remaining]
+        )
         repr(result)
 
 
@@ -889,7 +892,12 @@ def send_datagrams(world: FuzzWorld, pick: Pick) -> Task:
         entry.read = lambda: batch.bytes_transferred - before
 
         def end(came: Any) -> None:
-            entry.settle(batch.bytes_transferred - before)
+            if came is None:
+                entry.settle(batch.bytes_transferred - before)
+            elif isinstance(came, outcome.Value):
+                entry.settle(len(entry.data or b""))
+            else:
+                entry.settle(getattr(came.error, "bytes_transferred", 0))
 
         return end
 

@@ -30,7 +30,12 @@ from trio_send._port import KernelPort
 
 _USE: Final = (ObjectDisposedError, InvalidOperationError)
 _CONFIGURE: Final = (*_USE, OperationInProgressError)
-_STREAM: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
+_STREAM: Final = (
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    ObjectDisposedError,
+    trio.BusyResourceError,
+)
 
 #: What is set and read like an attribute says in prose what it raises, and a stream's methods are Trio's.
 IN_PROSE: Final[dict[str, tuple[type[BaseException], ...]]] = {
@@ -50,7 +55,7 @@ IN_PROSE: Final[dict[str, tuple[type[BaseException], ...]]] = {
     "Socket.remote_end_point": (ObjectDisposedError, SocketException),
     "Socket.family": (SocketException,),
     "Socket.type": (SocketException,),
-    "SocketStream.send_all": _STREAM,
+    "SocketStream.send_all": (*_STREAM, TypeError, ValueError),
     "SocketStream.wait_send_all_might_not_block": _STREAM,
     "SocketStream.send_eof": _STREAM,
     "SocketStream.receive_some": (*_STREAM, ValueError),
