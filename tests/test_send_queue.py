@@ -34,7 +34,14 @@ from trio_send._leaving import START_BUDGET
 from trio_send._operation import CUT, IDLE, Operation
 from trio_send._port import KernelPort
 from trio_send._queue import TORN
-from trio_send._send_queue import FIRST_BACKOFF, MAX_BACKOFFS, PLAIN_FLAGS, SendQueue
+from trio_send._send_queue import (
+    ATTEMPT_ALLOWANCE,
+    FIRST_BACKOFF,
+    MAX_BACKOFFS,
+    PLAIN_FLAGS,
+    SKIPS,
+    SendQueue,
+)
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -1639,3 +1646,60 @@ async def test_a_stop_after_any_number_of_bytes(
                 expected,
             )
     assert bytes(port.accepted).startswith(TEN[:count])
+
+
+# Calls that are accepted in part
+
+
+class RefillingPort(ScriptedPort):
+    """A script of what a kernel takes whose reader may make room at any time."""
+
+    refills = True
+
+
+async def test_a_call_that_is_accepted_in_part_is_followed_by_another_one_at_once() -> None:
+    port = RefillingPort([3, 3, 4])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(TEN)
+        assert not socket.send_async(args)
+        assert args.bytes_transferred == 10
+        port.add(3, 3, 4)
+        args.set_buffer(bytearray(TEN))
+        assert not socket.send_async(args)
+        port.add(3, 3, 4)
+        assert socket.begin_send(TEN).completed_synchronously
+    port.add(3, 3, 4)
+    assert await socket.send(TEN) == 10
+    assert port.accepted == TEN * 4
+
+
+async def test_after_a_call_in_vain_none_is_made_for_a_while(autojump_clock: MockClock) -> None:
+    port = RefillingPort([4, Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(TEN)
+        assert socket.send_async(args)
+        assert args.bytes_transferred == 4
+        await args.wait()
+        for _ in range(SKIPS):
+            port.add(4, 6)
+            assert socket.send_async(args)
+            assert args.bytes_transferred == 4
+            assert await args.wait() == 10
+        port.add(4, 6)
+        assert not socket.send_async(args)
+        assert args.bytes_transferred == 10
+    assert port.accepted == TEN * (SKIPS + 2)
+
+
+async def test_a_peer_as_fast_as_the_sender_does_not_keep_the_others_waiting() -> None:
+    """One attempt stops at its allowance; the rest has to wait for another turn, though there is room."""
+    size = 3 * ATTEMPT_ALLOWANCE
+    port = RefillingPort([1000] * (size // 1000 + 1))
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(bytes(size))
+        assert socket.send_async(args)
+        assert 1000 < args.bytes_transferred < ATTEMPT_ALLOWANCE
+        assert await args.wait() == size

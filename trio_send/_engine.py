@@ -16,8 +16,8 @@ quit.
 
 When nothing is armed the engine dozes, and a queue that blocks wakes it. It then tries such a queue once more before
 it arms: a peer that reads has often made room by the time of the next scheduler trip, and one more send costs less than
-arming, waiting and fetching. For the same reason a queue whose drain ended because its allowance was used up, or in the
-middle of a run of small messages, has another turn instead of being armed.
+arming, waiting and fetching. A queue whose drain ended because an allowance was used up has another turn instead of
+being armed, for its socket may be as ready as before.
 """
 
 from __future__ import annotations

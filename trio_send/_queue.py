@@ -102,7 +102,7 @@ class OperationQueue:
         self.watched: object = None
         #: Counts departures; an attempt in which it moved was interrupted by application code.
         self.generation = 0
-        #: Whether the latest attempt moved bytes, so that the next one may well do so too without waiting.
+        #: Whether the latest attempt stopped because it had used up its allowance, and not for want of room.
         self.hopeful = False
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
         self.backoff = 0.0
@@ -223,7 +223,7 @@ class OperationQueue:
           Whether it is pending, as `start` does.
         """
         if error is None:
-            ended = self.port.refills and self._attempt_first(operation)
+            ended = self._may_refill() and self._attempt_first(operation)
         elif isinstance(error, BlockingIOError):
             ended = False
         else:
@@ -261,7 +261,6 @@ class OperationQueue:
         if self.audience.instruments:
             self.audience.queued(operation, self)
         if self.head is operation:
-            self.hopeful = operation._transferred > 0
             self._rewatch()
         if self.audience.instruments:
             self.audience.tell()
@@ -285,6 +284,10 @@ class OperationQueue:
         """Deal with an error of the first attempt; return whether that ended the operation."""
         operation._set_error(code, errno, detail)
         return True
+
+    def _may_refill(self) -> bool:
+        """Whether a call that was accepted in part is to be followed by another one at once."""
+        return False
 
     def _attempt(self, operation: Operation) -> None:
         assert operation._step is not None

@@ -59,6 +59,9 @@ LONGEST_POLL: Final = 0.05
 #: the message is.
 ATTEMPT_ALLOWANCE: Final = 256 * 1024
 
+#: After a second call in vain, this many calls that are accepted in part are not followed by one.
+SKIPS: Final = 16
+
 #: The native flags of an ordinary send.
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
 
@@ -72,7 +75,7 @@ TORN_DETAIL: Final = (
 class SendQueue(OperationQueue):
     """The FIFO for writing: sends, and the connect they wait for."""
 
-    __slots__ = ("broken", "refuse_torn", "torn")
+    __slots__ = ("broken", "refuse_torn", "skips", "torn")
 
     writes = True
 
@@ -80,6 +83,8 @@ class SendQueue(OperationQueue):
         super().__init__(port)
         self.marks: Watermarks = Watermarks()
         self.refuse_torn = refuse_torn
+        #: How many calls that are accepted in part will not be followed by another one at once.
+        self.skips = 0
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
         #: The message that was cut on this stream.
@@ -114,14 +119,8 @@ class SendQueue(OperationQueue):
             return
         message = operation._message
         assert message is not None
-        if operation._transferred == 0 and message.direct is not None:
-            if operation._address is None:
-                sent = self.port.send(message.direct, operation._flags)
-            else:
-                sent = self._call(operation, message.direct)
-            self._account(operation, sent)
-            if sent and self.port.refills and sent < message.size:
-                self._attempt_views(operation, message)
+        if message.direct is not None:
+            self._attempt_direct(operation, message.direct, message.size)
         elif type(message) is Datagrams:
             self._attempt_datagrams(operation, message)
             return
@@ -135,20 +134,56 @@ class SendQueue(OperationQueue):
         if operation._transferred < message.size:
             raise BlockingIOError
 
-    def _attempt_views(self, operation: Operation, message: Message) -> None:
-        """Send as much of a message as the kernel takes, or one attempt may send.
+    def _attempt_direct(self, operation: Operation, direct: bytes | memoryview, size: int) -> None:
+        """Send bytes that cannot change, any part of which may be handed to the kernel as it stands.
 
-        A call that was accepted in part is followed by another one, up to the one that would block: with a peer that
-        reads that costs less than to wait for what has happened already. Pieces of 16 KiB through a Unix socket with a
-        tiny buffer, which take three calls each, cost 0.4 of what they did with a wait behind each call.
+        With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
+        more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
+        peer is, is found out by trying, and forgotten after a while.
         """
+        left = ATTEMPT_ALLOWANCE
+        while True:
+            done = operation._transferred
+            try:
+                sent = self._call(operation, memoryview(direct)[done:] if done else direct)
+            except BlockingIOError:
+                self._blocked_call(left)
+                raise
+            self._account(operation, sent)
+            if operation._transferred == size:
+                return
+            left -= sent + OPERATION_COST
+            self.hopeful = left <= 0
+            if self.hopeful or not self._may_refill():
+                raise BlockingIOError
+
+    def _attempt_views(self, operation: Operation, message: Message) -> None:
+        """Send what has to be viewed, as much of it as the kernel takes or one attempt may send."""
         left = ATTEMPT_ALLOWANCE
         while left > 0:
             before = operation._transferred
-            took_all = self._attempt_call(operation, message)
-            if operation._transferred == message.size or not (took_all or self.port.refills):
+            try:
+                took_all = self._attempt_call(operation, message)
+            except BlockingIOError:
+                self._blocked_call(left)
+                raise
+            if operation._transferred == message.size or not (took_all or self._may_refill()):
                 break
             left -= operation._transferred - before + OPERATION_COST
+        self.hopeful = left <= 0
+
+    def _blocked_call(self, left: int) -> None:
+        """Take note of a call that would block, with so much left of the attempt's allowance."""
+        self.hopeful = False
+        if left < ATTEMPT_ALLOWANCE:
+            self.skips = SKIPS
+
+    def _may_refill(self) -> bool:
+        """Whether a call that was accepted in part is to be followed by another one at once."""
+        if self.skips:
+            self.skips -= 1
+            return False
+        return self.port.refills
 
     def _attempt_call(self, operation: Operation, message: Message) -> bool:
         """Send as much of a message as fits one system call; return whether all of that was accepted."""
@@ -227,7 +262,6 @@ class SendQueue(OperationQueue):
         """Note bytes that the kernel accepted."""
         operation._transferred += sent
         self.accepted += sent
-        self.hopeful = True
         self.backoff = 0.0
         self.backoffs = 0
         if operation._limit is not None:
