@@ -369,7 +369,19 @@ async def test_what_cannot_be_received_into(
     assert await socket.receive() == b"hello"
 
 
-@pytest.mark.parametrize("max_bytes", [0, -1])
+async def test_what_is_no_number_of_bytes_harms_nobody_else(unix: Ends) -> None:
+    """Behind another receive it would be looked at by whoever drains the queue."""
+    socket, peer = unix
+    async with open_initiator():
+        first = socket.begin_receive(bytearray(1))
+        with pytest.raises(TypeError, match=r"^max_bytes must be a whole number, not 1\.5"):
+            await socket.receive(1.5)  # type: ignore[arg-type]
+        peer.send(b"xy")
+        assert await socket.end_receive(first) == 1
+    assert await socket.receive() == b"y"
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, 2**70])
 async def test_at_least_one_byte_must_be_asked_for(unix: Ends, max_bytes: int) -> None:
     socket, peer = unix
     peer.send(b"hello")

@@ -170,10 +170,18 @@ async def perform(
     owner = AwaitingTask()
     if (begin or queue.start)(operation, owner):
         await owner.see_through(operation, queue)
-        return operation._settled_outcome().unwrap()
+        if operation._code:
+            raise operation._exception()
+        return operation._transferred
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)
     # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
-    ended = operation._settled_outcome()
+    count = operation._transferred
+    error = operation._exception() if operation._code else None
     await trio.lowlevel.cancel_shielded_checkpoint()
-    return ended.unwrap()
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # a frame that holds what it raised is a cycle
+    return count

@@ -241,6 +241,7 @@ class SocketAsyncEventArgs(Operation):
           ValueError: a `buffer_list` is set (F098), or the range leaves the buffer (F102).
           OperationInProgressError: the args are in use (F106).
           ObjectDisposedError: the args were closed (F108).
+          InvalidOperationError: their message was cut and stands half sent on a torn stream.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
@@ -269,6 +270,7 @@ class SocketAsyncEventArgs(Operation):
           ValueError: the range leaves the buffer.
           OperationInProgressError: the args are in use (F106).
           ObjectDisposedError: the args were closed (F108).
+          InvalidOperationError: their message was cut and stands half sent on a torn stream.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno as errno_module
+import operator
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -294,7 +296,8 @@ class Receiving(Disconnecting):
 
         Raises:
           SocketException: the connection is broken, or there is none.
-          ValueError: ``max_bytes`` is not positive.
+          TypeError: ``max_bytes`` is no whole number.
+          ValueError: ``max_bytes`` is not positive, or more than there can be.
           InvalidOperationError: the call comes from another thread.
           ObjectDisposedError: the socket was closed.
 
@@ -305,8 +308,15 @@ class Receiving(Disconnecting):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes is {max_bytes}, but must be at least 1")
+        try:
+            max_bytes = operator.index(max_bytes)
+        except TypeError:
+            # Where it is used, the error would strike whoever makes the attempt, which may be another task.
+            raise TypeError(f"max_bytes must be a whole number, not {max_bytes!r}") from None
+        if not 1 <= max_bytes <= sys.maxsize:
+            raise ValueError(
+                f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
+            )
         step = _ReceiveBytesStep(max_bytes)
         await self._receive(step, None)
         return step.data

@@ -353,9 +353,12 @@ class Sending(Endpoint):
             return await perform(operation, self._sends)
         if self._sends.audience.instruments:
             self._sends.audience.ended_on_the_spot(operation, self._sends)
-        ended = operation._settled_outcome()  # as in `perform`
-        await trio.lowlevel.checkpoint()
-        return ended.unwrap()
+        error = operation._exception()  # before the checkpoint, as in `perform`
+        try:
+            await trio.lowlevel.checkpoint()
+            raise error
+        finally:
+            del error
 
 
 def message_of(
