@@ -132,6 +132,21 @@ class FuzzWorld(World):
     def is_closed(self, watched: Watched) -> bool:
         return bool(watched.socket._sends.gate & CLOSED)
 
+    def configure(self, pick: Pick, what: str, args: SocketAsyncEventArgs, *values: Any) -> None:
+        """Make a call that is refused while the args are in use, and after they were closed."""
+        refused = args._in_flight or args._closed
+        kind, _, name = what.rpartition(".")
+        function: Callable[..., Any] = getattr(args, name, setattr)
+        if name.endswith(" ="):
+            values = (args, name.removesuffix(" ="), *values)
+        elif kind == "SocketAsyncEventArgsPool":
+            function = self.pool.push
+        elif kind == "BufferManager":
+            function = self.manager.set_buffer
+        came = self.call(what, pick, function, *values)
+        if refused and isinstance(came, outcome.Value):
+            self.wrong(f"{what} was not refused")
+
     # Sends.
 
     def message_of(self, args: SocketAsyncEventArgs) -> bytes | None:
@@ -179,11 +194,14 @@ class FuzzWorld(World):
         settled, entry = follower.settled, follower.entry
         follower.settled, follower.count = False, 0
         activation = args.activation
+        refused = args._in_flight or args._closed or self.is_closed(watched)
         came = self.call(f"Socket.{method}", pick, getattr(watched.socket, method), passed)
         if isinstance(came, outcome.Error):
             if is_refusal(came.error) or method == "connect_async":
                 follower.settled, follower.count = settled, before
             return
+        if refused:
+            self.wrong(f"{method} was not refused")
         if came.value:
             follower.pended += 1
             if args.activation != activation + 1:
@@ -200,7 +218,7 @@ class FuzzWorld(World):
                 self.volatile.add(id(buffer))
                 self.distrust(buffer)
         if entry is not None:
-            entry.settle(before if not base else base - entry.base)
+            entry.settle(before - entry.base)
         follower.entry = None
         if sends or resumes:
             follower.entry = self.note(
@@ -301,6 +319,12 @@ class FuzzWorld(World):
                 if watched.port is not None and came.error.bytes_transferred != entry.count:
                     self.wrong(f"{method} raised {came.error!r}, but {entry.count} bytes went")
 
+    def take(self, result: AsyncResult) -> None:
+        """Note that an end method has given the result away."""
+        if result in self.taken:
+            self.wrong(f"{result} was taken twice")
+        self.taken.append(result)
+
     def handler(self, pick: Pick) -> Step:
         names = sorted(SYNC)
         return names[(pick.number(256) * 256 + pick.number(256)) % len(names)], bytes(
@@ -389,18 +413,23 @@ def peer_closes(world: FuzzWorld, pick: Pick) -> None:
 def set_buffer(world: FuzzWorld, pick: Pick) -> None:
     args = world.a_follower(pick).args
     buffer = world.a_buffer(pick)
-    world.call(
-        "SocketAsyncEventArgs.set_buffer", pick, args.set_buffer, buffer, *world.a_range(pick)
-    )
+    world.configure(pick, "SocketAsyncEventArgs.set_buffer", args, buffer, *world.a_range(pick))
 
 
 @sync
 def set_range(world: FuzzWorld, pick: Pick) -> None:
     args = world.a_follower(pick).args
-    world.call("SocketAsyncEventArgs.set_range", pick, args.set_range, *world.a_range(pick))
+    world.configure(pick, "SocketAsyncEventArgs.set_range", args, *world.a_range(pick))
+
+
+#: What may be set while the args are in use.
+ANY_TIME = ("socket_flags", "remote_end_point")
 
 
 def assign(world: FuzzWorld, pick: Pick, thing: Any, name: str, value: Any) -> None:
+    if isinstance(thing, SocketAsyncEventArgs) and name not in ANY_TIME:
+        world.configure(pick, f"SocketAsyncEventArgs.{name} =", thing, value)
+        return
     kind = SocketAsyncEventArgs if isinstance(thing, SocketAsyncEventArgs) else type(thing)
     world.call(f"{kind.__name__}.{name} =", pick, setattr, thing, name, value)
 
@@ -465,7 +494,25 @@ def close_args(world: FuzzWorld, pick: Pick) -> None:
 def cancel_args(world: FuzzWorld, pick: Pick) -> None:
     args = world.a_follower(pick).args
     activation = pick.of((None, None, args.activation, args.activation - 1))
-    world.call("SocketAsyncEventArgs.cancel", pick, args.cancel, "fuzzed", activation=activation)
+    meant = activation in (None, args.activation) and args._in_flight
+    came = world.call(
+        "SocketAsyncEventArgs.cancel", pick, args.cancel, "fuzzed", activation=activation
+    )
+    if came.unwrap() and not meant:
+        world.wrong(f"{args} were stopped by a cancel that was not for them")
+
+
+@sync
+def cut(world: FuzzWorld, pick: Pick) -> None:
+    """Cut a message, if everything is in place for it."""
+    streams = [each for each in world.sockets if isinstance(each.port, ScriptedPort)]
+    follower = world.a_follower(pick)
+    if streams and not follower.args._in_flight:
+        watched = pick.of(streams)
+        watched.port.add(1, Blocked())
+        world.start(pick, "send_async", watched, follower)
+        if pick.number(3):
+            world.call("SocketAsyncEventArgs.cancel", pick, follower.args.cancel)
 
 
 @sync
@@ -485,11 +532,11 @@ def pool(world: FuzzWorld, pick: Pick) -> None:
     args = world.a_follower(pick).args
     which = pick.number(4)
     if which == 0:
-        world.call("SocketAsyncEventArgsPool.push", pick, world.pool.push, pick.or_wrong(args))
+        world.configure(pick, "SocketAsyncEventArgsPool.push", args, args)
     elif which == 1:
         world.call("SocketAsyncEventArgsPool.pop", pick, world.pool.pop)
     elif which == 2:
-        world.call("BufferManager.set_buffer", pick, world.manager.set_buffer, pick.or_wrong(args))
+        world.configure(pick, "BufferManager.set_buffer", args, args)
         world.volatile.add(id(args.buffer))
     else:
         world.call(
@@ -626,6 +673,8 @@ def end_nowait(world: FuzzWorld, pick: Pick) -> None:
     if kind == "send" and pick.number(2):
         method = f"try_{method}"
     came = world.call(f"Socket.{method}", pick, getattr(socket, method), result)
+    if isinstance(came, outcome.Value):
+        world.take(result)
     if kind == "accept" and isinstance(came, outcome.Value):
         came.value.close()
 
@@ -888,6 +937,7 @@ def send_datagrams(world: FuzzWorld, pick: Pick) -> Task:
             return lambda came: None
         before = batch.bytes_transferred
         entry = world.note(watched, "send_datagrams", b"".join(batch.remaining), None)
+        size = len(entry.data or b"")
         entry.whole = False
         entry.read = lambda: batch.bytes_transferred - before
 
@@ -895,7 +945,7 @@ def send_datagrams(world: FuzzWorld, pick: Pick) -> Task:
             if came is None:
                 entry.settle(batch.bytes_transferred - before)
             elif isinstance(came, outcome.Value):
-                entry.settle(len(entry.data or b""))
+                entry.settle(size)
             else:
                 entry.settle(getattr(came.error, "bytes_transferred", 0))
 
@@ -1014,6 +1064,7 @@ def end(world: FuzzWorld, pick: Pick) -> Task:
 
     async def run() -> None:
         came: Any = await getattr(socket, method)(result)
+        world.take(result)
         if isinstance(came, Socket):
             came.close()
 

@@ -101,6 +101,8 @@ class Watched:
     port: Any = None
     peer: stdlib_socket.socket | None = None
     entries: list[Entry] = attrs.field(factory=list)
+    #: The message that was cut, and how many bytes had been accepted when that was seen.
+    torn: tuple[Any, int] | None = None
 
 
 @attrs.define(eq=False)
@@ -169,6 +171,7 @@ class World:
         self.sockets: list[Watched] = []
         self.followers: list[Follower] = []
         self.results: list[AsyncResult] = []
+        self.taken: list[AsyncResult] = []
         self.callbacks: list[tuple[AsyncResult, list[AsyncResult]]] = []
         self.initiators: list[Initiator] = []
         self.scopes: list[trio.CancelScope] = []
@@ -201,7 +204,7 @@ class World:
         return STREAM[start : start + size]
 
     def add_buffer(self, pick: Pick) -> Any:
-        size = pick.of((8, 1, 0, 3, 40, 5000))
+        size = pick.of((8, 40, 1, 8, 0, 3, 40, 5000))
         data = self.fresh(size)
         kind = pick.number(6)
         buffer: Any = data
@@ -221,7 +224,7 @@ class World:
         """Make a socket of a kind."""
         if len(self.sockets) >= MOST_SOCKETS:
             return None
-        on_torn = "allow" if kind >= 128 else "refuse"
+        on_torn = "allow" if kind >= 224 else "refuse"
         which = kind % 11
         peer: stdlib_socket.socket | None = None
         port: Any
@@ -443,7 +446,20 @@ class World:
                 self.wrong(f"{statistics} cannot be")
             if not statistics.queued_operations and statistics.queued_bytes:
                 self.wrong(f"nothing is queued, but {statistics.queued_bytes} bytes are")
-            if (watched.socket.torn is None) == statistics.is_torn:
+            waiting, operation = 0, watched.socket._sends.head
+            while operation is not None:
+                waiting += operation._size_to_send
+                operation = operation._next
+            if statistics.queued_bytes != waiting:
+                self.wrong(f"{waiting} bytes wait: {statistics}")
+            torn = watched.socket.torn
+            if torn is None:
+                watched.torn = None
+            elif watched.torn is None or watched.torn[0] is not torn:
+                watched.torn = torn, statistics.bytes_accepted
+            elif watched.torn[1] != statistics.bytes_accepted:
+                self.wrong(f"{statistics.bytes_accepted - watched.torn[1]} bytes behind {torn}")
+            if (torn is None) == statistics.is_torn:
                 self.wrong(f"torn is {watched.socket.torn}, but {statistics}")
             if watched.port is not None and watched.socket._port is watched.port:
                 accepted = len(watched.port.accepted)

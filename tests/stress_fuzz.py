@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: How long a trial may take before it counts as hanging, in seconds.
 LONGEST = 20
 
+#: What most of the rest depends on, and how often to do it.
+OFTEN = {"send_async": 4, "begin_send": 3, "cut": 3, "resume": 3, "send_rest": 2, "cancel_args": 2}
+
 
 class Hangs(BaseException):
     """A trial takes too long."""
@@ -36,7 +39,8 @@ def give_up(*_: object) -> None:
 
 def random_sequence(rng: random.Random) -> tuple[bytes, list[Step]]:
     """Draw a sequence; every other one begins inside an initiator."""
-    steps = [(rng.choice(NAMES), rng.randbytes(8)) for _ in range(rng.randrange(5, 60))]
+    names = rng.choices(NAMES, [OFTEN.get(name, 1) for name in NAMES], k=rng.randrange(5, 60))
+    steps = [(name, rng.randbytes(8)) for name in names]
     for _ in range(rng.randrange(3)):
         steps.insert(rng.randrange(len(steps)), ("open", rng.randbytes(1)))
     if rng.random() < 0.7:
