@@ -985,7 +985,8 @@ def send_rest(world: FuzzWorld, pick: Pick) -> Task:
             return lambda came: None
         operation: Any = torn._operation
         follower = next((each for each in world.followers if each.args is operation), None)
-        if operation._in_flight or world.is_closed(watched):
+        is_args = isinstance(operation, SocketAsyncEventArgs)
+        if (is_args and operation._in_flight) or world.is_closed(watched):
             return lambda came: None
         before = operation._transferred
         entry = world.note(watched, "send_rest", world.left_of(torn), None)
