@@ -38,8 +38,8 @@ from trio_send._send_queue import (
     ATTEMPT_ALLOWANCE,
     FIRST_BACKOFF,
     MAX_BACKOFFS,
+    MAX_SKIPS,
     PLAIN_FLAGS,
-    SKIPS,
     SendQueue,
 )
 from trio_send.abc import Port
@@ -1674,23 +1674,47 @@ async def test_a_call_that_is_accepted_in_part_is_followed_by_another_one_at_onc
     assert port.accepted == TEN * 4
 
 
-async def test_after_a_call_in_vain_none_is_made_for_a_while(autojump_clock: MockClock) -> None:
-    port = RefillingPort([4, Blocked(1)])
+async def test_calls_in_vain_become_rare_and_one_that_is_not_brings_them_back(
+    autojump_clock: MockClock,
+) -> None:
+    port = RefillingPort()
     socket = Socket.from_port(port)
+    messages = 0
     async with open_initiator():
         args = SocketAsyncEventArgs(TEN)
-        assert socket.send_async(args)
-        assert args.bytes_transferred == 4
-        await args.wait()
-        for _ in range(SKIPS):
-            port.add(4, 6)
+
+        async def call_in_vain() -> None:
+            nonlocal messages
+            port.add(4, Blocked(1))
             assert socket.send_async(args)
             assert args.bytes_transferred == 4
             assert await args.wait() == 10
-        port.add(4, 6)
-        assert not socket.send_async(args)
-        assert args.bytes_transferred == 10
-    assert port.accepted == TEN * (SKIPS + 2)
+            messages += 1
+
+        async def make_one_call(times: int) -> None:
+            nonlocal messages
+            for _ in range(times):
+                port.add(4, 6)
+                assert socket.send_async(args)
+                assert args.bytes_transferred == 4
+                assert await args.wait() == 10
+                messages += 1
+
+        async def make_two_calls() -> None:
+            nonlocal messages
+            port.add(4, 6)
+            assert not socket.send_async(args)
+            messages += 1
+
+        for skipped in (1, 3, 7, MAX_SKIPS, MAX_SKIPS):
+            await call_in_vain()
+            await make_one_call(skipped)
+        await make_two_calls()
+        await make_two_calls()
+        await call_in_vain()
+        await make_one_call(1)
+        await make_two_calls()
+    assert port.accepted == TEN * messages
 
 
 async def test_a_peer_as_fast_as_the_sender_does_not_keep_the_others_waiting() -> None:

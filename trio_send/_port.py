@@ -130,8 +130,6 @@ class KernelPort(Port):
         "family",
         "has_one_receiver",
         "is_stream",
-        "max_segments",
-        "refills",
         "send",
         "sock",
     )
@@ -143,9 +141,15 @@ class KernelPort(Port):
         # The attributes of the socket make an enum each time they are read, which takes a good part of a send.
         self.family = int(sock.family)
         self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
-        self.refills = self.is_stream
-        self.max_segments = _MAX_SEGMENTS if _IS_LINUX and _is_udp(sock) else 1
         self.send = sock.send
+
+    @property
+    def max_segments(self) -> int:  # type: ignore[override]
+        return _MAX_SEGMENTS if _IS_LINUX and _is_udp(self.sock) else 1
+
+    @property
+    def refills(self) -> bool:  # type: ignore[override]
+        return self.is_stream
 
     @property
     def polls_send_to(self) -> bool:  # type: ignore[override]

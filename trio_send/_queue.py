@@ -223,7 +223,7 @@ class OperationQueue:
           Whether it is pending, as `start` does.
         """
         if error is None:
-            ended = self._may_refill() and self._attempt_first(operation)
+            ended = self._attempt_more(operation)
         elif isinstance(error, BlockingIOError):
             ended = False
         else:
@@ -285,8 +285,8 @@ class OperationQueue:
         operation._set_error(code, errno, detail)
         return True
 
-    def _may_refill(self) -> bool:
-        """Whether a call that was accepted in part is to be followed by another one at once."""
+    def _attempt_more(self, operation: Operation) -> bool:
+        """Follow a call that was accepted in part with another one if that may help; return whether that ended it."""
         return False
 
     def _attempt(self, operation: Operation) -> None:

@@ -59,8 +59,8 @@ LONGEST_POLL: Final = 0.05
 #: the message is.
 ATTEMPT_ALLOWANCE: Final = 256 * 1024
 
-#: After a second call in vain, this many calls that are accepted in part are not followed by one.
-SKIPS: Final = 16
+#: After a second call in vain, 1, 3, 7 and at last this many calls that are accepted in part are not followed by one.
+MAX_SKIPS: Final = 15
 
 #: The native flags of an ordinary send.
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
@@ -75,7 +75,7 @@ TORN_DETAIL: Final = (
 class SendQueue(OperationQueue):
     """The FIFO for writing: sends, and the connect they wait for."""
 
-    __slots__ = ("broken", "refuse_torn", "skips", "torn")
+    __slots__ = ("broken", "in_vain", "refuse_torn", "skips", "torn")
 
     writes = True
 
@@ -83,8 +83,10 @@ class SendQueue(OperationQueue):
         super().__init__(port)
         self.marks: Watermarks = Watermarks()
         self.refuse_torn = refuse_torn
-        #: How many calls that are accepted in part will not be followed by another one at once.
+        #: How many calls that are accepted in part will not be followed by another one at once, and how many that were
+        #: when the latest such call was in vain.
         self.skips = 0
+        self.in_vain = 0
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
         #: The message that was cut on this stream.
@@ -150,6 +152,8 @@ class SendQueue(OperationQueue):
                 self._blocked_call(left)
                 raise
             self._account(operation, sent)
+            if left < ATTEMPT_ALLOWANCE:
+                self.in_vain = 0
             if operation._transferred == size:
                 return
             left -= sent + OPERATION_COST
@@ -167,6 +171,8 @@ class SendQueue(OperationQueue):
             except BlockingIOError:
                 self._blocked_call(left)
                 raise
+            if left < ATTEMPT_ALLOWANCE:
+                self.in_vain = 0
             if operation._transferred == message.size or not (took_all or self._may_refill()):
                 break
             left -= operation._transferred - before + OPERATION_COST
@@ -176,7 +182,21 @@ class SendQueue(OperationQueue):
         """Take note of a call that would block, with so much left of the attempt's allowance."""
         self.hopeful = False
         if left < ATTEMPT_ALLOWANCE:
-            self.skips = SKIPS
+            self._refilled_in_vain()
+
+    def _refilled_in_vain(self) -> None:
+        self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
+
+    def _attempt_more(self, operation: Operation) -> bool:
+        if not self._may_refill():
+            return False
+        done = operation._transferred
+        ended = self._attempt_first(operation)
+        if operation._transferred > done:
+            self.in_vain = 0
+        elif not ended:
+            self._refilled_in_vain()
+        return ended
 
     def _may_refill(self) -> bool:
         """Whether a call that was accepted in part is to be followed by another one at once."""
