@@ -504,6 +504,38 @@ async def test_several_wait_for_what_is_held_back() -> None:
     assert counts == [5, 5, 5]
 
 
+@pytest.mark.parametrize("form", ["args", "result"])
+async def test_who_waits_is_told_also_if_somebody_asks_at_the_last_moment(form: str) -> None:
+    """Then its end is on its way through the dispatcher, and the wait is not over before that."""
+    socket, _ = easy_socket()
+
+    class Asks(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is waiting and operation._in_flight:
+                assert not operation.is_completed if form == "result" else operation.pending
+
+    async with open_initiator():
+        await wait_all_tasks_blocked()
+        await spent(socket)
+        operation: Any
+        waiting = trio.lowlevel.current_task()
+        if form == "args":
+            operation = SocketAsyncEventArgs(b"whole")
+            assert socket.send_async(operation)
+        else:
+            operation = socket.begin_send(b"whole")
+        instrument = Asks()
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            if form == "args":
+                assert await operation.wait() == 5
+                assert not operation.pending
+            else:
+                assert await socket.end_send(operation) == 5
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+
+
 async def test_an_initiator_that_is_left_tells_what_it_holds_back() -> None:
     socket, _ = easy_socket()
     async with open_initiator():

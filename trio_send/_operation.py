@@ -416,9 +416,12 @@ class Operation:
         if owner is not None and owner._holds(self):
             # The checkpoint is all that its end was held back for.
             await trio.lowlevel.checkpoint()
-            if self._activation == activation and owner._holds(self):
+            if self._activation != activation or not self._in_flight:
+                return count
+            if owner._holds(self):
                 owner._tell_held(at_once=True)
-            return count
+                return count
+            # Somebody has asked for it meanwhile, so it is on its way.
         task = trio.lowlevel.current_task()
         if self._waiters is None:
             self._waiters = []
