@@ -30,13 +30,13 @@ from trio_send import (
 sequences = st.builds(
     lambda first, rest: [*first, *rest],
     st.sampled_from([[("open", bytes([policy]))] for policy in range(5)] + [[]]),
-    st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=8)), max_size=40),
+    st.lists(st.tuples(st.sampled_from(stress_fuzz.WEIGHTED), st.binary(max_size=8)), max_size=40),
 )
 
 
 @given(header=st.binary(max_size=8), steps=sequences)
 @settings(
-    max_examples=200,
+    max_examples=300,
     deadline=None,
     database=None,
     print_blob=True,
@@ -48,7 +48,7 @@ def test_no_sequence_of_calls_breaks_a_promise(header: bytes, steps: list[Step])
 
 def test_random_sequences() -> None:
     """A few of those that are run in large numbers, and a look at whether they get anywhere."""
-    trials = Trials(150, seed=1)
+    trials = Trials(300, seed=1)
     stress_fuzz.fuzz(trials)
     assert trials.mismatches == []
     for what in ("calls", "awaited calls", "initiators", "events", "callbacks", "cancelled"):
