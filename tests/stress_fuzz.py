@@ -10,7 +10,8 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -98,8 +99,25 @@ def shortened(header: bytes, steps: list[Step], complaint: str) -> list[Step]:
 
 def fuzz(trials: Trials) -> None:
     """Call everything in random order, with right and wrong arguments."""
-    logging.getLogger("trio_send").setLevel(logging.CRITICAL)  # of instruments that raise
-    logging.getLogger("trio").setLevel(logging.CRITICAL)
+    with quiet_logs():
+        _fuzz(trials)
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Keep what is logged of instruments that raise from being shown."""
+    loggers = [logging.getLogger(name) for name in ("trio", "trio_send")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
+
+
+def _fuzz(trials: Trials) -> None:
     for number, rng in trials:
         header, steps = random_sequence(rng)
         complaint, world = complaint_of(header, steps)
