@@ -1275,7 +1275,7 @@ async def test_neither_tasks_nor_descriptors_stay_behind(
         await leave(way, start, policy)
         assert trio.lowlevel.current_statistics().tasks_living == tasks
         assert open_descriptors() == descriptors
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # an idle one of Trio's may have ended meanwhile
 
 
 def is_ours(thing: object) -> bool:

@@ -68,7 +68,7 @@ class ThreadInitiator(Leaver):
         super().__init__(on_exit, grace, name, heir, host._door)
         self._host = host
         #: The thread that made it.
-        self.ident = get_ident()
+        self.ident: int = get_ident()
         #: How many of its operations have ended.
         self._endings = 0
         self._farewell_posted = False
