@@ -97,10 +97,8 @@ class SendQueue(OperationQueue):
         gate = self.gate
         if gate & TORN:
             return _CONNECTION_ABORTED, 0, TORN_DETAIL
-        broken = self.broken
-        if (
-            gate & BROKEN and broken is not None
-        ):  # another thread may ask while the socket is renewed
+        broken = self.broken  # which may vanish: another thread may ask while the socket is renewed
+        if gate & BROKEN and broken is not None:
             return (*broken, None)
         if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
             return _NOT_CONNECTED, errno_module.ENOTCONN, None
@@ -121,68 +119,42 @@ class SendQueue(OperationQueue):
             return
         message = operation._message
         assert message is not None
-        if message.direct is not None:
-            self._attempt_direct(operation, message.direct, message.size)
-        elif type(message) is Datagrams:
+        self.hopeful = False
+        if type(message) is Datagrams:
             self._attempt_datagrams(operation, message)
             return
+        if type(message) is Packets:
+            self._attempt_packets(operation, message)
         elif len(message.pieces) > MAX_PIECES and not self.port.is_stream:
             # One datagram must be one call, and the kernel takes no longer list than this (F171).
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
-        elif type(message) is Packets:
-            self._attempt_packets(operation, message)
         else:
-            self._attempt_views(operation, message)
+            self._attempt_bytes(operation, message)
         if operation._transferred < message.size:
             raise BlockingIOError
 
-    def _attempt_direct(self, operation: Operation, direct: bytes | memoryview, size: int) -> None:
-        """Send bytes that cannot change, any part of which may be handed to the kernel as it stands.
+    def _attempt_bytes(self, operation: Operation, message: Message) -> None:
+        """Send as much of a message as the kernel takes, or one attempt may send.
 
         With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
         more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
         peer is, is found out by trying, and forgotten after a while.
         """
         left = ATTEMPT_ALLOWANCE
-        while True:
-            done = operation._transferred
-            try:
-                sent = self._call(operation, memoryview(direct)[done:] if done else direct)
-            except BlockingIOError:
-                self._blocked_call(left)
-                raise
-            self._account(operation, sent)
-            if left < ATTEMPT_ALLOWANCE:
-                self.in_vain = 0
-            if operation._transferred == size:
-                return
-            left -= sent + OPERATION_COST
-            self.hopeful = left <= 0
-            if self.hopeful or not self._may_refill():
-                raise BlockingIOError
-
-    def _attempt_views(self, operation: Operation, message: Message) -> None:
-        """Send what has to be viewed, as much of it as the kernel takes or one attempt may send."""
-        left = ATTEMPT_ALLOWANCE
         while left > 0:
-            before = operation._transferred
+            done = operation._transferred
             try:
                 took_all = self._attempt_call(operation, message)
             except BlockingIOError:
-                self._blocked_call(left)
+                if left < ATTEMPT_ALLOWANCE:
+                    self._refilled_in_vain()
                 raise
             if left < ATTEMPT_ALLOWANCE:
                 self.in_vain = 0
             if operation._transferred == message.size or not (took_all or self._may_refill()):
-                break
-            left -= operation._transferred - before + OPERATION_COST
-        self.hopeful = left <= 0
-
-    def _blocked_call(self, left: int) -> None:
-        """Take note of a call that would block, with so much left of the attempt's allowance."""
-        self.hopeful = False
-        if left < ATTEMPT_ALLOWANCE:
-            self._refilled_in_vain()
+                return
+            left -= operation._transferred - done + OPERATION_COST
+        self.hopeful = True
 
     def _refilled_in_vain(self) -> None:
         self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
@@ -207,6 +179,15 @@ class SendQueue(OperationQueue):
 
     def _attempt_call(self, operation: Operation, message: Message) -> bool:
         """Send as much of a message as fits one system call; return whether all of that was accepted."""
+        direct = message.direct
+        if (
+            direct is not None
+        ):  # it cannot change, so any part of it may be handed over as it stands
+            done = operation._transferred
+            self._account(
+                operation, self._call(operation, memoryview(direct)[done:] if done else direct)
+            )
+            return operation._transferred == message.size
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
         head = self.head
@@ -226,7 +207,10 @@ class SendQueue(OperationQueue):
         left = ATTEMPT_ALLOWANCE
         while message.sent < message.count:
             if left <= 0:
-                raise BlockingIOError  # the socket is as ready as it was, so this only lets others have their turn
+                self.hopeful = (
+                    True  # the socket is as ready as it was, and only lets others have their turn
+                )
+                raise BlockingIOError
             opened: list[memoryview] = []
             try:
                 views, size = message.open_run(self.port.max_segments, opened)
@@ -267,7 +251,7 @@ class SendQueue(OperationQueue):
             found = message.file_at(operation._transferred)
             if found is None:
                 if not self._attempt_call(operation, message):
-                    break
+                    return
                 continue
             if self.head is not head or self.gate & CLOSED:
                 raise BlockingIOError
@@ -276,7 +260,8 @@ class SendQueue(OperationQueue):
             sent, tried = file.send(self.port, operation._flags, offset, count)
             self._account(operation, sent)
             if sent < tried:
-                break
+                return
+        self.hopeful = end < message.size
 
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""

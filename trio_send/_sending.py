@@ -94,11 +94,15 @@ class Sending(Endpoint):
             data is None
             or initiator is None
             or initiator is not self._checked
-            or queue.gate
             or args._state
             or initiator._budget <= 0
             or get_ident() != self._thread
         ):
+            return self._send_async(args)
+        if queue.gate:
+            # If nothing is in the way but those in front, a long queue should cost as little as a short one.
+            if queue.gate == BUSY:
+                return self._send_async_stuck(args, initiator, 0)
             return self._send_async(args)
         try:
             sent = self._send(data, PLAIN_FLAGS)
@@ -138,19 +142,6 @@ class Sending(Endpoint):
         return pending or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
-        initiator = get_initiator(None)
-        if (
-            type(args) is SocketAsyncEventArgs
-            and args._direct is not None
-            and not args._state
-            and self._sends.gate == BUSY
-            and initiator is not None
-            and initiator is self._checked
-            and initiator._budget > 0
-            and get_ident() == self._thread
-        ):
-            # Nothing is in the way but those in front. A long queue should cost as little as a short one.
-            return self._send_async_stuck(args, initiator, 0)
         message = self._require_message(args)
         if message is None:
             return False
