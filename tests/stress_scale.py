@@ -552,10 +552,9 @@ async def cancel_singly(count: int, order: str) -> tuple[float, str | None]:
     left, right = stdlib_socket.socketpair()
     left.setblocking(False)
     with contextlib.suppress(BlockingIOError):
+        # The head must have no byte accepted, or its cancel would tear the stream.
         while True:
-            left.send(
-                b"x"
-            )  # the head must have no byte accepted, or its cancel would tear the stream
+            left.send(b"x")
     told: Counter[int] = Counter()
     socket = Socket.from_stdlib(left)
     with right, contextlib.closing(socket):

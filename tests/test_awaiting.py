@@ -658,9 +658,8 @@ async def test_a_close_behind_the_librarys_back_hangs_nobody_for_good(
             if how == "object":
                 left.close()
             else:
-                twin = (
-                    left.dup()
-                )  # so that nobody gets the number meanwhile, it is closed and reopened
+                # So that nobody gets the number meanwhile, it is closed and reopened.
+                twin = left.dup()
                 number = left.detach()
                 stdlib_socket.close(number)
                 twin.close()

@@ -381,9 +381,8 @@ def test_a_receiver_that_breaks_the_connection(face: str, tmp_path: Path, capsys
     path.write_bytes(data)
 
     def read_a_bit(connection: stdlib_socket.socket) -> bytes:
-        return connection.recv(
-            10_000
-        )  # and leave more unread, so that closing breaks the connection
+        # More is left unread, so that closing breaks the connection.
+        return connection.recv(10_000)
 
     with Peer(read_a_bit) as peer:
         status = main(["send", str(path), peer.address, "--face", face])

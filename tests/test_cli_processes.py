@@ -49,9 +49,8 @@ def command(*arguments: object, rich: bool = True) -> list[str]:
 def hear_ctrl_c() -> None:
     # Whoever runs the tests in the background of a shell has made them deaf to it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(
-        signal.SIGHUP, signal.SIG_DFL
-    )  # which whoever runs the tests may have had ignored, as nohup does
+    # Whoever runs them may have had this one ignored, as nohup does.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -227,10 +227,9 @@ async def test_a_connection_that_the_peer_has_reset(tcp: Ends, face: str, stack:
         await disconnect_through(face, socket, reuse_socket=True)
         await socket.connect(listener.getsockname())
         assert await socket.send(b"x") == 1
+        # The peer has not read the byte, and so resets the connection.
         listener.accept()[0].close()
-        with pytest.raises(
-            SocketException
-        ):  # which has not read the byte, and so resets the connection
+        with pytest.raises(SocketException):
             await socket.receive()
         await disconnect_through(face, socket, reuse_socket=True)
         await socket.connect(listener.getsockname())

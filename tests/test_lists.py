@@ -97,9 +97,8 @@ async def test_a_long_list_that_is_cut_has_its_exact_count_and_its_exact_rest(
         async with open_initiator(), trio.open_nursery() as nursery:
             started = Started(face, socket, pieces, nursery)
             await wait_all_tasks_blocked()
-            got = await read_some(
-                peer
-            )  # so that the cut is not always where the kernel was full first
+            # So that the cut is not always where the kernel was full first.
+            got = await read_some(peer)
             await wait_all_tasks_blocked()
             started.stop()
             await wait_all_tasks_blocked()

@@ -367,9 +367,8 @@ async def test_a_place_that_becomes_free_as_the_server_stops(module: ModuleType)
 
         server.close_client = close_client
         async with serving(server) as running:
-            await (
-                wait_all_tasks_blocked()
-            )  # so that it is a handler, and not the first call, that waits
+            # So that it is a handler, and not the first call, that waits.
+            await wait_all_tasks_blocked()
             with running.client():
                 await wait_all_tasks_blocked()
                 assert server.connected == 1

@@ -121,12 +121,12 @@ LAYERS = {
 #: What a type checker alone may see upward, so that the type of a property is told in full. Nothing is imported.
 TYPES_ONLY = {
     ("_stream", "_socket"),
-    (
-        "_initiator",
-        "_thread_initiator",
-    ),  # whose operations a callback of another thread's send starts
-    ("_event_args", "_socket"),  # the socket that an accept or a connect made
-    ("_torn", "_async_result"),  # the operation that was cut
+    # Whose operations a callback of another thread's send starts.
+    ("_initiator", "_thread_initiator"),
+    # The socket that an accept or a connect made.
+    ("_event_args", "_socket"),
+    # The operation that was cut.
+    ("_torn", "_async_result"),
     ("_torn", "_event_args"),
 }
 

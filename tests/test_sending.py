@@ -577,9 +577,8 @@ async def test_a_buffer_that_shrinks_under_its_send_fails_it_with_its_count(ends
         assert accepted > 0
         del buffer[-1:]
         received = b""
-        while (
-            args.pending and len(received) < accepted
-        ):  # how much must go before there is room is the kernel's matter
+        # How much must go before there is room is the kernel's matter.
+        while args.pending and len(received) < accepted:
             received += await read_some(peer)
         assert await args.wait() == accepted
         assert args.socket_error is SocketError.FAULT

@@ -487,9 +487,8 @@ async def test_a_thread_that_waits_at_its_exit_while_its_host_leaves(policy: Exi
             with from_thread.initiator(host, policy):
                 result = from_thread.begin_send(socket, ten("x"))
                 token.run_sync_soon(started.set)
-                if (
-                    policy is ExitPolicy.ADOPT
-                ):  # its host has been stopped by then, but has not exited
+                # Its host has been stopped by then, but has not exited.
+                if policy is ExitPolicy.ADOPT:
                     assert leave.wait(10)
         finally:
             token.run_sync_soon(left.set)

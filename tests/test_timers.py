@@ -734,9 +734,8 @@ async def test_an_accept_has_a_timeout(autojump_clock: trio.testing.MockClock) -
         assert limited.told == [("accept", TIMED_OUT, 0, 6)]
         # The listener is as good as before.
         async with open_initiator(ExitPolicy.JOIN):
-            assert listener.accept_async(
-                args
-            )  # which it would refuse if there were a socket in the args
+            # It would refuse args with a socket in them.
+            assert listener.accept_async(args)
             with stdlib_socket.create_connection(listener.local_end_point):
                 await args.wait()
         assert args.socket_error is SUCCESS

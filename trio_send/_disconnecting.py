@@ -139,10 +139,9 @@ class Disconnecting(Accepting):
             if queue is not None:
                 queue.drain(SOCKET_ALLOWANCE)
                 queue.renew(port)
+        # An instrument, or a buffer's own code, has closed the socket meanwhile.
         if self._sends.gate & CLOSED:
-            port.close(
-                reset=False
-            )  # an instrument, or a buffer's own code, has closed the socket meanwhile
+            port.close(reset=False)
             return
         self._port.close(reset=False)
         self._port = port

@@ -72,10 +72,8 @@ class Door:
         try:
             self._knocked = True
             self._token.run_sync_soon(self._answer)
-        except (
-            trio.RunFinishedError,
-            OSError,
-        ):  # a run that crashed closes its socket and says no more
+        # A run that crashed closes its socket and says no more: hence OSError.
+        except (trio.RunFinishedError, OSError):
             self._knocked = False
             return False
         except BaseException:

@@ -253,9 +253,8 @@ class _EpollSet:
         queues, others = (
             (self._writers, self._readers) if queue.writes else (self._readers, self._writers)
         )
-        if (
-            fd < 0
-        ):  # closed behind the library's back: the kernel has forgotten it, the number is lost
+        # Closed behind the library's back: the kernel has forgotten it, the number is lost.
+        if fd < 0:
             fd = next((number for number, other in queues.items() if other is queue), -1)
             if queues.pop(fd, None) is not None:
                 self._armed -= 1

@@ -54,10 +54,9 @@ class CompletedEvent:
     def __isub__(self, handler: Callable[[Any, Any], object]) -> Self:
         handlers = list(self._handlers)
         for index in range(len(handlers) - 1, -1, -1):
+            # The latest of equal ones, as .NET has it; an unknown one is ignored.
             if handlers[index] == handler:
-                del handlers[
-                    index
-                ]  # the latest of equal ones, as .NET has it; an unknown one is ignored
+                del handlers[index]
                 break
         self._handlers = tuple(handlers)
         return self

@@ -369,9 +369,8 @@ class Operation:
 
     def _ask(self) -> None:
         """Have the end told if it is held back."""
-        owner = (
-            self._owner
-        )  # which another thread may be asking while the Trio thread lets go of it
+        # Read once: another thread may ask while the Trio thread lets go of the owner.
+        owner = self._owner
         if owner is not None and owner._holds(self):
             owner._tell_held(at_once=False)
 

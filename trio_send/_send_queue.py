@@ -180,9 +180,8 @@ class SendQueue(OperationQueue):
     def _attempt_call(self, operation: Operation, message: Message) -> bool:
         """Send as much of a message as fits one system call; return whether all of that was accepted."""
         direct = message.direct
-        if (
-            direct is not None
-        ):  # it cannot change, so any part of it may be handed over as it stands
+        # It cannot change, so any part of it may be handed over as it stands.
+        if direct is not None:
             done = operation._transferred
             self._account(
                 operation, self._call(operation, memoryview(direct)[done:] if done else direct)
@@ -207,9 +206,8 @@ class SendQueue(OperationQueue):
         left = ATTEMPT_ALLOWANCE
         while message.sent < message.count:
             if left <= 0:
-                self.hopeful = (
-                    True  # the socket is as ready as it was, and only lets others have their turn
-                )
+                # The socket is as ready as it was, and only lets others have their turn.
+                self.hopeful = True
                 raise BlockingIOError
             opened: list[memoryview] = []
             try:

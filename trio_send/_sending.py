@@ -289,9 +289,8 @@ class Sending(Endpoint):
             try:
                 sent = self._send(data, PLAIN_FLAGS)
             except OSError as caught:
-                error = caught.with_traceback(
-                    None
-                )  # or this frame and the exception would hold each other
+                # With a traceback, this frame and the exception would hold each other.
+                error = caught.with_traceback(None)
             self._sends.accepted += sent
             if sent < len(data) or error is not None:
                 return await self._send_awaited_stuck(data, sent, error)

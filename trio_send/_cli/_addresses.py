@@ -146,8 +146,7 @@ def show_end_point(end_point: Any) -> str:
     """Show a Python socket address as it is written here; nothing for a Unix socket without a name."""
     if isinstance(end_point, tuple):
         return str(InternetAddress(end_point[0], end_point[1]))
-    if isinstance(
-        end_point, bytes
-    ):  # Linux has names that are in no file system; they begin with a null character
+    # Linux has names that are in no file system; they begin with a null character.
+    if isinstance(end_point, bytes):
         return UNIX_PREFIX + os.fsdecode(end_point).replace("\0", "@")
     return str(UnixAddress(end_point)) if end_point else ""

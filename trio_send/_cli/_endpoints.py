@@ -87,9 +87,8 @@ def _cannot(verb: str, address: Address, error: OSError) -> Failure:
         and isinstance(error, SocketException)
         and error.native_error_code
     ):
-        why = os.strerror(
-            error.native_error_code
-        )  # of files the system speaks more clearly: "No such file or directory"
+        # Of files the system speaks more clearly: "No such file or directory".
+        why = os.strerror(error.native_error_code)
     return Failure(f"cannot {verb} {address}: {why}")
 
 
