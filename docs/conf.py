@@ -139,13 +139,16 @@ def gather_the_private_modules() -> None:
         for namespace in public:
             for name, value in vars(module).items():
                 vars(namespace).setdefault(name, value)
-    # Members that a public class has from a private base are listed as if they stood in the class.
+    # Members that a public class has from a private base are listed as if they stood in the class. What its constructor
+    # assigns is a member by that alone, but a property of the base has its place where it is written.
     for cls in public_classes:
         for base in cls.__mro__[1:]:
             for tag, place in list(gathered.tagorder.items()):
                 owner, _, member = tag.partition(".")
                 if owner == base.__name__ and member:
-                    gathered.tagorder.setdefault(f"{cls.__name__}.{member}", place)
+                    tag_here = f"{cls.__name__}.{member}"
+                    place_here = gathered.tagorder.get(tag_here, place)
+                    gathered.tagorder[tag_here] = min(place, place_here)
 
 
 def show_attrs_defaults(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trio_send import Socket, SocketAsyncEventArgs, SocketError, SocketException, SocketFlags
 from trio_send._port import KernelPort
@@ -90,6 +91,23 @@ def connected(kind: str, *, tiny: bool = True) -> Iterator[tuple[Socket, stdlib_
             yield ours, right
         finally:
             ours.close()
+
+
+Ends = tuple[Socket, stdlib_socket.socket]
+
+
+@pytest.fixture(params=KINDS)
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """A stream of each kind with tiny buffers, from one of ours to a plain socket."""
+    with connected(request.param) as both:
+        yield both
+
+
+@pytest.fixture
+def unix() -> Iterator[Ends]:
+    """The same, where the kind makes no difference."""
+    with connected("unix") as both:
+        yield both
 
 
 class CountingPort(KernelPort):
@@ -222,6 +240,15 @@ async def send_through(face: str, socket: Socket, data: Any) -> int:
         await args.wait()
     assert args.outcome is not None
     return args.outcome.unwrap()
+
+
+async def send_big(socket: Socket, peer: stdlib_socket.socket, args: SocketAsyncEventArgs) -> None:
+    """Send a message of BIG with ``args`` from start to end."""
+    args.set_buffer(BIG)
+    assert socket.send_async(args) is True
+    assert await read_exactly(peer, len(BIG)) == BIG
+    await args.wait()
+    await wait_all_tasks_blocked()
 
 
 def never_called(*_: object) -> None:

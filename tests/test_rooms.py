@@ -52,8 +52,10 @@ LAYERS = {
     "_initiator": 31,
     "_thread_initiator": 32,
     # The faces of an operation.
-    "_event_args": 40,
-    "_async_result": 40,
+    "_completed_event": 40,
+    "_configured_operation": 40,
+    "_event_args": 41,
+    "_async_result": 41,
     # The public socket.
     "_resolving": 50,
     "_stream": 50,

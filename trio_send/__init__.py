@@ -16,14 +16,12 @@ from ._codes import (
     SocketFlags as SocketFlags,
     SocketShutdown as SocketShutdown,
 )
+from ._completed_event import CompletedEvent as CompletedEvent
 from ._counting_instrument import (
     Counters as Counters,
     CountingInstrument as CountingInstrument,
 )
-from ._event_args import (
-    CompletedEvent as CompletedEvent,
-    SocketAsyncEventArgs as SocketAsyncEventArgs,
-)
+from ._event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
 from ._exceptions import (
     InvalidOperationError as InvalidOperationError,
     ObjectDisposedError as ObjectDisposedError,

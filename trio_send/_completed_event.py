@@ -1,0 +1,52 @@
+"""`CompletedEvent`: the handlers that are told when an operation of one args object has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+
+@final
+class CompletedEvent:
+    """The handlers of one args object, as ``args.completed``.
+
+    Add one with ``args.completed += handler`` and take it off with ``args.completed -= handler``. A handler is called
+    as ``handler(socket, args)`` and may be a function or an async function. Handlers run in the order they were added
+    (F127); from the first asynchronous one on, in a task of their own.
+    """
+
+    __slots__ = ("_handlers",)
+
+    def __init__(self) -> None:
+        self._handlers: tuple[Callable[[Any, Any], object], ...] = ()
+
+    def __iadd__(self, handler: Callable[[Any, Any], object]) -> Self:
+        if not callable(handler):
+            raise TypeError(
+                f"handler must be a function of (socket, args), not {type(handler).__name__}"
+            )
+        self._handlers = (*self._handlers, handler)
+        return self
+
+    def __isub__(self, handler: Callable[[Any, Any], object]) -> Self:
+        handlers = list(self._handlers)
+        for index in range(len(handlers) - 1, -1, -1):
+            # The latest of equal ones, as .NET has it; an unknown one is ignored.
+            if handlers[index] == handler:
+                del handlers[index]
+                break
+        self._handlers = tuple(handlers)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __bool__(self) -> bool:
+        return bool(self._handlers)
+
+    def __repr__(self) -> str:
+        return f"<CompletedEvent: {len(self._handlers)} handlers>"
