@@ -1,18 +1,17 @@
-"""What the suites on connections share: the faces of connecting and accepting, listeners that do not answer, names."""
+"""What the suites on connections share: the faces of connecting and accepting, listeners that answer or not, names."""
 
 from __future__ import annotations
 
 import socket as stdlib_socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.helpers import (
-    HOSTS,
-)
+from tests.helpers import HOSTS
 from trio_send import (
     Socket,
     SocketAsyncEventArgs,
@@ -29,6 +28,28 @@ every_accept = pytest.mark.parametrize("face", ACCEPTS)
 
 def family(kind: str) -> int:
     return stdlib_socket.AF_UNIX if kind == "unix" else HOSTS[kind][0]
+
+
+@pytest.fixture
+def address(kind: str, tmp_path: Path) -> Any:
+    """Where to listen."""
+    return str(tmp_path / "socket") if kind == "unix" else (HOSTS[kind][1], 0)
+
+
+@pytest.fixture
+def listener(kind: str, address: Any) -> Iterator[stdlib_socket.socket]:
+    """A plain socket that listens."""
+    with stdlib_socket.socket(family(kind)) as sock:
+        sock.bind(address)
+        sock.listen()
+        yield sock
+
+
+@pytest.fixture
+def ours(kind: str) -> Iterator[Socket]:
+    """One of ours, not connected."""
+    with closing(Socket(family(kind))) as socket:
+        yield socket
 
 
 async def connect_through(face: str, socket: Socket, address: Any) -> None:

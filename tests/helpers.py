@@ -1,4 +1,4 @@
-"""What the suites share: connected sockets of each kind, peers that read, a port that counts, and the faces of a send.
+"""What the suites share: connected sockets of each kind and fixtures of them, peers that read, the faces of a send.
 
 The peers are plain sockets of the standard library: the library under test has no hand in what is compared.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import random
 import socket as stdlib_socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -93,23 +96,6 @@ def connected(kind: str, *, tiny: bool = True) -> Iterator[tuple[Socket, stdlib_
             ours.close()
 
 
-Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture(params=KINDS)
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """A stream of each kind with tiny buffers, from one of ours to a plain socket."""
-    with connected(request.param) as both:
-        yield both
-
-
-@pytest.fixture
-def unix() -> Iterator[Ends]:
-    """The same, where the kind makes no difference."""
-    with connected("unix") as both:
-        yield both
-
-
 class CountingPort(KernelPort):
     """The kernel's port, which also notes what the kernel said that it took.
 
@@ -141,6 +127,47 @@ class CountingPort(KernelPort):
             self.accepted += taken
             left -= len(taken)
         return count
+
+
+# Fixtures -------------------------------------------------------------------------------------
+# A suite imports those that it uses, and those that they use, as in `import ends as ends, kind as kind`: so written,
+# they are there on purpose.
+
+Ends = tuple[Socket, stdlib_socket.socket]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of stream."""
+    return str(request.param)
+
+
+@pytest.fixture
+def ends(kind: str) -> Iterator[Ends]:
+    """A stream with tiny buffers, from one of ours to a plain socket."""
+    with connected(kind) as both:
+        yield both
+
+
+@pytest.fixture
+def tcp() -> Iterator[Ends]:
+    """The same, for what only TCP does, or where the kind makes no difference."""
+    with connected("tcp4") as both:
+        yield both
+
+
+@pytest.fixture
+def unix() -> Iterator[Ends]:
+    """The same, where the kind makes no difference."""
+    with connected("unix") as both:
+        yield both
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Whatever is put here is closed in the end."""
+    with ExitStack() as made:
+        yield made
 
 
 # Peers ----------------------------------------------------------------------------------------
@@ -289,6 +316,38 @@ async def failure_on_the_spot(
     assert unwrapped.value.socket_error_code is args.socket_error
     assert unwrapped.value.bytes_transferred == args.bytes_transferred
     return args.socket_error, args.bytes_transferred
+
+
+# Signals --------------------------------------------------------------------------------------
+
+needs_sigpipe = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+
+
+def run_where_sigpipe_kills(script: str, *arguments: str) -> list[str]:
+    """Run a script's ``main`` in a program that has given SIGPIPE back its default action, which is to end the process.
+
+    It must end well all the same; return the words that it has printed.
+    """
+    begin = """
+        import signal, sys, trio, trio_send
+        from trio_send import SocketAsyncEventArgs as Args, SocketFlags
+    """
+    end = """
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        trio.run(main)
+        print("alive")
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", "".join(map(textwrap.dedent, (begin, script, end))), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    *words, last = process.stdout.split()
+    assert last == "alive"
+    return words
 
 
 # Ports that do what they are told, and handlers that remember ----------------------------------

@@ -11,9 +11,7 @@ import os
 import socket as stdlib_socket
 import sys
 import weakref
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,16 +20,20 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.connections import (
     accept_through,
+    address as address,
     every_accept,
     family,
+    listener as listener,
+    ours as ours,
 )
 from tests.helpers import (
     BIG,
-    HOSTS,
     KINDS,
     connected,
+    kind as kind,
     nothing_to_read,
     read_exactly,
+    stack as stack,
 )
 from trio_send import (
     InvalidOperationError,
@@ -44,41 +46,6 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """A kind of stream."""
-    return str(request.param)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever is put here is closed in the end."""
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def address(kind: str, tmp_path: Path) -> Any:
-    """Where to listen."""
-    return str(tmp_path / "socket") if kind == "unix" else (HOSTS[kind][1], 0)
-
-
-@pytest.fixture
-def listener(kind: str, address: Any) -> Iterator[stdlib_socket.socket]:
-    """A plain socket that listens."""
-    with stdlib_socket.socket(family(kind)) as sock:
-        sock.bind(address)
-        sock.listen()
-        yield sock
-
-
-@pytest.fixture
-def ours(kind: str) -> Iterator[Socket]:
-    """One of ours, not connected."""
-    with closing(Socket(family(kind))) as socket:
-        yield socket
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import math
-import socket as stdlib_socket
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,12 +14,15 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import (
     BIG,
-    KINDS,
+    Ends,
     bytes_of,
     connected,
+    ends as ends,
+    kind as kind,
     nothing_to_read,
     read_exactly,
     read_to_end,
+    tcp as tcp,
 )
 from trio_send import (
     AsyncResult,
@@ -37,22 +38,6 @@ from trio_send import (
 )
 from trio_send._leaving import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
-
-Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture(params=KINDS)
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """A stream with tiny buffers, from one of ours to a plain socket."""
-    with connected(request.param) as both:
-        yield both
-
-
-@pytest.fixture
-def tcp() -> Iterator[Ends]:
-    """The same, where the kind makes no difference."""
-    with connected("tcp4") as both:
-        yield both
 
 
 async def end(socket: Socket, result: AsyncResult, how: str) -> int | SocketError:

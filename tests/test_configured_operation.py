@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import BIG, Ends, ends as ends, read_exactly
+from tests.helpers import (
+    BIG,
+    Ends,
+    ends as ends,
+    kind as kind,
+    read_exactly,
+)
 from trio_send import (
     OperationInProgressError,
     SocketAsyncEventArgs,

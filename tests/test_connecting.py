@@ -9,7 +9,6 @@ import errno
 import os
 import socket as stdlib_socket
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,13 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.connections import (
     Resolver,
+    address as address,
     connect_through,
     every_connect,
     family,
     full,
+    listener as listener,
+    ours as ours,
 )
 from tests.helpers import (
     BIG,
@@ -31,10 +33,12 @@ from tests.helpers import (
     KINDS,
     Told,
     connected,
+    kind as kind,
     needs_ipv6,
     never_called,
     read_exactly,
     read_some,
+    stack as stack,
 )
 from trio_send import (
     AsyncResult,
@@ -50,42 +54,6 @@ from trio_send import (
     SocketShutdown,
     open_initiator,
 )
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """A kind of stream."""
-    return str(request.param)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever is put here is closed in the end."""
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def address(kind: str, tmp_path: Path) -> Any:
-    """Where to listen."""
-    return str(tmp_path / "socket") if kind == "unix" else (HOSTS[kind][1], 0)
-
-
-@pytest.fixture
-def listener(kind: str, address: Any) -> Iterator[stdlib_socket.socket]:
-    """A plain socket that listens."""
-    with stdlib_socket.socket(family(kind)) as sock:
-        sock.bind(address)
-        sock.listen()
-        yield sock
-
-
-@pytest.fixture
-def ours(kind: str) -> Iterator[Socket]:
-    """One of ours, not connected."""
-    with closing(Socket(family(kind))) as socket:
-        yield socket
-
 
 # Connecting -----------------------------------------------------------------------------------
 

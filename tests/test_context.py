@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import socket as stdlib_socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,18 +17,18 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.connections import Resolver
-from tests.helpers import BIG, connected, fill, read_exactly, stdlib_pair
+from tests.helpers import (
+    BIG,
+    connected,
+    fill,
+    read_exactly,
+    stack as stack,
+    stdlib_pair,
+)
 from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, open_initiator
 from trio_send._leaving import START_BUDGET
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever is put here is closed in the end."""
-    with ExitStack() as made:
-        yield made
 
 
 @attrs.frozen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import struct
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
@@ -12,7 +11,18 @@ import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.connections import full
-from tests.helpers import BIG, KINDS, Told, connected, never_called, read_exactly, read_to_end
+from tests.helpers import (
+    BIG,
+    Ends,
+    Told,
+    ends as ends,
+    kind as kind,
+    never_called,
+    read_exactly,
+    read_to_end,
+    stack as stack,
+    tcp as tcp,
+)
 from trio_send import (
     InvalidOperationError,
     ObjectDisposedError,
@@ -29,30 +39,7 @@ from trio_send._leaving import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import ScriptedPort
 
-Ends = tuple[Socket, stdlib_socket.socket]
-
 every_face = pytest.mark.parametrize("face", ["disconnect", "disconnect_async"])
-
-
-@pytest.fixture(params=KINDS)
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """A stream, with one of ours at the one end and a plain socket at the other."""
-    with connected(request.param) as both:
-        yield both
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever is put here is closed in the end."""
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def tcp() -> Iterator[Ends]:
-    """The same, where the kind makes no difference."""
-    with connected("tcp4") as both:
-        yield both
 
 
 async def disconnect_through(face: str, socket: Socket, *, reuse_socket: bool = False) -> None:

@@ -22,6 +22,7 @@ from tests.helpers import (
     Ends,
     connected,
     ends as ends,
+    kind as kind,
     never_called,
     nothing_to_read,
     read_exactly,

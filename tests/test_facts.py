@@ -12,7 +12,7 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.helpers import (
     BIG,
     FACES,
     KINDS,
+    Ends,
     connected,
     failure_on_the_spot,
     never_called,
@@ -31,6 +32,7 @@ from tests.helpers import (
     read_exactly,
     read_to_end,
     scripted,
+    tcp as tcp,
 )
 from trio_send import (
     AsyncResult,
@@ -46,16 +48,7 @@ from trio_send import (
 )
 from trio_send.testing import Blocked
 
-Ends = tuple[Socket, stdlib_socket.socket]
-
 every_face = pytest.mark.parametrize("face", FACES)
-
-
-@pytest.fixture
-def tcp() -> Iterator[Ends]:
-    """A TCP stream with tiny buffers, from one of ours to a plain socket."""
-    with connected("tcp4") as both:
-        yield both
 
 
 def linger_for_no_time(sock: Any) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
-import subprocess
 import sys
-import textwrap
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +11,14 @@ import pytest
 from trio.testing import MockClock
 
 from tests.datagrams import TO_FACES, receiver, send_to_through, to_failure_on_the_spot
-from tests.helpers import FACES, connected, failure_on_the_spot, read_exactly
+from tests.helpers import (
+    FACES,
+    connected,
+    failure_on_the_spot,
+    needs_sigpipe,
+    read_exactly,
+    run_where_sigpipe_kills,
+)
 from tests.scripted import SpyPort
 from trio_send import (
     Socket,
@@ -182,9 +187,6 @@ async def test_out_of_band_with_an_address_that_is_ignored(form: str) -> None:
 
 
 SIGPIPE_SCRIPT = """
-    import signal, trio, trio_send
-    from trio_send import SocketAsyncEventArgs as Args, SocketFlags
-
     async def main():
         made = []
 
@@ -213,21 +215,10 @@ SIGPIPE_SCRIPT = """
             await tell(broken().send_to(b"x", "/nowhere", SocketFlags.DONT_ROUTE))
             for each in made:
                 each.close()
-
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    trio.run(main)
-    print("alive")
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+@needs_sigpipe
 def test_a_broken_pipe_is_never_a_signal() -> None:
     """Also in a program that has given SIGPIPE back its default action; the other forms are tested elsewhere."""
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SIGPIPE_SCRIPT)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout.split() == ["SHUTDOWN"] * 4 + ["alive"]
+    assert run_where_sigpipe_kills(SIGPIPE_SCRIPT) == ["SHUTDOWN"] * 4

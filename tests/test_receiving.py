@@ -11,7 +11,7 @@ import socket as stdlib_socket
 import struct
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import pairwise
 from typing import Any
@@ -25,13 +25,17 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from tests.helpers import (
     BIG,
     KINDS,
+    Ends,
     Told,
     bytes_of,
     connected,
+    ends as ends,
+    kind as kind,
     never_called,
     nothing_to_read,
     read_exactly,
     stdlib_pair,
+    unix as unix,
 )
 from trio_send import (
     AsyncResult,
@@ -51,23 +55,6 @@ from trio_send import (
 from trio_send._leaving import START_BUDGET
 from trio_send._port import HAVE_SCATTER, KernelPort
 from trio_send.testing import ScriptedPort
-
-Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture(params=KINDS)
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """A stream, with one of ours at the one end and a plain socket at the other."""
-    with connected(request.param) as both:
-        yield both
-
-
-@pytest.fixture
-def unix() -> Iterator[Ends]:
-    """The same, where the kind makes no difference."""
-    with connected("unix") as both:
-        yield both
-
 
 #: The ways to receive. The first two need no initiator.
 FORMS = ("receive", "receive_into", "receive_async", "scatter", "begin_receive")

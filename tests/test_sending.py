@@ -14,10 +14,6 @@ import mmap
 import select
 import socket as stdlib_socket
 import struct
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -30,16 +26,22 @@ from tests.helpers import (
     FACES,
     KINDS,
     CountingPort,
+    Ends,
     bytes_of,
     connected,
+    ends as ends,
     failure_on_the_spot,
+    kind as kind,
+    needs_sigpipe,
     never_called,
     nothing_to_read,
     read_exactly,
     read_some,
     read_to_end,
+    run_where_sigpipe_kills,
     send_through,
     stdlib_pair,
+    tcp as tcp,
     values_of,
 )
 from tests.scripted import Call, SpyPort
@@ -58,29 +60,7 @@ from trio_send import (
 )
 from trio_send.testing import Blocked, ScriptedPort
 
-Ends = tuple[Socket, stdlib_socket.socket]
-
 every_face = pytest.mark.parametrize("face", FACES)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """A kind of stream."""
-    return str(request.param)
-
-
-@pytest.fixture
-def ends(kind: str) -> Iterator[Ends]:
-    """A stream with tiny buffers, from one of ours to a plain socket."""
-    with connected(kind) as both:
-        yield both
-
-
-@pytest.fixture
-def tcp() -> Iterator[Ends]:
-    """The same, for what only TCP does."""
-    with connected("tcp4") as both:
-        yield both
 
 
 # On the spot, and pending ---------------------------------------------------------------------
@@ -982,9 +962,6 @@ async def test_neighbours_in_the_queue_keep_their_own_flags(ends: Ends) -> None:
 # The end of a connection ----------------------------------------------------------------------
 
 SIGPIPE_SCRIPT = """
-    import signal, trio, trio_send
-    from trio_send import SocketAsyncEventArgs as Args, SocketFlags
-
     async def main():
         made = []
         async with trio_send.open_initiator():
@@ -1026,25 +1003,13 @@ SIGPIPE_SCRIPT = """
             print(behind.socket_error.name)
         for socket in made:
             socket.close()
-
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    trio.run(main)
-    print("alive")
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+@needs_sigpipe
 def test_a_broken_pipe_is_an_error_and_never_a_signal() -> None:
     """Also in a program that has given SIGPIPE back its default action, which is to end the process."""
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SIGPIPE_SCRIPT)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    *codes, last = process.stdout.split()
-    assert last == "alive"
+    codes = run_where_sigpipe_kills(SIGPIPE_SCRIPT)
     assert codes.pop(4) == "SUCCESS"  # the send before the peer closed
     assert codes == ["SHUTDOWN"] * 10
 

@@ -6,13 +6,8 @@ What the kernel does is seen on real sockets with tiny buffers, in which order t
 from __future__ import annotations
 
 import os
-import signal
 import socket as stdlib_socket
-import subprocess
-import sys
 import tempfile
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +16,20 @@ import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests.files import elements_of, needs_proc, needs_unix, times_open
+from tests.files import elements_of, needs_proc, times_open
 from tests.helpers import (
     BIG,
-    KINDS,
+    Ends,
     Told,
     bytes_of,
     connected,
+    ends as ends,
+    kind as kind,
+    needs_sigpipe,
     never_called,
     nothing_to_read,
     read_exactly,
+    run_where_sigpipe_kills,
     scripted,
     ten,
 )
@@ -58,14 +57,6 @@ from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED = SocketError.OPERATION_ABORTED
 SUCCESS = SocketError.SUCCESS
-
-Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture(params=KINDS)
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    with connected(request.param) as pair:
-        yield pair
 
 
 @pytest.fixture
@@ -736,32 +727,23 @@ async def test_fresh_args_take_the_rest_of_a_file_from_buffers(small: Path) -> N
     ours.close()
 
 
-@needs_unix
+SIGPIPE_SCRIPT = """
+    async def main():
+        ours, peer = trio_send.socketpair()
+        peer.close()
+        try:
+            await ours.send_file(sys.argv[1])
+        except trio_send.SocketException as error:
+            print(error.socket_error_code.name)
+        ours.close()
+"""
+
+
+@needs_sigpipe
 def test_a_peer_that_is_gone_is_an_error_even_where_the_signal_kills(tmp_path: Path) -> None:
     """In a program that has given SIGPIPE its default action back."""
     (tmp_path / "data").write_bytes(bytes(100_000))
-    program = f"""
-        import signal
-        import trio
-        from trio_send import SocketError, SocketException, socketpair
-
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-        async def main():
-            ours, peer = socketpair()
-            peer.close()
-            try:
-                await ours.send_file({str(tmp_path / "data")!r})
-            except SocketException as error:
-                print(error.socket_error_code.name)
-
-        trio.run(main)
-    """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode != -signal.SIGPIPE
-    assert run.stdout == "SHUTDOWN\n", run.stderr
+    assert run_where_sigpipe_kills(SIGPIPE_SCRIPT, str(tmp_path / "data")) == ["SHUTDOWN"]
 
 
 # Anything -------------------------------------------------------------------------------------

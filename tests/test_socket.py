@@ -8,7 +8,7 @@ import os
 import socket as stdlib_socket
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -19,13 +19,17 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from tests.helpers import (
     BIG,
     HOSTS,
-    KINDS,
+    Ends,
     connected,
+    ends as ends,
+    kind as kind,
     nothing_to_read,
     read_exactly,
     read_some,
     read_to_end,
+    stack as stack,
     stdlib_pair,
+    unix as unix,
 )
 from trio_send import (
     InvalidOperationError,
@@ -39,36 +43,6 @@ from trio_send import (
     socketpair,
 )
 from trio_send.testing import Blocked, ScriptedPort
-
-Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """A kind of stream."""
-    return str(request.param)
-
-
-@pytest.fixture
-def ends(kind: str) -> Iterator[Ends]:
-    """A stream with tiny buffers, from one of ours to a plain socket."""
-    with connected(kind) as both:
-        yield both
-
-
-@pytest.fixture
-def unix() -> Iterator[Ends]:
-    """The same, where the kind makes no difference."""
-    with connected("unix") as both:
-        yield both
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever is put here is closed in the end."""
-    with ExitStack() as made:
-        yield made
-
 
 RESET, CLEAN = "reset", "clean"
 
@@ -181,12 +155,12 @@ async def test_taking_over_a_plain_socket(kind: str, stack: ExitStack) -> None:
 
 async def test_taking_over_a_listener(stack: ExitStack) -> None:
     """It accepts, and is not to be connected."""
-    for kind in ("stdlib", "trio"):
+    for taken_from in ("stdlib", "trio"):
         plain = stdlib_socket.socket()
         plain.bind(("127.0.0.1", 0))
         plain.listen()
         where = plain.getsockname()
-        if kind == "stdlib":
+        if taken_from == "stdlib":
             socket = stack.enter_context(closing(Socket.from_stdlib(plain)))
         else:
             socket = stack.enter_context(
