@@ -17,6 +17,7 @@ from trio_send._cli._contenders import (
     SEND_ALL,
     SEND_ASYNC,
     SOCKET_SEND,
+    awaiting,
     clock,
     open_contenders,
 )
@@ -24,7 +25,7 @@ from trio_send._cli._interleave import interleave
 
 from .loops import loop_factories, open_loop, write_and_drain
 from .records import Goal, Row, compare
-from .synchronous import anyio_send, open_anyio
+from .synchronous import open_anyio
 from .works import Scale, Work
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ async def measure_pieces(
             SEND_ALL: chunks[SEND_ALL],
         }
         for name, stream in (await stack.enter_async_context(open_anyio(sock))).items():
-            chunks[name] = anyio_send(stream, data)
+            chunks[name] = awaiting(stream.send, data)
         for name, factory in loop_factories().items():
             host = stack.enter_context(open_loop(factory))
             chunks[name] = write_and_drain(host, host.open_stream(sock), data)

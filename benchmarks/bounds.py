@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_send._cli._contenders import FLAGS, clock
+from trio_send._cli._contenders import FLAGS, awaiting, clock
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
@@ -114,26 +114,12 @@ def bare_begin(sock: stdlib_socket.socket, data: bytes) -> Chunk:
     return chunk
 
 
-def bare_await(sock: stdlib_socket.socket, data: bytes) -> Chunk:
-    """A send and the checkpoint that goes with it."""
-    sender = _Sender(sock)
-
-    async def chunk(times: int) -> int:
-        send = sender.send_and_checkpoint
-        began = clock()
-        for _ in range(times):
-            await send(data)
-        return clock() - began
-
-    return chunk
-
-
 def bounds(face: str, sock: stdlib_socket.socket, data: bytes) -> dict[str, Chunk]:
     """Return what bounds a face, by name."""
     if face == "begin_send":
         return {BARE_BEGIN: bare_begin(sock, data)}
     if face == "await send":
-        return {BARE_AWAIT: bare_await(sock, data)}
+        return {BARE_AWAIT: awaiting(_Sender(sock).send_and_checkpoint, data)}
     return {
         BARE_METHOD: bare_method(sock, data),
         BARE_GATES: bare_method(sock, data, gates=True),

@@ -13,7 +13,7 @@ import trio
 
 import trio_send
 from trio_send._cli._bench_link import KINDS, TITLES, level, twin
-from trio_send._cli._contenders import FLOOR, SEND_ALL, clock, trio_send_all
+from trio_send._cli._contenders import FLOOR, SEND_ALL, awaiting, clock
 from trio_send._cli._interleave import interleave
 
 from .backpressure import MIB, NO_LIMIT, nothing, select_loop, while_read
@@ -99,7 +99,7 @@ async def measure_once(scale: Scale, kind: str, size: int) -> dict[str, list[flo
             FLOOR: select_loop(sock, data),
             RAW: raw_sendfile(sock, file, size),
             OURS: send_file(socket, file),
-            SEND_ALL: trio_send_all(stream, data),
+            SEND_ALL: awaiting(stream.send_all, data),
             "asyncio": loop_sendfile(host, host.open_stream(sock), file),
         }
         level(sock)

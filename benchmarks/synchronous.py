@@ -20,7 +20,7 @@ from trio_send._cli._contenders import (
     SEND_ALL,
     SEND_ASYNC,
     SOCKET_SEND,
-    clock,
+    awaiting,
     open_contenders,
 )
 from trio_send._cli._interleave import interleave
@@ -32,8 +32,6 @@ from .works import Scale, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from trio_send._cli._contenders import Chunk
 
 KIB = 1024
 
@@ -55,19 +53,6 @@ async def open_anyio(sock: stdlib_socket.socket) -> AsyncIterator[dict[str, Any]
         await anyio.aclose_forcefully(stream)
 
 
-def anyio_send(stream: Any, data: bytes) -> Chunk:
-    """``await stream.send(data)``."""
-
-    async def chunk(times: int) -> int:
-        send = stream.send
-        began = clock()
-        for _ in range(times):
-            await send(data)
-        return clock() - began
-
-    return chunk
-
-
 async def measure_sends(scale: Scale, kind: str, size: int, face: str) -> dict[str, list[float]]:
     """Measure sends of ``size`` bytes through one of our faces and through each peer.
 
@@ -83,7 +68,7 @@ async def measure_sends(scale: Scale, kind: str, size: int, face: str) -> dict[s
         chunks = {name: all_chunks[name] for name in (FLOOR, face, SOCKET_SEND, SEND_ALL)}
         chunks |= bounds(face, sock, data)
         for name, stream in (await stack.enter_async_context(open_anyio(sock))).items():
-            chunks[name] = anyio_send(stream, data)
+            chunks[name] = awaiting(stream.send, data)
         for name, factory in loop_factories().items():
             host = stack.enter_context(open_loop(factory))
             chunks[name] = write_and_drain(host, host.open_stream(sock), data)

@@ -79,37 +79,11 @@ def begin_send(socket: Socket, data: bytes) -> Chunk:
     return chunk
 
 
-def awaited_send(socket: Socket, data: bytes) -> Chunk:
-    """``await socket.send(data)``."""
+def awaiting(method: Callable[[bytes], Awaitable[object]], data: bytes) -> Chunk:
+    """A method that is called with the message and awaited, be it ours, Trio's or somebody else's."""
 
     async def chunk(times: int) -> int:
-        send = socket.send
-        began = clock()
-        for _ in range(times):
-            await send(data)
-        return clock() - began
-
-    return chunk
-
-
-def trio_send_all(stream: trio.SocketStream, data: bytes) -> Chunk:
-    """Trio's stream."""
-
-    async def chunk(times: int) -> int:
-        send = stream.send_all
-        began = clock()
-        for _ in range(times):
-            await send(data)
-        return clock() - began
-
-    return chunk
-
-
-def trio_socket_send(sock: trio.socket.SocketType, data: bytes) -> Chunk:
-    """Trio's socket."""
-
-    async def chunk(times: int) -> int:
-        send = sock.send
+        send = method
         began = clock()
         for _ in range(times):
             await send(data)
@@ -134,7 +108,7 @@ def open_contenders(sock: stdlib_socket.socket, data: bytes) -> Iterator[dict[st
             FLOOR: floor(sock, data),
             SEND_ASYNC: send_async(socket, data),
             BEGIN_SEND: begin_send(socket, data),
-            AWAIT_SEND: awaited_send(socket, data),
-            SOCKET_SEND: trio_socket_send(trio_socket, data),
-            SEND_ALL: trio_send_all(stream, data),
+            AWAIT_SEND: awaiting(socket.send, data),
+            SOCKET_SEND: awaiting(trio_socket.send, data),
+            SEND_ALL: awaiting(stream.send_all, data),
         }
