@@ -188,7 +188,9 @@ def begin_send(
     result = _begin(
         "begin_send",
         socket,
-        partial(message_of, "buffer_or_list", buffer_or_list, offset, size),
+        buffer_or_list,
+        offset,
+        size,
         socket_flags,
         callback,
         state,
@@ -245,7 +247,9 @@ def try_begin_send(
     result = _begin(
         "try_begin_send",
         socket,
-        partial(message_of, "buffer_or_list", buffer_or_list, offset, size),
+        buffer_or_list,
+        offset,
+        size,
         socket_flags,
         callback,
         state,
@@ -260,13 +264,16 @@ def try_begin_send(
 def _begin(
     name: str,
     socket: Socket,
-    message: Callable[[], Message],
+    buffer_or_list: Buffer | Sequence[Buffer],
+    offset: int,
+    size: int | None,
     flags: SocketFlags,
     callback: Callable[[AsyncResult], object] | None,
     state: Any,
     host: Initiator | None,
     callbacks_in_thread: bool,
 ) -> AsyncResult:
+    """Begin a send for the function of that name; if it has failed on the spot, the result tells how."""
     require_plain_thread(name, f"call socket.{name}()")
     owner = find_owner(host, name)
     _require_socket(socket, owner)
@@ -274,7 +281,8 @@ def _begin(
     result = AsyncResult(socket, callback, state)
     if callback is not None and callbacks_in_thread:
         result._callback = partial(_call_in_thread, owner, callback)
-    result._completed_synchronously = not _start(socket, result, message(), flags, owner)
+    message = message_of("buffer_or_list", buffer_or_list, offset, size)
+    result._completed_synchronously = not _start(socket, result, message, flags, owner)
     return result
 
 
