@@ -299,7 +299,7 @@ class World:
         self.act(handler)
 
     def act(self, step: Step) -> None:
-        """Do a step that never waits; `tests.fuzz_actions` knows how."""
+        """Do a step that never waits; `tests.fuzz_toolbox` knows where to find it."""
         raise NotImplementedError
 
     def tell(self, follower: Follower, *, may_be_restarted: bool = False) -> None:

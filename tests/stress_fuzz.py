@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.fuzz_actions import NAMES, FuzzWorld, run_sequence
+from tests.fuzz_actions import NAMES, run_sequence
+from tests.fuzz_toolbox import FuzzWorld
 from tests.fuzz_world import Step
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests import fuzz_oracle, stress_fuzz
-from tests.fuzz_actions import AWAITED, CONTROL, NAMES, SYNC, run_sequence
+from tests.fuzz_actions import CONTROL, NAMES, run_sequence
 from tests.fuzz_oracle import Entry, complaint_about, errors_in, errors_of, is_documented
+from tests.fuzz_toolbox import AWAITED, SYNC
 from tests.fuzz_world import Step
 from tests.stress import Trials
 from tests.test_public_names import everything
