@@ -1108,6 +1108,31 @@ async def test_own_shutdown_ends_pending_sends_with_their_exact_counts(ends: End
     assert await read_to_end(peer) == BIG[:accepted]
 
 
+@pytest.mark.fact("F215")
+@pytest.mark.parametrize("what", ["bytes", "args"])
+async def test_own_shutdown_ends_awaited_sends(ends: Ends, what: str) -> None:
+    """Nobody reads, and a Unix socket that is full is not writable for being shut down."""
+    socket, peer = ends
+    ended: dict[bytes, int | None] = {}
+
+    async def send(data: bytes) -> None:
+        with pytest.raises(SocketException) as caught:
+            await socket.send(data if what == "bytes" else SocketAsyncEventArgs(data))
+        assert caught.value.socket_error_code is SocketError.SHUTDOWN
+        ended[data] = caught.value.bytes_transferred
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send, BIG)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(send, b"follower")
+        await wait_all_tasks_blocked()
+        accepted = socket.statistics().bytes_accepted
+        socket.shutdown(SocketShutdown.SEND)
+        await wait_all_tasks_blocked()
+        assert ended == {BIG: accepted, b"follower": 0}
+    assert await read_to_end(peer) == BIG[:accepted]
+
+
 @pytest.mark.fact("F214")
 async def test_sends_after_own_shutdown(ends: Ends) -> None:
     """F214; the other direction goes on."""

@@ -31,6 +31,7 @@ _IS_LINUX: Final = bool(sys.platform == "linux")
 #: Whether the system can fill several buffers in one call.
 HAVE_SCATTER: Final = hasattr(stdlib_socket.socket, "recvmsg_into")
 
+_INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
 #: What Linux calls the cutting of one buffer into datagrams; the standard library does not know it.
 _UDP_SEGMENT: Final = 103
@@ -42,7 +43,7 @@ _MAX_SEGMENTS: Final = 64
 def _is_udp(sock: stdlib_socket.socket) -> bool:
     return (
         sock.type == stdlib_socket.SOCK_DGRAM
-        and sock.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+        and sock.family in _INET
         and sock.proto in (0, stdlib_socket.IPPROTO_UDP)
     )
 
@@ -72,6 +73,7 @@ class Port(abc.ABC):
         have made room meanwhile.
       polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
         nothing of its address.
+      wakes_when_shut_down: whether shutting the own side down wakes a task in `wait_writable`, as `close` does.
     """
 
     __slots__ = ()
@@ -87,6 +89,7 @@ class Port(abc.ABC):
     max_segments: int = 1
     polls_send_to: bool = False
     refills: bool = False
+    wakes_when_shut_down: bool = False
 
     @abc.abstractmethod
     def fileno(self) -> int:
@@ -156,6 +159,11 @@ class KernelPort(Port):
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.
         return self.family == getattr(stdlib_socket, "AF_UNIX", None)
+
+    @property
+    def wakes_when_shut_down(self) -> bool:  # type: ignore[override]
+        # A Unix socket goes on waiting for its peer to read.
+        return _IS_LINUX and self.is_stream and self.family in _INET
 
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         return self.sock.sendto(buffer, flags, address)

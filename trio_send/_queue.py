@@ -136,6 +136,9 @@ class OperationQueue:
     def wait_ready(self) -> Coroutine[Any, Any, None]:
         """Return what to await until a drain is worth while."""
         head = self.head
+        if self.hopeful:
+            self.hopeful = False
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105
         if self.backoff:
             return trio.sleep(self.backoff)  # noqa: ASYNC105
         if head is not None and head._step is not None and head._step.must_be_awaited:

@@ -26,7 +26,7 @@ from ._queue import BUSY
 from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from typing_extensions import Buffer
 
@@ -308,15 +308,17 @@ class Sending(Endpoint):
         )
 
     @trio.lowlevel.enable_ki_protection
-    async def _send_awaited_stuck(self, data: bytes, sent: int, error: OSError | None) -> int:
-        """Go on after a first attempt on the short way that did not send everything."""
+    def _send_awaited_stuck(
+        self, data: bytes, sent: int, error: OSError | None
+    ) -> Coroutine[Any, Any, int]:
+        """Go on after a first attempt on the short way that did not send everything; return what to await."""
         operation = Operation()
         operation._fresh = False
         operation._message = message_of("data", data, 0, None)
         operation._flags = PLAIN_FLAGS
         operation._last_operation = _SEND
         operation._transferred = sent
-        return await perform(operation, self._sends, partial(self._sends.go_on, error=error))
+        return perform(operation, self._sends, partial(self._sends.go_on, error=error))
 
     @trio.lowlevel.enable_ki_protection
     async def _send_awaited(
