@@ -142,9 +142,11 @@ class RecordingOwner(Owner):
         pass
 
     def _watch(self, queue: Any) -> None:
+        queue.watched = self
         self.watched.add(queue)
 
     def _unwatch(self, queue: Any) -> None:
+        queue.watched = None
         self.watched.discard(queue)
 
     def tell(self) -> None:

@@ -31,6 +31,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._operation import CUT, IDLE, QUEUED, TRANSITIONS, Operation, State
+from trio_send._torn import TornMessage
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
@@ -43,14 +44,11 @@ class TornQueue:
     """A queue, as far as an operation knows one."""
 
     def __init__(self, torn_by: Operation | None) -> None:
-        self.torn_by = torn_by
-
-    def has_cut(self, operation: Operation) -> bool:
-        return operation is self.torn_by
+        self.torn = None if torn_by is None else TornMessage(torn_by, None)
 
 
 def enter(operation: Operation) -> None:
-    operation._enter(RecordingOwner())
+    operation._activate(QUEUED, RecordingOwner())
 
 
 def post(operation: Operation) -> None:
@@ -228,7 +226,7 @@ def test_results_that_a_transition_leaves() -> None:
     owner = RecordingOwner()
     operation._last_operation = SocketAsyncOperation.SEND
     operation._transferred = 3
-    operation._enter(owner)
+    operation._activate(QUEUED, owner)
     assert operation._owner is owner
     assert operation._activation == 1
     assert operation._outcome() is None
@@ -242,7 +240,7 @@ def test_results_that_a_transition_leaves() -> None:
     assert (error.error_code, error.native_error_code, error.bytes_transferred) == (10013, 13, 3)
     assert str(error).endswith("why")
 
-    operation._enter(owner)
+    operation._activate(QUEUED, owner)
     assert operation._activation == 2
     operation._abort(ABORTED_CODE, "stopped")
     operation._release()
@@ -509,6 +507,6 @@ def test_reprs_tell_state_and_count() -> None:
         "<SocketAsyncEventArgs: NONE, SUCCESS, 0 of 3 bytes accepted>"
     )
     result = AsyncResult(None, None, None)
-    result._enter(RecordingOwner())
+    result._activate(QUEUED, RecordingOwner())
     assert result._state == QUEUED
     assert "pending" in repr(result)

@@ -38,10 +38,10 @@ LAYERS = {
     "_operation": 13,
     "_instruments": 14,
     "_timers": 14,
+    "_torn": 14,
     "_watermarks": 14,
     # Many operations.
     "_queue": 20,
-    "_torn": 20,
     "_send_queue": 21,
     "_door": 25,
     "_engine": 25,

@@ -108,7 +108,7 @@ class Dispatcher:
         if context is None:
             context = contextvars.copy_context()
         result = context.run(_call_unprotected, handler, *args)
-        if isinstance(result, Coroutine):
+        if result is not None and isinstance(result, Coroutine):
             self._outstanding += 1
             context.run(self._spawn, self._run, result)
 
@@ -141,7 +141,7 @@ def call_in_order(
     """
     for handler in handlers:
         result = handler(*args)
-        if isinstance(result, Coroutine):
+        if result is not None and isinstance(result, Coroutine):
             return _finish_in_order(result, handlers, *args)
     return None
 

@@ -114,8 +114,11 @@ class Endpoint(BackPressure):
             )
         if self._sends.gate & CLOSED:
             raise ObjectDisposedError("this socket was closed")
-        token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
-        if token is not self._token and token is not None:
+        try:
+            token = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            return  # outside of Trio there are things to do with a socket too
+        if token is not self._token:
             if self._token is not None:
                 raise InvalidOperationError(
                     "this socket was used in another call of trio.run(), whose tasks are gone; make a socket for each",

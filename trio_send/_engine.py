@@ -86,7 +86,8 @@ class Engine:
         """Drain ``queue`` when its socket is ready. Harmless when that is arranged already."""
         if queue.watched is not None:
             return
-        if not HAVE_EPOLL or queue.must_be_awaited:
+        descriptor = queue.descriptor() if HAVE_EPOLL else -1
+        if descriptor < 0:
             scope = trio.CancelScope(shield=True)
             queue.watched = scope
             self._spawn(self._wait_for, queue, scope)
@@ -99,13 +100,10 @@ class Engine:
             queue.watched = self._turns
             self._turns.append(queue)
         else:
-            self._arm(queue)
-
-    def _arm(self, queue: OperationQueue) -> None:
-        if self._pollset is None:
-            self._pollset = _EpollSet()
-        queue.watched = self._pollset
-        self._pollset.arm(queue)
+            if self._pollset is None:
+                self._pollset = _EpollSet()
+            queue.watched = self._pollset
+            self._pollset.arm(descriptor, queue)
 
     def unwatch(self, queue: OperationQueue) -> None:
         """Stop watching ``queue``; no event of its socket reaches it any more."""
@@ -235,8 +233,7 @@ class _EpollSet:
         except FileNotFoundError:
             self._epoll.register(fd, events)
 
-    def arm(self, queue: OperationQueue) -> None:
-        fd = queue.port.fileno()
+    def arm(self, fd: int, queue: OperationQueue) -> None:
         known = fd in self._writers or fd in self._readers
         (self._writers if queue.writes else self._readers)[fd] = queue
         self._armed += 1

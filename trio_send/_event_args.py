@@ -222,12 +222,14 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         **Threads**: called in the Trio thread that uses the socket, or in a worker thread if the operation
         was started so.
         """
-        if not self._completed_event:
+        event = self._completed_event
+        if event is None:
             return None
-        handlers = self._completed_event._handlers
+        handlers = event._handlers
         if len(handlers) == 1:
             result = handlers[0](self._socket, self)
-            return result if isinstance(result, Coroutine) else None
+            # To ask None whether it is a coroutine takes longer than to call a small handler.
+            return result if result is not None and isinstance(result, Coroutine) else None
         return call_in_order(iter(handlers), self._socket, self)
 
     @property
@@ -235,18 +237,16 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         event = self._completed_event
         if event is not None and event._handlers:
             return True
-        return type(self).on_completed is not SocketAsyncEventArgs.on_completed
+        kind = type(self)
+        return (
+            kind is not SocketAsyncEventArgs
+            and kind.on_completed is not SocketAsyncEventArgs.on_completed
+        )
 
     def _capture_context(self) -> None:
         """Keep the caller's context for the handlers, if there is anybody to call."""
         if self._flow_context and self._is_listened_to:
             self._context = contextvars.copy_context()
-
-    def _release(self) -> tuple[contextvars.Context | None, list[trio.lowlevel.Task] | None]:
-        released = super()._release()
-        if self._closing:
-            self._dispose()
-        return released
 
     def _completed(self, dispatcher: Dispatcher) -> None:
         context, waiters = self._release()

@@ -123,10 +123,6 @@ class Initiator(Leaver):
     def _server(self) -> Initiator:
         return self
 
-    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
-        self._left(queue)
-        self._tell(operation)
-
     def _post(self, operation: Operation) -> None:
         self._dispatcher.post(operation)
 
@@ -153,7 +149,7 @@ class Initiator(Leaver):
         self.cancel_scope.cancel(reason="a completion handler raised")
 
     def _became_quiet(self) -> None:
-        if self._quiet is not None and not self._has_pending:
+        if self._quiet is not None and self._dispatcher.is_quiet and not self._has_pending:
             self._quiet.set()
 
     async def _wait_quiet(self) -> None:

@@ -181,16 +181,13 @@ class Leaver(Owner):
         elif self._stopped is None:
             self._budget = START_BUDGET
 
-    def _left(self, queue: OperationQueue | None) -> None:
-        """Note that one operation less stands in ``queue`` (None: it was in none)."""
+    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         if queue is not None:
             left = self._queues[queue] - 1
             if left:
                 self._queues[queue] = left
             else:
                 del self._queues[queue]
-
-    def _tell(self, operation: Operation) -> None:
         server = self._server
         if operation._is_listened_to or server._audience.instruments:
             self._post(operation)
@@ -198,7 +195,7 @@ class Leaver(Owner):
         # There is nothing to call, so nothing that could run in the middle of whatever has ended the operation. To tell
         # of it here saves a trip through the dispatcher, which costs as much as all the rest of a send that pends.
         operation._completed(server._dispatcher)
-        if server._dispatcher.is_quiet:
+        if server._quiet is not None:
             server._became_quiet()
 
     def _pace(self, operation: Operation) -> None:

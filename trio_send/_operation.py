@@ -191,6 +191,9 @@ class Operation:
         "_waiters",
     )
 
+    #: Whether it is to be disposed of when it has ended; args alone can be closed.
+    _closing = False
+
     def __init__(self) -> None:
         self._state = IDLE
         #: Numbers the pending activations, so that a stop aimed at one cannot hit the next.
@@ -232,15 +235,12 @@ class Operation:
         self._state = state
 
     def _activate(self, state: int, owner: Owner) -> None:
+        """Become pending, with the count and the error that the first attempt may have left."""
         before = self._state
         self._move(state)
         if before != POSTED:  # else it has its number already, by which its thread may stop it
             self._activation += 1
         self._owner = owner
-
-    def _enter(self, owner: Owner) -> None:
-        """Become pending, with the count and the error that the first attempt may have left."""
-        self._activate(QUEUED, owner)
 
     def _end_later(self, owner: Owner) -> None:
         """Be told to the owner although the first attempt ended the operation."""
@@ -295,13 +295,20 @@ class Operation:
         Returns:
           The context to call handlers in, and the tasks to wake.
         """
-        cut = self._queue is not None and self._queue.has_cut(self)
+        queue = self._queue
+        cut = queue is not None and queue.torn is not None and queue.torn._is_about(self)
         self._move(CUT if cut else IDLE)
         if type(self._message) is Packets:
             self._let_go()
         context, waiters = self._context, self._waiters
         self._queue = self._owner = self._context = self._waiters = None
+        if self._closing:
+            self._dispose()
         return context, waiters
+
+    def _dispose(self) -> None:
+        """Let go of everything, because the operation was closed while it was pending."""
+        raise NotImplementedError
 
     def _become_cut(self) -> None:
         """Enter CUT, because the first attempt has left the message half sent."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from ._port import Port
+    from ._torn import TornMessage
     from ._watermarks import Watermarks
 
 # Why the fast path is not open, as bits of one number, so that an open one costs one test.
@@ -87,6 +88,8 @@ class OperationQueue:
 
     #: Whether the queue waits for its socket to become writable rather than readable.
     writes: ClassVar[bool] = False
+    #: The message that was cut on this stream; only what is written can be.
+    torn: TornMessage | None = None
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -98,7 +101,7 @@ class OperationQueue:
         self.length = 0
         #: Who has been asked to watch the socket. Always the owner of the head, None when there is no head.
         self.watcher: Owner | None = None
-        #: How the watcher's engine waits for it just now, None when it does not; nobody else's business.
+        #: How the watcher's engine waits for it just now, None when it does not.
         self.watched: object = None
         #: Counts departures; an attempt in which it moved was interrupted by application code.
         self.generation = 0
@@ -123,15 +126,12 @@ class OperationQueue:
         if self.marks is not None:
             self.marks.goal -= operation._size_to_send
 
-    @property
-    def must_be_awaited(self) -> bool:
-        """Whether it takes `wait_ready`, rather than a look at the descriptor, to know when a drain is worth while."""
+    def descriptor(self) -> int:
+        """Return the descriptor that tells when a drain is worth while, or -1 if it takes `wait_ready` to know."""
         step = None if self.head is None else self.head._step
-        return (
-            self.backoff > 0
-            or (step is not None and step.must_be_awaited)
-            or self.port.fileno() < 0
-        )
+        if self.backoff or (step is not None and step.must_be_awaited):
+            return -1
+        return self.port.fileno()
 
     def wait_ready(self) -> Coroutine[Any, Any, None]:
         """Return what to await until a drain is worth while."""
@@ -187,7 +187,7 @@ class OperationQueue:
         owner = None if head is None else head._owner
         if watcher is not owner:
             self.watcher = owner
-            if watcher is not None:
+            if watcher is not None and self.watched is not None:
                 watcher._unwatch(self)
         if owner is not None:
             owner._watch(self)
@@ -243,7 +243,7 @@ class OperationQueue:
         if self.gate & CLOSED:
             operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
             return False
-        operation._enter(owner)
+        operation._activate(QUEUED, owner)
         self._append(operation)
         marks = self.marks
         if marks is not None:
@@ -367,7 +367,7 @@ class OperationQueue:
     def _abort(self, operation: Operation, code: int, detail: str | None) -> None:
         owner = operation._owner
         assert owner is not None
-        if operation is self.head and self.must_be_awaited and self.watcher is not None:
+        if operation is self.head and self.watcher is not None and self.descriptor() < 0:
             # What is waited for concerns this operation alone, such as the looking up of a name.
             self.watcher._unwatch(self)
             self.watcher = None
@@ -382,10 +382,6 @@ class OperationQueue:
         owner._ended(operation, self)  # it may have been told then, and so have let its socket go
         if step is not None:
             step.abandon(socket)
-
-    def has_cut(self, operation: Operation) -> bool:
-        """Tell whether ``operation`` is the one whose message was cut, and stands half sent on a torn stream."""
-        return False
 
     def _is_cut(self, operation: Operation) -> bool:
         """Whether stopping ``operation`` now leaves the peer with a part of its message."""

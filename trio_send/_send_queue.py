@@ -89,7 +89,6 @@ class SendQueue(OperationQueue):
         self.in_vain = 0
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
-        #: The message that was cut on this stream.
         self.torn: TornMessage | None = None
 
     def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
@@ -114,6 +113,12 @@ class SendQueue(OperationQueue):
     # -- attempts -----------------------------------------------------------------------------------------------------
 
     def _attempt(self, operation: Operation) -> None:
+        """Send as much of a message as the kernel takes, or one attempt may send.
+
+        With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
+        more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
+        peer is, is found out by trying, and forgotten after a while.
+        """
         if operation._step is not None:
             operation._step.attempt(operation)
             return
@@ -125,21 +130,10 @@ class SendQueue(OperationQueue):
             return
         if type(message) is Packets:
             self._attempt_packets(operation, message)
-        elif len(message.pieces) > MAX_PIECES and not self.port.is_stream:
+            return
+        if len(message.pieces) > MAX_PIECES and not self.port.is_stream:
             # One datagram must be one call, and the kernel takes no longer list than this (F171).
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
-        else:
-            self._attempt_bytes(operation, message)
-        if operation._transferred < message.size:
-            raise BlockingIOError
-
-    def _attempt_bytes(self, operation: Operation, message: Message) -> None:
-        """Send as much of a message as the kernel takes, or one attempt may send.
-
-        With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
-        more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
-        peer is, is found out by trying, and forgotten after a while.
-        """
         left = ATTEMPT_ALLOWANCE
         while left > 0:
             done = operation._transferred
@@ -151,10 +145,13 @@ class SendQueue(OperationQueue):
                 raise
             if left < ATTEMPT_ALLOWANCE:
                 self.in_vain = 0
-            if operation._transferred == message.size or not (took_all or self._may_refill()):
+            if operation._transferred == message.size:
                 return
+            if not took_all and not self._may_refill():
+                raise BlockingIOError
             left -= operation._transferred - done + OPERATION_COST
         self.hopeful = True
+        raise BlockingIOError
 
     def _refilled_in_vain(self) -> None:
         self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
@@ -179,13 +176,15 @@ class SendQueue(OperationQueue):
 
     def _attempt_call(self, operation: Operation, message: Message) -> bool:
         """Send as much of a message as fits one system call; return whether all of that was accepted."""
-        direct = message.direct
-        # It cannot change, so any part of it may be handed over as it stands.
-        if direct is not None:
-            done = operation._transferred
-            self._account(
-                operation, self._call(operation, memoryview(direct)[done:] if done else direct)
-            )
+        data = message.direct
+        if data is not None:  # it cannot change, so any part of it may be handed over as it stands
+            if operation._transferred:
+                data = memoryview(data)[operation._transferred :]
+            if operation._address is None:
+                sent = self.port.send(data, operation._flags)
+            else:
+                sent = self._send_to(operation, data)
+            self._account(operation, sent)
             return operation._transferred == message.size
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
@@ -249,7 +248,7 @@ class SendQueue(OperationQueue):
             found = message.file_at(operation._transferred)
             if found is None:
                 if not self._attempt_call(operation, message):
-                    return
+                    raise BlockingIOError
                 continue
             if self.head is not head or self.gate & CLOSED:
                 raise BlockingIOError
@@ -258,8 +257,10 @@ class SendQueue(OperationQueue):
             sent, tried = file.send(self.port, operation._flags, offset, count)
             self._account(operation, sent)
             if sent < tried:
-                return
-        self.hopeful = end < message.size
+                raise BlockingIOError
+        if end < message.size:
+            self.hopeful = True
+            raise BlockingIOError
 
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""
@@ -275,6 +276,9 @@ class SendQueue(OperationQueue):
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
         if operation._address is None:
             return self.port.send(data, operation._flags)
+        return self._send_to(operation, data)
+
+    def _send_to(self, operation: Operation, data: bytes | memoryview) -> int:
         try:
             return self.port.send_to(data, operation._flags, operation._address)
         except (TypeError, ValueError, OverflowError) as error:
@@ -445,9 +449,6 @@ class SendQueue(OperationQueue):
             and operation._is_started
             and operation._transferred < operation._message.size
         )
-
-    def has_cut(self, operation: Operation) -> bool:
-        return self.torn is not None and self.torn._is_about(operation)
 
     def _mark_torn(self, operation: Operation, detail: str | None) -> None:
         self.torn = TornMessage(operation, detail)

@@ -145,7 +145,11 @@ class Sending(Endpoint):
         message = self._require_message(args)
         if message is None:
             return False
-        self._require_initiator()
+        checked = self._checked
+        initiator = self._require_initiator()
+        if initiator is not checked and initiator._budget > 0:
+            # Perhaps the short way lacked nothing else, as with the first send on a connection.
+            return self.send_async(args)
         return self._begin_args(args, message, None, _SEND)
 
     def _require_message(self, args: SocketAsyncEventArgs) -> Message | None:

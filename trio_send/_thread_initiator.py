@@ -100,8 +100,7 @@ class ThreadInitiator(Leaver):
         super()._joined(queue)
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
-        self._left(queue)
-        self._tell(operation)
+        super()._ended(operation, queue)
         if self._left_handle is not None:
             self._see_off()
 
