@@ -170,7 +170,8 @@ class TurnStep(Step):
 def perform(
     operation: Operation,
     queue: OperationQueue,
-    begin: Callable[[Operation, Owner], bool] | None = None,
+    begin: Callable[..., bool] | None = None,
+    *args: Any,
 ) -> Coroutine[Any, Any, int]:
     """Begin an operation whose results are reset, and return what to await for its end and its count.
 
@@ -184,9 +185,10 @@ def perform(
       operation: what to do.
       queue: where.
       begin: the method of ``queue`` to begin it with, if not `OperationQueue.start`.
+      args: what else to pass to that method.
     """
     owner = AwaitingTask()
-    if (begin or queue.start)(operation, owner):
+    if (begin or queue.start)(operation, owner, *args):
         return owner.see_through(operation, queue)
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)

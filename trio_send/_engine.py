@@ -157,16 +157,28 @@ class Engine:
             self._shield.cancel()
 
     async def _serve(self) -> None:
+        used = 0
         while True:
             if self._turns:
-                await self._take_turns()
+                # Those that come up meanwhile have theirs in the next round.
+                for _ in range(len(self._turns)):
+                    if used >= TRIP_ALLOWANCE:
+                        await trio.lowlevel.checkpoint()
+                        used = 0
+                    queue = self._turns.popleft()
+                    if queue.watched is self._turns:  # or it was stopped meanwhile
+                        queue.watched = None
+                        self._draining = True
+                        used += queue.drain(SOCKET_ALLOWANCE)
+                        self._draining = False
                 if self._turns:
                     # Of queues that are tried again. Whoever is ready has a turn as well, and so have all other tasks.
                     if self._pollset is not None and self._pollset.armed:
                         self._fetch()
                     await trio.lowlevel.checkpoint()
+                used = 0
             elif self._pollset is not None and self._pollset.armed:
-                await trio.lowlevel.wait_readable(self._pollset.fileno())
+                await trio.lowlevel.wait_readable(self._pollset.fd)
                 self._fetch()
             else:
                 await self._doze()
@@ -187,39 +199,20 @@ class Engine:
             queue.watched = self._turns
             self._turns.append(queue)
 
-    async def _take_turns(self) -> None:
-        """Drain every queue whose turn has come, yielding now and then."""
-        used = 0
-        for _ in range(len(self._turns)):
-            if used >= TRIP_ALLOWANCE:
-                await trio.lowlevel.checkpoint()
-                used = 0
-            queue = self._turns.popleft()
-            if queue.watched is self._turns:  # or it was stopped meanwhile
-                queue.watched = None
-                self._draining = True
-                used += queue.drain(SOCKET_ALLOWANCE)
-                self._draining = False
-
 
 class _EpollSet:
     """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
+        self.fd: int = self._epoll.fileno()
         # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
         # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
         # again.
         self._readers: dict[int, OperationQueue | None] = {}
         self._writers: dict[int, OperationQueue | None] = {}
-        self._armed = 0
-
-    @property
-    def armed(self) -> bool:
-        return self._armed > 0
-
-    def fileno(self) -> int:
-        return int(self._epoll.fileno())
+        #: How many queues wait.
+        self.armed = 0
 
     def _update(self, fd: int) -> None:
         """Arm a known ``fd`` for the directions that are waited for."""
@@ -236,7 +229,7 @@ class _EpollSet:
     def arm(self, fd: int, queue: OperationQueue) -> None:
         known = fd in self._writers or fd in self._readers
         (self._writers if queue.writes else self._readers)[fd] = queue
-        self._armed += 1
+        self.armed += 1
         if known:
             self._update(fd)
             return
@@ -254,11 +247,11 @@ class _EpollSet:
         if fd < 0:
             fd = next((number for number, other in queues.items() if other is queue), -1)
             if queues.pop(fd, None) is not None:
-                self._armed -= 1
+                self.armed -= 1
             return
         if queues.get(fd) is None:
             return
-        self._armed -= 1
+        self.armed -= 1
         if others.get(fd) is not None:
             queues[fd] = None
             self._update(fd)
@@ -285,7 +278,7 @@ class _EpollSet:
                 self._readers[fd] = reader = None
             if writer is not None or reader is not None:
                 self._update(fd)
-        self._armed -= len(ready)
+        self.armed -= len(ready)
         return ready
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ class Initiator(Leaver):
             pending_operations=self.pending_operations,
             queues=len(self._queues),
             unfinished_events=0 if self._exited else self._dispatcher._outstanding,
-            starts_before_yield=self._budget if hidden is None or self._stopped else hidden,
+            starts_before_yield=max(0, self._budget if hidden is None or self._stopped else hidden),
         )
 
     # -- as an owner --------------------------------------------------------------------------------------------------

@@ -107,8 +107,12 @@ class Owner(abc.ABC):
         """Tell whether the end of ``operation`` is held back."""
         return False
 
-    def _tell_held(self, *, at_once: bool) -> None:
-        """Tell of the end that is held back: here and now, or as that of any other operation."""
+    def _tell_held(self) -> None:
+        """Have the end that is held back told as that of any other operation."""
+        raise NotImplementedError
+
+    def _tell_held_at_once(self) -> None:
+        """Tell of the end that is held back here and now."""
         raise NotImplementedError
 
     @abc.abstractmethod
@@ -379,7 +383,7 @@ class Operation:
         # Read once: another thread may ask while the Trio thread lets go of the owner.
         owner = self._owner
         if owner is not None and owner._holds(self):
-            owner._tell_held(at_once=False)
+            owner._tell_held()
 
     @property
     def _is_listened_to(self) -> bool:
@@ -422,10 +426,12 @@ class Operation:
         if owner is not None and owner._holds(self):
             # The checkpoint is all that its end was held back for.
             await trio.lowlevel.checkpoint()
-            if self._activation != activation or not self._in_flight:
+            if self._activation != activation:
                 return count
             if owner._holds(self):
-                owner._tell_held(at_once=True)
+                owner._tell_held_at_once()
+                return count
+            if not self._in_flight:
                 return count
             # Somebody has asked for it meanwhile, so it is on its way.
         task = trio.lowlevel.current_task()

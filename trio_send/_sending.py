@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,7 +94,7 @@ class Sending(Endpoint):
             or initiator is None
             or initiator is not self._checked
             or args._state
-            or initiator._budget <= 0
+            or initiator._budget < 0
             or get_ident() != self._thread
         ):
             return self._send_async(args)
@@ -116,8 +115,12 @@ class Sending(Endpoint):
         args._fresh = False
         args._last_operation = _SEND
         if sent == args._size:
-            initiator._budget -= 1
-            return False
+            if initiator._budget:
+                initiator._budget -= 1
+                return False
+            args._socket = self
+            args._capture_context()
+            return self._settle(args)
         return self._send_async_stuck(args, initiator, sent)
 
     def _send_async_stuck(
@@ -147,7 +150,7 @@ class Sending(Endpoint):
             return False
         checked = self._checked
         initiator = self._require_initiator()
-        if initiator is not checked and initiator._budget > 0:
+        if initiator is not checked and initiator._budget >= 0:
             # Perhaps the short way lacked nothing else, as with the first send on a connection.
             return self.send_async(args)
         return self._begin_args(args, message, None, _SEND)
@@ -322,7 +325,7 @@ class Sending(Endpoint):
         operation._flags = PLAIN_FLAGS
         operation._last_operation = _SEND
         operation._transferred = sent
-        return perform(operation, self._sends, partial(self._sends.go_on, error=error))
+        return perform(operation, self._sends, self._sends.go_on, error)
 
     @trio.lowlevel.enable_ki_protection
     async def _send_awaited(

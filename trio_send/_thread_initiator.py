@@ -182,13 +182,13 @@ class ThreadInitiator(Leaver):
         if self._exited or self._host._exited:
             self._exit(why)
             return False
-        self._tell_held(at_once=False)
+        self._tell_held()
         return True
 
     def _be_over(self, why: str) -> None:
         """End with the thread, or with its call."""
         if not self._exited:
-            self._tell_held(at_once=False)
+            self._tell_held()
             if not self._host._exited:
                 self._stop(why)
             self._exit(why)
