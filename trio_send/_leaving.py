@@ -31,8 +31,8 @@ _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 
 #: After this many starts in a row that did not pend, the next one is answered "pending" although it is done, so that a
 #: loop over completions that come at once lets other tasks run. With a budget of 56, 128 and 256 another task was late
-#: by 0.5, 1.0 and 1.9 ms (p99) where a send took 4 us. The trip through the scheduler costs 8 us more than a look at the
-#: results, which made all sends of 64 B dearer by 0.20, 0.09 and 0.04 of a bare one.
+#: by 0.5, 1.0 and 1.9 ms (p99) where a send took 4 us. The trip through the scheduler takes 12 us, which made all sends
+#: of 64 B dearer by 0.20, 0.09 and 0.04 of a bare one.
 START_BUDGET: Final = 256
 #: What stands for it where the fast path is not open.
 NO_BUDGET: Final = -1
