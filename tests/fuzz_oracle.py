@@ -23,7 +23,7 @@ from trio_send import (
     OperationInProgressError,
     SocketException,
 )
-from trio_send._packets import read_at
+from trio_send._files import read_at
 from trio_send._port import KernelPort
 
 # The errors that may come out of a call -----------------------------------------------------------------------------

@@ -51,7 +51,8 @@ from trio_send import (
     remove_instrument,
     socketpair,
 )
-from trio_send._packets import ATTEMPT_SIZE, CHUNK_SIZE
+from trio_send._files import CHUNK_SIZE
+from trio_send._packets import ATTEMPT_SIZE
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 

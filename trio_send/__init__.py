@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from . import abc as abc, from_thread as from_thread
 from ._async_result import AsyncResult as AsyncResult
+from ._audience import (
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
 from ._audit import Audit as Audit
 from ._codes import (
     SocketAsyncOperation as SocketAsyncOperation,
@@ -33,14 +37,10 @@ from ._initiator import (
     current_initiator as current_initiator,
     open_initiator as open_initiator,
 )
-from ._instruments import (
-    TracedOperation as TracedOperation,
-    add_instrument as add_instrument,
-    remove_instrument as remove_instrument,
-)
+from ._instruments import TracedOperation as TracedOperation
 from ._leaving import ExitPolicy as ExitPolicy
 from ._logging_instrument import LoggingInstrument as LoggingInstrument
-from ._packets import SendPacketsElement as SendPacketsElement
+from ._packet_elements import SendPacketsElement as SendPacketsElement
 from ._pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,

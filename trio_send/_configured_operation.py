@@ -9,7 +9,7 @@ from ._buffers import message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketFlags, require_flags
 from ._exceptions import ObjectDisposedError, OperationInProgressError
 from ._operation import IDLE, Operation
-from ._packets import require_elements
+from ._packet_elements import require_elements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._buffers import Message
-    from ._packets import Packets, SendPacketsElement
+    from ._packet_elements import SendPacketsElement
+    from ._packets import Packets
 
 _NO_FLAGS: Final = SocketFlags.NONE
 

@@ -20,7 +20,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._instruments import Audience
+    from ._audience import Audience
     from ._operation import Operation
 
 #: Operations told before the other tasks have their turn.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import trio
 
+from ._audience import current_audience
 from ._audit import Audit, kernel_totals
 from ._back_pressure import BackPressure
 from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
@@ -19,7 +20,6 @@ from ._exceptions import (
     SocketException,
 )
 from ._initiator import current_initiator, get_initiator
-from ._instruments import current_audience
 from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from ._exceptions import SocketException
-    from ._packets import SendPacketsElement
+    from ._packet_elements import SendPacketsElement
     from ._socket import Socket
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Final, cast, final
 
 import trio
 
+from ._audience import current_audience
 from ._dispatcher import Dispatcher
 from ._door import LOCK, Door
 from ._engine import Engine
 from ._exceptions import InvalidOperationError
 from ._groups import combine, has_cancellation
-from ._instruments import current_audience
 from ._leaving import PATIENT, ExitPolicy, Leaver, require_policy
 from ._statistics import InitiatorStatistics
 from ._timers import Timer, Timers

@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
+from ._audience import NOBODY, Audience
 from ._buffers import BufferShrankError
 from ._codes import SocketError
-from ._instruments import NOBODY, Audience
 from ._operation import QUEUED, Operation, Owner, describe_os_error
 from ._timers import TimeLimit
 

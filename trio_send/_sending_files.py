@@ -9,7 +9,8 @@ import trio
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags
 from ._exceptions import SocketException
 from ._operation import CUT, Operation
-from ._packets import Packets, file_element
+from ._packet_elements import file_element
+from ._packets import Packets
 from ._sending import Sending
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
-from .._packets import read_at
+from .._files import read_at
 from .._port import Port
 
 if TYPE_CHECKING:
