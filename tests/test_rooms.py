@@ -66,6 +66,7 @@ LAYERS = {
     "_audit": 50,
     "_back_pressure": 50,
     "_endpoint": 51,
+    "_auditing": 52,
     "_sending": 52,
     "_resuming": 53,
     "_sending_files": 53,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, overload
 import trio
 
 from ._audience import current_audience
-from ._audit import Audit, kernel_totals
 from ._back_pressure import BackPressure
 from ._codes import SocketAsyncOperation, SocketError, SocketShutdown
 from ._engine import SOCKET_ALLOWANCE
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._leaving import Leaver
-
-# How often to ask about acknowledgements: soon enough for a peer next door, seldom enough for one overseas.
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.05
 
 _INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
@@ -294,79 +289,6 @@ class Endpoint(BackPressure):
             self._require_kernel().setsockopt(level, optname, value)
         except OSError as error:
             raise translate(error) from error
-
-    # -- the kernel's word ---------------------------------------------------------------------------------------------
-
-    def audit(self) -> Audit:
-        """Ask the kernel what became of the bytes that it has accepted.
-
-        Returns:
-          The library's count beside the kernel's; `Audit.agrees` tells whether they add up.
-
-        Raises:
-          SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux.
-          ObjectDisposedError: the socket was closed.
-
-        **Checkpoints**: never.
-
-        **If cancelled**: nothing is raised here.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        try:
-            acknowledged, unacknowledged, unsent, closed = kernel_totals(self._port)
-        except OSError as error:
-            raise translate(error) from error
-        if self._send_was_shut_down:
-            # The end of the stream counts as one byte, the last. As long as anything is unacknowledged, it is too.
-            if unacknowledged:
-                unacknowledged -= 1
-                unsent = max(0, unsent - 1)
-            else:
-                acknowledged -= 1
-        return Audit(
-            bytes_accepted=self._sends.accepted,
-            bytes_acknowledged=acknowledged - self._acknowledged_before,
-            bytes_unacknowledged=unacknowledged,
-            bytes_unsent=unsent,
-            is_closed=closed,
-        )
-
-    async def wait_acknowledged(self) -> None:
-        """Wait until the peer's kernel has acknowledged everything that was accepted before this call.
-
-        Acknowledged is not read: what the peer's application does with the bytes, or whether it will ever ask for
-        them, only the application can tell.
-
-        The kernel raises no event for this, so it is asked again and again, after 1 ms first and at last every 50 ms.
-
-        Raises:
-          SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux; CONNECTION_RESET if the connection ended
-            before everything was acknowledged.
-          ObjectDisposedError: the socket was closed, meanwhile perhaps.
-
-        **Checkpoints**: always.
-
-        **If cancelled**: `trio.Cancelled`; the bytes are on their way all the same.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        accepted = self._sends.accepted
-        pause = _FIRST_PAUSE
-        while True:
-            audit = self.audit()
-            if audit.bytes_acknowledged >= accepted:
-                await trio.lowlevel.checkpoint()
-                return
-            if audit.is_closed:
-                await trio.lowlevel.checkpoint()
-                raise SocketException(
-                    SocketError.CONNECTION_RESET,
-                    detail=f"{audit.bytes_acknowledged} of {accepted} bytes were acknowledged before that",
-                )
-            await trio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 from trio import abc, lowlevel, socket as trio_socket
 
 from ._audit import kernel_totals
+from ._auditing import Auditing
 from ._awaiting import TurnStep, perform
 from ._codes import SocketAsyncOperation, SocketShutdown
 from ._endpoint import Endpoint, require_on_torn, translate
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Socket(Receiving, Resuming, SendingFiles):
+class Socket(Receiving, Resuming, SendingFiles, Auditing):
     """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
 
     It belongs to the thread that made it and to the call of `trio.run` in which it was first used.
