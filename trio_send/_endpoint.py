@@ -19,7 +19,7 @@ from ._exceptions import (
     SocketException,
 )
 from ._initiator import current_initiator, get_initiator
-from ._operation import Operation, Step, describe_os_error
+from ._operation import IDLE, Operation, Step, describe_os_error
 from ._port import KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
 from ._send_queue import SendQueue
@@ -124,6 +124,8 @@ class Endpoint(BackPressure):
 
     def _require_startable(self, operation: Operation) -> None:
         """Raise unless the operation is free."""
+        if operation._state == IDLE:
+            return
         if operation._pending:
             raise OperationInProgressError(
                 "these args are in use by an operation that is pending; wait for it to end, or use other args",
