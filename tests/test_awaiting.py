@@ -40,6 +40,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
+from trio_send._send_queue import FIRST_BACKOFF
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED = SocketError.OPERATION_ABORTED
@@ -941,6 +942,24 @@ async def test_without_memory_an_awaited_send_tries_again_after_a_pause(
     assert scope.cancelled_caught
     assert port.accepted == ten("a")[:4]
     assert socket.torn is not None
+
+
+@pytest.mark.parametrize("woken", [False, True])
+async def test_a_close_ends_a_pause_that_follows_a_wait(
+    woken: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Where the system wakes a task that waits for the socket, too: it does not end a sleep."""
+    socket, port = scripted(Blocked(1), "ENOBUFS")
+    port.wakes_when_shut_down = woken
+    sender = Sender(socket, "a", plain=True)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sender.run)
+        await trio.sleep(1 + FIRST_BACKOFF / 2)
+        assert port.attempts == 2
+        socket.close()
+    assert sender.result is ABORTED
+    assert trio.current_time() < began + 1 + FIRST_BACKOFF
 
 
 async def test_an_awaited_send_keeps_its_own_time_limits(
