@@ -431,6 +431,35 @@ def test_ctrl_c_in_a_task_that_awaits_a_send(position: str, plain: bool) -> None
         assert entry.operation.socket_error is ABORTED
 
 
+def test_ctrl_c_in_a_parked_task_whose_time_has_just_run_out() -> None:
+    """In the same pass of the scheduler, between the limit and Trio's look at the clock."""
+    socket, port = scripted(3, Blocked())
+    clock = MockClock()
+    args = SocketAsyncEventArgs(ten("b"))
+    args.timeout = 1
+
+    async def press() -> None:
+        await wait_all_tasks_blocked()
+        trio.lowlevel.current_trio_token().run_sync_soon(clock.jump, 2)
+        press_ctrl_c()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket.send, ten("a"))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(trio.lowlevel.enable_ki_protection(press))
+            try:
+                await socket.send(args)
+            finally:
+                nursery.cancel_scope.cancel()
+
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as caught:
+        trio.run(main, clock=clock)
+    assert KeyboardInterrupt in map(type, flattened(caught.value))
+    assert args.socket_error in (SocketError.TIMED_OUT, ABORTED)
+    assert (args.bytes_transferred, port.accepted) == (0, ten("a")[:3])
+
+
 @pytest.mark.parametrize("what", ["wait", "end_send", "wait_one"])
 def test_ctrl_c_in_a_task_that_waits_for_an_operation(what: str) -> None:
     """The wait ends, the operation goes on, and its end wakes nobody who is gone."""

@@ -639,6 +639,13 @@ async def test_one_attempt_sends_no_more_than_its_share(tmp_path: Path) -> None:
         assert await args.wait() == size
 
 
+async def test_a_buffer_is_not_cut_and_may_go_beyond_the_share_of_an_attempt() -> None:
+    ours, port = scripted()
+    async with open_initiator():
+        assert not ours.send_packets_async(packets(bytes(ATTEMPT_SIZE + 5)))
+    assert [len(message) for message in port.messages] == [ATTEMPT_SIZE + 5]
+
+
 @pytest.mark.parametrize("refusal", ["EINVAL", "ENOSYS", "EOPNOTSUPP"])
 async def test_a_file_that_is_refused_is_read_and_sent(path: Path, refusal: str) -> None:
     ours, port = scripted(refusal, 5, Blocked(0.01), CHUNK_SIZE)

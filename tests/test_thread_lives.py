@@ -34,10 +34,13 @@ from trio_send import (
     SocketError,
     SocketException,
     _threads,
+    add_instrument,
     from_thread,
     open_initiator,
 )
 from trio_send._door import Door
+from trio_send._leaving import START_BUDGET
+from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED = SocketError.OPERATION_ABORTED
@@ -547,6 +550,30 @@ async def test_a_thread_still_ends_what_an_heir_of_its_host_serves() -> None:
         leave.set()
         result = await worker.join()
         assert (await told(result))[:2] == (ABORTED, 4)
+
+
+async def test_a_guest_that_moves_while_somebody_watches_keeps_its_budget() -> None:
+    socket, _ = stuck()
+    leave, started = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work(inner: Initiator) -> AsyncResult:
+        result = from_thread.begin_send(socket, ten("x"), host=inner)
+        token.run_sync_soon(started.set)
+        assert leave.wait(10)
+        return result
+
+    async with open_initiator() as outer:
+        with add_instrument(Instrument()):
+            async with open_initiator(ExitPolicy.ADOPT) as inner:
+                worker = Worker(work, inner)
+                await started.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                (guest,) = inner._guests
+            assert list(outer._guests) == [guest]
+        assert guest._budget == START_BUDGET
+        leave.set()
+        await worker.join()
 
 
 async def test_a_call_that_was_cancelled_may_still_start() -> None:

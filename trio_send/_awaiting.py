@@ -84,7 +84,8 @@ class AwaitingTask(Owner):
             # The task is on its way with a cancellation and cannot be told otherwise, so the operation has to end here
             # and now: before the task runs, somebody else may drain the queue.
             self._parked = False
-            if scope is None or not scope.cancel_called:
+            # Not `cancel_called`: where the deadline is past, to ask is to cancel, and this would be called once more.
+            if scope is None or trio.current_time() < scope.deadline:
                 interruption = outcome.capture(raise_cancel)
                 assert isinstance(interruption, outcome.Error)
                 self._stop(operation, queue, interruption.error)
@@ -135,8 +136,7 @@ class AwaitingTask(Owner):
                         try:
                             await queue.wait_ready()
                         except trio.ClosedResourceError:
-                            # Then it has ended. Or it was closed behind the library's back, and the attempt tells.
-                            pass
+                            pass  # then it has ended
                         finally:
                             self._waiting = None
                         if queue.watcher is self:

@@ -272,8 +272,9 @@ class Leaver(Owner):
     def _set_watched(self, watched: bool) -> None:
         """Have starts keep away from the fast path, or let them take it again."""
         if watched:
-            self._hidden_budget = self._budget
-            self._budget = NO_BUDGET
+            if self._hidden_budget is None:  # a guest that moves is told by its next server as well
+                self._hidden_budget = self._budget
+                self._budget = NO_BUDGET
         else:
             assert self._hidden_budget is not None
             self._budget = self._hidden_budget if self._stopped is None else NO_BUDGET

@@ -33,6 +33,9 @@ HAVE_SCATTER: Final = hasattr(stdlib_socket.socket, "recvmsg_into")
 
 _INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
+#: What a TCP connection says its protocol is: the default, its number, or that of Multipath TCP.
+_TCP: Final = (0, stdlib_socket.IPPROTO_TCP, getattr(stdlib_socket, "IPPROTO_MPTCP", 262))
+
 #: What Linux calls the cutting of one buffer into datagrams; the standard library does not know it.
 _UDP_SEGMENT: Final = 103
 
@@ -163,7 +166,7 @@ class KernelPort(Port):
     @property
     def wakes_when_shut_down(self) -> bool:  # type: ignore[override]
         # A Unix socket goes on waiting for its peer to read.
-        return _IS_LINUX and self.is_stream and self.family in _INET
+        return _IS_LINUX and self.family in _INET and self.is_stream and self.sock.proto in _TCP
 
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         return self.sock.sendto(buffer, flags, address)

@@ -258,7 +258,9 @@ class SendQueue(OperationQueue):
             self._account(operation, sent)
             if sent < tried:
                 raise BlockingIOError
-        if end < message.size:
+        if (
+            operation._transferred < message.size
+        ):  # it may be past the end: what is in buffers is not cut
             self.hopeful = True
             raise BlockingIOError
 
