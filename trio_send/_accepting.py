@@ -77,6 +77,7 @@ class Accepting(Connecting):
           TypeError: ``address`` is of the wrong shape.
           ValueError: the host is a name, or the port is none.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
@@ -100,6 +101,7 @@ class Accepting(Connecting):
         Raises:
           SocketException: the system refused.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
@@ -152,7 +154,8 @@ class Accepting(Connecting):
           TypeError: ``args`` is no args (F246).
           ValueError: ``args`` has a buffer list (F246) or a buffer (F247).
           InvalidOperationError: the socket does not listen (F246), ``args.accept_socket`` still holds the previous
-            connection (F153), no initiator is open, or the call comes from another thread.
+            connection (F153), no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
 
@@ -228,7 +231,7 @@ class Accepting(Connecting):
           SocketException: the accept failed or was stopped.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -254,7 +257,7 @@ class Accepting(Connecting):
           SocketException: the accept failed or was stopped.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: never.
 

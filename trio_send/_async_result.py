@@ -127,6 +127,9 @@ class AsyncResult(Operation):
         Returns:
           True if the operation was stopped; False if it had ended, or all its bytes were accepted already.
 
+        Raises:
+          InvalidOperationError: the call comes from another thread.
+
         **Checkpoints**: never.
 
         **If cancelled**: nothing is raised here.

@@ -30,6 +30,7 @@ class Auditing(Endpoint):
         Raises:
           SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
 
         **Checkpoints**: never.
 
@@ -69,6 +70,7 @@ class Auditing(Endpoint):
           SocketException: OPERATION_NOT_SUPPORTED for all but TCP on Linux; CONNECTION_RESET if the connection ended
             before everything was acknowledged.
           ObjectDisposedError: the socket was closed, meanwhile perhaps.
+          InvalidOperationError: the call comes from another thread.
 
         **Checkpoints**: always.
 

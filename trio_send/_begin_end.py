@@ -226,7 +226,7 @@ class BeginEnd(Sending):
           SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already (F038).
+          InvalidOperationError: the result was taken already (F038), or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -257,7 +257,7 @@ class BeginEnd(Sending):
         Raises:
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already (F038).
+          InvalidOperationError: the result was taken already (F038), or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -286,7 +286,7 @@ class BeginEnd(Sending):
           SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already (F038).
+          InvalidOperationError: the result was taken already (F038), or the call comes from another thread.
 
         **Checkpoints**: never.
 
@@ -316,7 +316,7 @@ class BeginEnd(Sending):
           trio.WouldBlock: the send is pending.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a send on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already (F038).
+          InvalidOperationError: the result was taken already (F038), or the call comes from another thread.
 
         **Checkpoints**: never.
 

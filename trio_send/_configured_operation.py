@@ -103,14 +103,14 @@ class ConfiguredOperation(Operation):
 
     @property
     def offset(self) -> int:
-        """Where in the buffer the message begins, in bytes; no operation moves it (F146)."""
+        """Where in the buffer the message, or the room for one, begins, in bytes; no operation moves it (F146)."""
         if self._buffer is None or self._prepared is None:
             return 0
         return self._prepared.pieces[0].offset
 
     @property
     def count(self) -> int:
-        """How many bytes of the buffer to send; no operation changes it (F146)."""
+        """How many bytes of the buffer to send, or to receive at most; no operation changes it (F146)."""
         if self._buffer is None or self._prepared is None:
             return 0
         return self._prepared.size
@@ -221,7 +221,10 @@ class ConfiguredOperation(Operation):
 
     @property
     def remote_end_point(self) -> Any:
-        """The address to connect to, a Python socket address; no operation changes it (F154)."""
+        """The address to connect or to send to, a Python socket address; no operation changes it (F154).
+
+        It can be set at any time. Whether it is an address is looked at by the start that needs one.
+        """
         return self._remote_end_point
 
     @remote_end_point.setter
@@ -233,6 +236,7 @@ class ConfiguredOperation(Operation):
         """How many seconds an operation may be pending, counted from its start; `math.inf` by default.
 
         One that takes longer ends with TIMED_OUT and its exact count. It can be set when no operation is pending.
+        Setting it to less than 0 is a `ValueError`.
         """
         return math.inf if self._limits is None else self._limits[0]
 
@@ -245,7 +249,7 @@ class ConfiguredOperation(Operation):
         """How many seconds a send may go without an accepted byte while it heads its queue; `math.inf` by default.
 
         One that stands still longer ends with TIMED_OUT and its exact count. It can be set when no operation is
-        pending.
+        pending. Setting it to less than 0 is a `ValueError`.
         """
         return math.inf if self._limits is None else self._limits[1]
 

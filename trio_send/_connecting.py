@@ -164,7 +164,8 @@ class Connecting(SendingDatagrams):
           ValueError: ``args`` has a buffer list (F234); or a number in its ``remote_end_point``, or a path, is out of
             range.
           SocketException: the socket is connected already, with IS_CONNECTED (F236).
-          InvalidOperationError: the socket listens (F236), no initiator is open, or the call comes from another thread.
+          InvalidOperationError: the socket listens (F236), no initiator is open, the call comes from another thread, or
+            the message of ``args`` was cut and stands half sent on a torn stream.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
 
@@ -261,7 +262,7 @@ class Connecting(SendingDatagrams):
           SocketException: the connect failed or was stopped.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a connect on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -283,7 +284,7 @@ class Connecting(SendingDatagrams):
           SocketException: the connect failed or was stopped.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a connect on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: never.
 

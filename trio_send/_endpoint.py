@@ -259,6 +259,9 @@ class Endpoint(BackPressure):
           optname: the option.
           buflen: how many bytes to read; None for an option that is a number.
 
+        Returns:
+          The number, or the bytes.
+
         Raises:
           SocketException: the system refused.
           ObjectDisposedError: the socket was closed.
@@ -350,7 +353,10 @@ class Endpoint(BackPressure):
         Args:
           reset: whether the peer sees a reset instead of an orderly end. None stands for: if sends were pending or the
             stream is torn, and `shutdown` did not come first (F210, F211); so a message that was cut cannot be taken
-            for a complete one.
+            for a complete one. Unix sockets know no reset, so there the peer sees an orderly end.
+
+        Raises:
+          InvalidOperationError: the call comes from another thread.
 
         **Checkpoints**: never.
 

@@ -296,6 +296,9 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         Returns:
           True if the operation was stopped; False if there was none to stop, or all its bytes were accepted already.
 
+        Raises:
+          InvalidOperationError: the call comes from another thread.
+
         **Checkpoints**: never.
 
         **If cancelled**: nothing is raised here.

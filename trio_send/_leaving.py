@@ -41,17 +41,17 @@ NO_BUDGET: Final = -1
 class ExitPolicy(enum.Enum):
     """What happens to pending operations when their initiator is left.
 
-    Whatever the policy, nothing of an initiator is alive after its exit, and every operation has ended exactly once,
-    with its exact count.
+    Whatever the policy, nothing of an initiator is alive after its exit: every operation has ended exactly once, with
+    its exact count, or under ADOPT is another initiator's.
     """
 
     #: Stop them at once: the page's rule.
     ABORT = "abort"
     #: Wait for all of them, as a nursery waits for its tasks. A cancelled scope, and a body that raises, abort them.
     JOIN = "join"
-    #: Wait for all of them for ``grace`` seconds, behind a shield and however the scope is left, then abort the rest.
+    #: Wait for all of them, at most ``grace`` seconds, behind a shield and however the scope is left; abort the rest.
     DRAIN = "drain"
-    #: Stop those of which no byte was accepted. Let the others end for ``grace`` seconds, as DRAIN does.
+    #: Stop those of which no byte was accepted. Wait for the others, at most ``grace`` seconds, as DRAIN does.
     FINISH_STARTED = "finish started"
     #: Hand them over to the enclosing initiator, however the scope is left; its policy applies to them from then on.
     ADOPT = "adopt"

@@ -37,7 +37,7 @@ class LoggingInstrument(Instrument):
       hex_dump: whether to show the bytes too, at DEBUG, as hexadecimal numbers and as ASCII, 16 on a line. Those of a
         send are shown when the kernel accepts them, so that what is shown is what went, and not what the buffer holds
         later; those of a receive when it has ended. Mind that whoever reads the log then reads the data.
-      max_data_size: how many bytes to show at most for one event; no more are copied.
+      max_data_size: how many bytes to show at most for one event, 1,024 by default; no more are copied.
 
     Raises:
       TypeError: ``max_data_size`` is no whole number.

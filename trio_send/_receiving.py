@@ -246,7 +246,7 @@ class Receiving(Disconnecting):
           SocketException: the receive failed or was stopped; then no byte was received.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -272,7 +272,7 @@ class Receiving(Disconnecting):
           SocketException: the receive failed or was stopped; then no byte was received.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: never.
 

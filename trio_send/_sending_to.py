@@ -49,7 +49,8 @@ class SendingTo(BeginEnd):
             (F250).
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
-          InvalidOperationError: no initiator is open, or the call comes from another thread.
+          InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
 
         **Checkpoints**: never.
 
@@ -128,7 +129,7 @@ class SendingTo(BeginEnd):
           SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of `begin_send_to` on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -154,7 +155,7 @@ class SendingTo(BeginEnd):
           SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
           TypeError: ``ar`` is None.
           ValueError: ``ar`` is no result of `begin_send_to` on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
 
         **Checkpoints**: never.
 

@@ -85,6 +85,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
         Raises:
           TypeError: ``port`` is something else.
+          ValueError: ``on_torn`` is neither of the two.
+
+        **Threads**: the one that will use the socket.
         """
         if not isinstance(port, Port):
             raise TypeError(f"port must be a trio_send.abc.Port, not {type(port).__name__}")
@@ -105,7 +108,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
         Raises:
           TypeError: ``sock`` is something else.
-          ValueError: ``sock`` is closed.
+          ValueError: ``sock`` is closed, or ``on_torn`` is neither of the two.
+
+        **Threads**: the one that will use the socket.
         """
         if not isinstance(sock, stdlib_socket.socket):
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
@@ -145,7 +150,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
         Raises:
           TypeError: ``sock`` is something else.
-          ValueError: ``sock`` is closed.
+          ValueError: ``sock`` is closed, or ``on_torn`` is neither of the two.
+
+        **Threads**: the one that will use the socket.
         """
         if not isinstance(sock, trio_socket.SocketType):
             raise TypeError(f"sock must be a trio socket, not {type(sock).__name__}")
@@ -190,6 +197,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
             `trio.BusyResourceError`, as Trio's streams have it; if shared, the messages are sent one after the other,
             in the order of the calls.
 
+        Returns:
+          The stream; another one each time.
+
         Raises:
           ValueError: this is not a stream socket.
           ObjectDisposedError: the socket was closed.
@@ -212,6 +222,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         """Let the queued sends finish, tell the peer that nothing more comes, and close.
 
         A torn stream cannot be finished, so it is closed at once, with a reset.
+
+        Raises:
+          InvalidOperationError: the call comes from another thread.
 
         **Checkpoints**: always.
 
@@ -273,6 +286,12 @@ def socketpair(
 
     Returns:
       The two ends.
+
+    Raises:
+      OSError: the system refused.
+      ValueError: ``on_torn`` is neither of the two.
+
+    **Threads**: the one that will use the sockets.
     """
     require_on_torn(on_torn)
     if family is None:
