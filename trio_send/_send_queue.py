@@ -258,9 +258,8 @@ class SendQueue(OperationQueue):
             self._account(operation, sent)
             if sent < tried:
                 raise BlockingIOError
-        if (
-            operation._transferred < message.size
-        ):  # it may be past the end: what is in buffers is not cut
+        # It may be past the end, for what is in buffers is not cut there.
+        if operation._transferred < message.size:
             self.hopeful = True
             raise BlockingIOError
 
@@ -334,6 +333,7 @@ class SendQueue(OperationQueue):
 
     def _attempt_run(self, head: Operation) -> int:
         """Send the head and as many of its followers as make up one sensible system call."""
+        self.hopeful = False
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
         generation = self.generation
