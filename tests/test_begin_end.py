@@ -715,6 +715,8 @@ async def test_a_time_that_is_none_is_refused() -> None:
     for timeout in (-1, -math.inf, math.nan):
         with pytest.raises(ValueError, match=r"^timeout is .*, but must be a number of seconds"):
             await handle.wait_one(timeout)
+    with pytest.raises(TypeError, match=r"^timeout must be a number of seconds, not '3'"):
+        await handle.wait_one("3")  # type: ignore[arg-type]
 
 
 async def test_waiting_for_a_flag_is_always_a_checkpoint() -> None:

@@ -694,8 +694,10 @@ async def test_wait_one_and_its_timeout(run: Run) -> None:
         for bad in (-1, math.nan):
             with pytest.raises(ValueError, match="timeout"):
                 await run(from_thread.wait_one, handle, bad)
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^handle must be "):
             await run(from_thread.wait_one, "handle")
+        with pytest.raises(TypeError, match=r"^timeout must be a number of seconds"):
+            await run(from_thread.wait_one, handle, "3")
 
 
 @pytest.mark.page("B30")

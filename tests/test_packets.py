@@ -101,8 +101,8 @@ def test_temporary_files_are_files(opener: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda path: None, TypeError, "source is None"),
-        (lambda path: 5, TypeError, "source must be a bytes-like object"),
+        (lambda path: None, TypeError, "source is None, .* a path, or a file open for reading"),
+        (lambda path: 5, TypeError, "source must be a bytes-like .* or a file open .*, not int"),
         (lambda path: "", ValueError, "source is an empty path"),
         (lambda path: path.open(), TypeError, "source is a file in text mode"),
         (lambda path: gzip.GzipFile(path, "wb"), TypeError, "whose bytes are not those of a file"),

@@ -900,6 +900,7 @@ async def test_a_torn_stream_is_loud(face: str) -> None:
         assert torn.reason is not None
         assert "cut on purpose" in torn.reason
         assert "4 bytes accepted" in repr(torn)
+        assert " object at 0x" not in repr(torn)
         assert "torn" in repr(socket)
         if operation is not None:
             assert operation.bytes_transferred == 4

@@ -105,6 +105,13 @@ def test_what_the_system_refuses_to_make(arguments: tuple[int, ...], code: Socke
     assert isinstance(caught.value.__cause__, OSError)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows makes pairs of this family alone")
+def test_a_pair_that_the_system_does_not_make() -> None:
+    with pytest.raises(SocketException) as caught:
+        socketpair(stdlib_socket.AF_INET)
+    assert caught.value.socket_error_code is SocketError.OPERATION_NOT_SUPPORTED
+
+
 def test_what_to_do_about_a_cut_message_is_one_of_two(stack: ExitStack) -> None:
     """A refused call leaves nothing open, and what it was given as it was."""
     before = descriptors()
@@ -1117,5 +1124,7 @@ async def test_shutting_down_what_is_not_connected() -> None:
         assert caught.value.socket_error_code is SocketError.NOT_CONNECTED
         assert caught.value.native_error_code == errno.ENOTCONN
         for nonsense in (3, -1, None):
-            with pytest.raises(ValueError, match=r"is not a valid SocketShutdown"):
+            with pytest.raises(
+                ValueError, match=r"^how is .*, but must be a SocketShutdown, such as "
+            ):
                 socket.shutdown(nonsense)  # type: ignore[arg-type]

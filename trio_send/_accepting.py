@@ -15,6 +15,7 @@ from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError
 from ._operation import Operation, Step
 from ._port import KernelPort
+from ._util import require_whole_number
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
@@ -99,6 +100,7 @@ class Accepting(Connecting):
           backlog: how many connections may wait to be accepted.
 
         Raises:
+          TypeError: ``backlog`` is no whole number.
           SocketException: the system refused.
           ObjectDisposedError: the socket was closed.
           InvalidOperationError: the call comes from another thread.
@@ -106,6 +108,7 @@ class Accepting(Connecting):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
+        backlog = require_whole_number("backlog", backlog, "connections")
         try:
             self._require_kernel().listen(backlog)
         except OSError as error:

@@ -16,6 +16,8 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ._util import require_whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,14 +45,14 @@ def require_range(size_name: str, length: int, offset: int, size: int | None) ->
       TypeError: a part of the range is no whole number.
       ValueError: the range leaves the buffer; the message names ``offset`` or ``size_name`` (F004 to F006, F102).
     """
-    offset = _whole_number("offset", offset)
+    offset = require_whole_number("offset", offset, "bytes")
     if not 0 <= offset <= length:
         raise ValueError(
             f"offset is {offset}, but must be from 0 to {length}, the length of the buffer in bytes",
         )
     if size is None:
         return offset, length - offset
-    size = _whole_number(size_name, size)
+    size = require_whole_number(size_name, size, "bytes")
     if not 0 <= size <= length - offset:
         raise ValueError(
             f"{size_name} is {size}, but must be from 0 to {length - offset}, "
@@ -59,15 +61,13 @@ def require_range(size_name: str, length: int, offset: int, size: int | None) ->
     return offset, size
 
 
-def _whole_number(name: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number of bytes, not {value!r}") from None
-
-
-def measure(name: str, buffer: Buffer) -> int:
+def measure(name: str, buffer: Buffer, otherwise: str = "") -> int:
     """Return the length of ``buffer`` in bytes.
+
+    Args:
+      name: what to call it.
+      buffer: what it is.
+      otherwise: what else would have been right, to be told where it is none of all that.
 
     Raises:
       TypeError: it is None, not bytes-like, or not contiguous; the message starts with ``name``.
@@ -76,7 +76,9 @@ def measure(name: str, buffer: Buffer) -> int:
     if type(buffer) is bytes:
         return len(buffer)
     if buffer is None:
-        raise TypeError(f"{name} is None, but must be a bytes-like object")
+        raise TypeError(
+            f"{name} is None, but must be a bytes-like object{otherwise and f', {otherwise}'}"
+        )
     try:
         view = memoryview(buffer)
     except ValueError as error:
@@ -84,7 +86,7 @@ def measure(name: str, buffer: Buffer) -> int:
     except TypeError:
         raise TypeError(
             f"{name} must be a bytes-like object such as bytes, bytearray or memoryview, "
-            f"not {type(buffer).__name__}",
+            f"{otherwise and f'{otherwise}, '}not {type(buffer).__name__}",
         ) from None
     with view:
         if not view.c_contiguous:
@@ -264,11 +266,12 @@ def message_from_buffer(
     offset: int,
     size: int | None,
     size_name: str = "size",
+    otherwise: str = "",
 ) -> Message:
     """Check one buffer and its range and return the message."""
     if type(buffer) is bytes and size is None and offset == 0:
         return Message((Piece(buffer, 0, len(buffer)),))  # there is nothing to check
-    length = measure(name, buffer)
+    length = measure(name, buffer, otherwise)
     offset, size = require_range(size_name, length, offset, size)
     return Message((Piece(buffer, offset, size),))
 

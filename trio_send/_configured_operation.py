@@ -10,6 +10,7 @@ from ._codes import SocketAsyncOperation, SocketFlags, require_flags
 from ._exceptions import ObjectDisposedError, OperationInProgressError
 from ._operation import IDLE, Operation
 from ._packet_elements import require_elements
+from ._util import require_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,12 +259,9 @@ class ConfiguredOperation(Operation):
         self._set_limits("stall_timeout", seconds, self.timeout)
 
     def _set_limits(self, name: str, seconds: float, other: float) -> None:
-        if not seconds >= 0:
-            raise ValueError(
-                f"{name} is {seconds}, but must be a number of seconds from 0 on, or math.inf"
-            )
+        seconds = require_seconds(name, seconds)
         self._require_idle()
-        limits = (float(seconds), other) if name == "timeout" else (other, float(seconds))
+        limits = (seconds, other) if name == "timeout" else (other, seconds)
         self._limits = None if limits == (math.inf, math.inf) else limits
 
     def _retire(self) -> None:

@@ -314,7 +314,12 @@ class Endpoint(BackPressure):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
-        how = SocketShutdown(how)
+        try:
+            how = SocketShutdown(how)
+        except ValueError:
+            raise ValueError(
+                f"how is {how!r}, but must be a SocketShutdown, such as SocketShutdown.SEND"
+            ) from None
         if self._sends.gate & UNCONNECTED and self._sends.length:
             # The system would call the connecting off without a word, and begin it anew when it is asked about it.
             raise SocketException(

@@ -65,8 +65,8 @@ class SocketException(OSError):
         except ValueError:
             # The likeliest number to get here by mistake is an errno.
             raise ValueError(
-                f"code must be the number of a SocketError, and {code} is not one; an errno "
-                "must be translated first, with socket_error_from_errno"
+                f"code must be the number of a SocketError, and {code} is not one; if it is an errno, pass it as "
+                "native_error_code, with the SocketError that stands for it as code"
             ) from None
         if native_error_code is None:
             native_error_code = errno_from_socket_error(code) or 0

@@ -12,7 +12,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ._buffers import BufferShrankError, require_range
+from ._buffers import BufferShrankError
+from ._util import require_whole_number
 
 if TYPE_CHECKING:
     from ._port import Port
@@ -71,8 +72,17 @@ def _raw(file: Any) -> Any:
 
 def require_file_range(offset: int, count: int | None) -> tuple[int, int | None]:
     """Check a range of a file whose length is not known yet."""
-    offset, rest = require_range("count", _MAX_OFFSET, offset, count)
-    return offset, None if count is None else rest
+    offset = require_whole_number("offset", offset, "bytes")
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise ValueError(f"offset is {offset}, but must be from 0 to {_MAX_OFFSET} in a file")
+    if count is None:
+        return offset, None
+    count = require_whole_number("count", count, "bytes")
+    if not 0 <= count <= _MAX_OFFSET - offset:
+        raise ValueError(
+            f"count is {count}, but must be from 0 to {_MAX_OFFSET - offset} behind offset {offset} in a file"
+        )
+    return offset, count
 
 
 def read_at(descriptor: int, offset: int, count: int) -> bytes:

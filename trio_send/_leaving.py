@@ -22,6 +22,7 @@ from ._codes import SocketError
 from ._exceptions import InvalidOperationError
 from ._operation import Operation, Owner
 from ._timers import Timer
+from ._util import require_number
 
 if TYPE_CHECKING:
     from ._door import Door
@@ -337,6 +338,8 @@ def require_policy(on_exit: ExitPolicy, grace: float | None) -> None:
     if not isinstance(on_exit, ExitPolicy):
         raise TypeError(f"on_exit must be an ExitPolicy, such as ExitPolicy.JOIN, not {on_exit!r}")
     if on_exit in PATIENT:
+        if grace is not None:
+            require_number("grace", grace)
         if grace is None or not 0 <= grace < math.inf:
             raise ValueError(
                 f"grace is {grace}, but {on_exit.name} needs a finite number of seconds from 0 on"

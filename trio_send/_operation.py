@@ -232,6 +232,9 @@ class Operation:
         #: What instruments were told of the latest activation they have seen; theirs alone.
         self._trace: Any = None
 
+    def __repr__(self) -> str:
+        return f"<an awaited {SocketAsyncOperation(self._last_operation).name}: {self._describe_count()}>"
+
     # -- the transitions ------------------------------------------------------------------------------------------
 
     def _move(self, state: int) -> None:

@@ -54,7 +54,7 @@ class SendPacketsElement:
             self._offset, self._count = require_file_range(offset, count)
             self._count = self._count or None
         else:
-            length = measure("source", source)  # type: ignore[arg-type]
+            length = measure("source", source, "a path, or a file open for reading in binary mode")  # type: ignore[arg-type]
             self._offset, self._count = require_range("count", length, offset, count)
 
     def __repr__(self) -> str:

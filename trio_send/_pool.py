@@ -8,6 +8,7 @@ import trio
 
 from ._event_args import SocketAsyncEventArgs
 from ._exceptions import InvalidOperationError
+from ._util import require_whole_number
 
 
 def _require_args(args: SocketAsyncEventArgs) -> None:
@@ -100,6 +101,7 @@ class BufferManager:
       buffer_size: the size of each buffer, in bytes.
 
     Raises:
+      TypeError: one of the two is no whole number.
       ValueError: ``buffer_size`` is not positive, or not one buffer fits into ``total_bytes``.
 
     Source: F285.
@@ -108,6 +110,8 @@ class BufferManager:
     __slots__ = ("_block", "_buffer_size", "_free", "_held")
 
     def __init__(self, total_bytes: int, buffer_size: int) -> None:
+        total_bytes = require_whole_number("total_bytes", total_bytes, "bytes")
+        buffer_size = require_whole_number("buffer_size", buffer_size, "bytes")
         if buffer_size < 1:
             raise ValueError(f"buffer_size is {buffer_size}, but must be at least 1")
         if total_bytes < buffer_size:

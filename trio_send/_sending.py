@@ -372,4 +372,10 @@ def message_of(
         if not data:
             raise ValueError(f"{name} is an empty list, but must hold at least one buffer")  # F017
         return message_from_list(name, data)
-    return message_from_buffer(name, data, offset, size)  # type: ignore[arg-type]
+    return message_from_buffer(
+        name,
+        data,  # type: ignore[arg-type]
+        offset,
+        size,
+        otherwise="or a list or tuple of them",
+    )

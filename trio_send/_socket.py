@@ -288,7 +288,7 @@ def socketpair(
       The two ends.
 
     Raises:
-      OSError: the system refused.
+      SocketException: the system refused, for example to make a pair of this family.
       ValueError: ``on_torn`` is neither of the two.
 
     **Threads**: the one that will use the sockets.
@@ -296,5 +296,8 @@ def socketpair(
     require_on_torn(on_torn)
     if family is None:
         family = getattr(stdlib_socket, "AF_UNIX", stdlib_socket.AF_INET)
-    left, right = stdlib_socket.socketpair(family, type, proto)
+    try:
+        left, right = stdlib_socket.socketpair(family, type, proto)
+    except OSError as error:
+        raise translate(error) from error
     return Socket.from_stdlib(left, on_torn=on_torn), Socket.from_stdlib(right, on_torn=on_torn)

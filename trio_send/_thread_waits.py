@@ -8,6 +8,7 @@ from typing import Final
 from ._async_result import AsyncResult
 from ._codes import SocketAsyncOperation
 from ._threads import require_plain_thread, wait
+from ._util import require_seconds
 from ._wait_handle import WaitHandle
 
 _SEND: Final = SocketAsyncOperation.SEND
@@ -73,8 +74,8 @@ def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:
       True when the flag is set, False when ``timeout`` ran out first.
 
     Raises:
-      TypeError: ``handle`` is something else.
-      ValueError: ``timeout`` is no number of seconds.
+      TypeError: ``handle`` is something else, or ``timeout`` is no number.
+      ValueError: ``timeout`` is negative or NaN.
       InvalidOperationError: this thread runs Trio.
       trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled.
 
@@ -90,6 +91,4 @@ def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:
     require_plain_thread("wait_one", "await handle.wait_one()")
     if not isinstance(handle, WaitHandle):
         raise TypeError(f"handle must be a trio_send.WaitHandle, not {type(handle).__name__}")
-    if timeout < 0 or math.isnan(timeout):
-        raise ValueError(f"timeout is {timeout}, but must be a number of seconds from 0 on")
-    return wait(handle, timeout)
+    return wait(handle, require_seconds("timeout", timeout))

@@ -12,6 +12,8 @@ from typing import final
 
 import trio
 
+from ._util import require_seconds
+
 
 class WaitHandle:
     """A flag that can be waited for, as the page's ``WaitHandle`` is (F070, F071).
@@ -80,7 +82,8 @@ class WaitHandle:
           True when the flag is set, False when ``timeout`` ran out first.
 
         Raises:
-          ValueError: ``timeout`` is negative or not a number.
+          TypeError: ``timeout`` is no number.
+          ValueError: ``timeout`` is negative or NaN.
 
         **Checkpoints**: always.
 
@@ -90,8 +93,7 @@ class WaitHandle:
 
         Source: the `begin_send` page's ``WaitHandle::WaitOne``.
         """
-        if timeout < 0 or math.isnan(timeout):
-            raise ValueError(f"timeout is {timeout}, but must be a number of seconds from 0 on")
+        timeout = require_seconds("timeout", timeout)
         self._token = trio.lowlevel.current_trio_token()
         self._tasks += 1
         try:

@@ -58,6 +58,10 @@ class ScriptedPort(Port):
         self._script = list(script)
         self._script.reverse()
         for line in self._script:
+            if not isinstance(line, (int, str, Blocked)):
+                raise TypeError(
+                    f"script has {line!r}, but each line must be a number of bytes, a Blocked or the name of an errno"
+                )
             if isinstance(line, str) and not hasattr(errno, line):
                 raise ValueError(f"script has {line!r}, which is not the name of an errno")
         self._blocked_until = -math.inf
