@@ -142,13 +142,13 @@ class AsyncResult(Operation):
             self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
         )
 
-    def _completed(self, dispatcher: Dispatcher) -> None:
+    def _completed(self, dispatcher: Dispatcher | None) -> None:
         context, waiters = self._release()
         if self._handle is not None:
             self._handle._signal()
         self._wake(waiters, self._transferred)
         callback, self._callback = self._callback, None
-        if callback is not None:
+        if dispatcher is not None and callback is not None:
             dispatcher.call(context, callback, self)
 
     @property

@@ -248,10 +248,15 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         if self._flow_context and self._is_listened_to:
             self._context = contextvars.copy_context()
 
-    def _completed(self, dispatcher: Dispatcher) -> None:
+    def _completed(self, dispatcher: Dispatcher | None) -> None:
         context, waiters = self._release()
         count, socket = self._transferred, self._socket  # a handler may start the args anew
         caller, self._caller = self._caller, None
+        if dispatcher is None:
+            if waiters:
+                self._wake(waiters, count)
+            self._socket = None
+            return
         try:
             if self._is_listened_to:
                 dispatcher.call(context, caller or self.on_completed)

@@ -197,7 +197,7 @@ class Leaver(Owner):
             return
         # There is nothing to call, so nothing that could run in the middle of whatever has ended the operation. To tell
         # of it here saves a trip through the dispatcher, which costs as much as all the rest of a send that pends.
-        operation._completed(server._dispatcher)
+        operation._completed(None)
         if server._quiet is not None:
             server._became_quiet()
 

@@ -337,7 +337,11 @@ class Operation:
     # -- what the owner does when it tells --------------------------------------------------------------------------
 
     def _completed(self, dispatcher: Any) -> None:
-        """Be told by the dispatcher: become free, call whoever has to be called, wake whoever waits."""
+        """Be told: become free, have the dispatcher call whoever has to be called, wake whoever waits.
+
+        Args:
+          dispatcher: who calls; None if it was found that nobody has to be called.
+        """
         raise NotImplementedError
 
     def _wake(self, waiters: list[trio.lowlevel.Task] | None, count: int) -> None:

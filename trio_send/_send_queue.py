@@ -340,7 +340,7 @@ class SendQueue(OperationQueue):
         total = 0
         try:
             operation: Operation | None = head
-            while operation is not None and self._is_plain(operation) and total < JOIN_TOTAL:
+            while operation is not None and total < JOIN_TOTAL and self._is_plain(operation):
                 message = operation._message
                 assert message is not None
                 if message.direct is not None and not operation._transferred:
