@@ -23,11 +23,12 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
+from trio_send._attempts import PLAIN_FLAGS
 from trio_send._buffers import Message, Piece
 from trio_send._engine import SOCKET_ALLOWANCE
 from trio_send._operation import ABORTED, DONE, FAILED, IDLE, QUEUED, Operation, Step
 from trio_send._queue import BUSY, CLOSED, OPERATION_COST, OperationQueue
-from trio_send._send_queue import PLAIN_FLAGS, SendQueue
+from trio_send._send_queue import SendQueue
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED_CODE = int(SocketError.OPERATION_ABORTED)

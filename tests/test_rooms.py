@@ -45,7 +45,8 @@ LAYERS = {
     "_audience": 17,
     # Many operations.
     "_queue": 20,
-    "_send_queue": 21,
+    "_attempts": 21,
+    "_send_queue": 22,
     "_door": 25,
     "_engine": 25,
     "_dispatcher": 25,

@@ -29,19 +29,13 @@ from trio_send import (
     TornMessage,
     open_initiator,
 )
+from trio_send._attempts import ATTEMPT_ALLOWANCE, MAX_SKIPS, PLAIN_FLAGS
 from trio_send._codes import native_send_flags
 from trio_send._leaving import START_BUDGET
 from trio_send._operation import CUT, IDLE, Operation
 from trio_send._port import KernelPort
 from trio_send._queue import TORN
-from trio_send._send_queue import (
-    ATTEMPT_ALLOWANCE,
-    FIRST_BACKOFF,
-    MAX_BACKOFFS,
-    MAX_SKIPS,
-    PLAIN_FLAGS,
-    SendQueue,
-)
+from trio_send._send_queue import FIRST_BACKOFF, MAX_BACKOFFS, SendQueue
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 

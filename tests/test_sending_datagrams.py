@@ -34,8 +34,8 @@ from trio_send import (
     open_initiator,
     remove_instrument,
 )
+from trio_send._attempts import ATTEMPT_ALLOWANCE
 from trio_send._port import KernelPort
-from trio_send._send_queue import ATTEMPT_ALLOWANCE
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 

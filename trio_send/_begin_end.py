@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ._async_result import AsyncResult, EndedResult
+from ._attempts import PLAIN_FLAGS
 from ._codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from ._initiator import get_initiator
-from ._send_queue import PLAIN_FLAGS
 from ._sending import NO_FLAGS, Sending, message_of
 
 if TYPE_CHECKING:

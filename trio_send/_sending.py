@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from ._attempts import PLAIN_FLAGS
 from ._awaiting import describe_interruption, perform
 from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import (
@@ -22,7 +23,6 @@ from ._exceptions import ObjectDisposedError
 from ._initiator import get_initiator
 from ._operation import CUT, Operation
 from ._queue import BUSY
-from ._send_queue import PLAIN_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
