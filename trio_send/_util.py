@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from numbers import Real
 from typing import Any
 
 
@@ -17,7 +16,7 @@ def require_whole_number(name: str, value: int, unit: str) -> int:
 
 def require_number(name: str, seconds: Any) -> None:
     """Raise `TypeError` unless it is a number, of seconds."""
-    if not isinstance(seconds, Real):
+    if not hasattr(seconds, "__float__"):
         raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
 
 
