@@ -23,6 +23,7 @@ from trio_send._cli._contenders import (
 )
 from trio_send._cli._interleave import interleave
 
+from .bounds import BARE_ENGINE, BARE_WAIT, waiting_bounds
 from .loops import loop_factories, open_loop, write_and_drain
 from .records import Goal, Row, compare
 from .synchronous import open_anyio
@@ -123,6 +124,7 @@ async def measure_pieces(
             SOCKET_SEND: trio_socket_loop(trio_socket, data),
             SEND_ALL: chunks[SEND_ALL],
         }
+        chunks |= waiting_bounds(sock, data)
         for name, stream in (await stack.enter_async_context(open_anyio(sock))).items():
             chunks[name] = awaiting(stream.send, data)
         for name, factory in loop_factories().items():
@@ -141,8 +143,8 @@ async def measure_pieces(
 async def measure_blocked(scale: Scale) -> list[Row]:
     """Measure sends that all have to wait."""
     goals = [
-        Goal(SEND_ASYNC, SEND_ALL, 1),
-        Goal(AWAIT_SEND, SOCKET_SEND, 1.3),
+        Goal(SEND_ASYNC, SEND_ALL, 1, BARE_ENGINE),
+        Goal(AWAIT_SEND, SOCKET_SEND, 1.3, BARE_WAIT),
     ]
     rows = []
     for how, reader in (("read", "fast reader"), ("creep", "slow reader")):

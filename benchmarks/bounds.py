@@ -6,6 +6,7 @@ method around it, and that method has to look whether it may.
 
 from __future__ import annotations
 
+import select
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ BARE_METHOD = "bare method"
 BARE_GATES = "bare method, gates"
 BARE_BEGIN = "bare begin and end"
 BARE_AWAIT = "bare await"
+BARE_WAIT = "bare wait"
+BARE_ENGINE = "bare engine"
 
 
 class _Operation:
@@ -112,6 +115,85 @@ def bare_begin(sock: stdlib_socket.socket, data: bytes) -> Chunk:
         return clock() - began
 
     return chunk
+
+
+def bare_wait(sock: stdlib_socket.socket, data: bytes) -> Chunk:
+    """Send, and wait for the socket until all is sent; nobody else may send, or stop it."""
+    size = len(data)
+    view = memoryview(data)
+
+    async def send_all(data: bytes) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            done = sock.send(data, FLAGS)
+        except BlockingIOError:
+            done = 0
+        while done < size:
+            await trio.lowlevel.wait_writable(sock)
+            try:
+                done += sock.send(view[done:], FLAGS)
+            except BlockingIOError:
+                pass
+
+    return awaiting(send_all, data)
+
+
+def bare_engine(sock: stdlib_socket.socket, data: bytes) -> Chunk:
+    """Have another task wait for the socket, through an epoll set, send what is left, and wake the one that sends."""
+    size = len(data)
+    view = memoryview(data)
+    events = select.EPOLLOUT | select.EPOLLONESHOT
+    send = sock.send
+    done = 0
+    sender: trio.lowlevel.Task
+
+    async def serve(epoll: select.epoll) -> None:
+        nonlocal done
+        fileno = epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(fileno)
+            epoll.poll(0)
+            try:
+                done += send(view[done:], FLAGS)
+            except BlockingIOError:
+                pass
+            if done < size:
+                epoll.modify(sock, events)
+            else:
+                trio.lowlevel.reschedule(sender)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def chunk(times: int) -> int:
+        nonlocal done, sender
+        sender = trio.lowlevel.current_task()
+        with select.epoll() as epoll:
+            epoll.register(sock, 0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, epoll)
+                began = clock()
+                for _ in range(times):
+                    try:
+                        done = send(data, FLAGS)
+                    except BlockingIOError:
+                        done = 0
+                    if done < size:
+                        epoll.modify(sock, events)
+                        await trio.lowlevel.wait_task_rescheduled(abort)
+                took = clock() - began
+                nursery.cancel_scope.cancel()
+        return took
+
+    return chunk
+
+
+def waiting_bounds(sock: stdlib_socket.socket, data: bytes) -> dict[str, Chunk]:
+    """Return what bounds the faces where they have to wait, by name."""
+    found = {BARE_WAIT: bare_wait(sock, data)}
+    if hasattr(select, "epoll"):
+        found[BARE_ENGINE] = bare_engine(sock, data)
+    return found
 
 
 def bounds(face: str, sock: stdlib_socket.socket, data: bytes) -> dict[str, Chunk]:
