@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import sys
 import threading
 import time
 import weakref
@@ -38,6 +39,8 @@ from ._initiator import Initiator, current_owner, find_initiator
 from ._thread_initiator import ThreadInitiator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
     from ._leaving import Leaver
@@ -101,8 +104,11 @@ class _Life:
             _, initiator = self.initiators.popitem()
             initiator._post_over(self._why)
 
-    def __del__(self) -> None:
-        self.end()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the process daemon threads stop where they are, with the locks that they hold. The one that runs
+        # Trio may hold the lock of Trio's way in for other threads, and whoever knocks then would wait for ever.
+        if not is_finalizing():
+            self.end()
 
 
 class _Name(str):
