@@ -161,28 +161,29 @@ async def test_sockets_that_block_at_different_times_share_an_engine() -> None:
         assert [error for _, error, _ in told.events] == [SUCCESS] * 3
 
 
+class Watched(CountingPort):
+    """A port that counts the attempts."""
+
+    __slots__ = ("attempts",)
+
+    def __init__(self, sock: stdlib_socket.socket) -> None:
+        super().__init__(sock)
+        self.attempts = 0
+        counted = self.send
+
+        def send(buffer: Any, flags: int, /) -> int:
+            self.attempts += 1
+            return counted(buffer, flags)
+
+        self.send = send
+
+
 async def test_newcomers_are_tried_once_more_before_they_are_armed(engine: str) -> None:
     """A few that block while the engine sleeps; of a crowd, only the first few; and later ones not at all."""
     if engine == "tasks":
         pytest.skip("there is nothing to arm")
     crowd = 3 * _engine.RETRIES
     told = Told()
-
-    class Watched(CountingPort):
-        """A port that counts the attempts."""
-
-        __slots__ = ("attempts",)
-
-        def __init__(self, sock: stdlib_socket.socket) -> None:
-            super().__init__(sock)
-            self.attempts = 0
-            counted = self.send
-
-            def send(buffer: Any, flags: int, /) -> int:
-                self.attempts += 1
-                return counted(buffer, flags)
-
-            self.send = send
 
     with ExitStack() as stack:
         ports = []
@@ -213,6 +214,36 @@ async def test_newcomers_are_tried_once_more_before_they_are_armed(engine: str) 
                 await read_exactly(peer, count)
         assert len(told.events) == crowd + 1
         assert [error for _, error, _ in told.events] == [SUCCESS] * (crowd + 1)
+
+
+async def test_after_a_try_in_vain_some_are_armed_without_one(engine: str) -> None:
+    """One at first, then three, then seven; and a try that was of use makes it forget them all."""
+    if engine == "tasks":
+        pytest.skip("there is nothing to arm")
+    attempts = []
+    with ExitStack() as stack:
+        left, right = stdlib_pair("unix", tiny=True)
+        stack.enter_context(right)
+        right.setblocking(False)
+        port = Watched(left)
+        socket = Socket.from_port(port)
+        stack.callback(socket.close)
+        args = SocketAsyncEventArgs(ten("a"))
+        async with open_initiator():
+            for at_once in [False] * 6 + [True] + [False] * 3:
+                await wait_all_tasks_blocked()
+                filled = fill(socket)
+                port.attempts = 0
+                assert socket.send_async(args)
+                if at_once:
+                    await read_exactly(right, filled)
+                await wait_all_tasks_blocked()
+                attempts.append(port.attempts)
+                if not at_once:
+                    await read_exactly(right, filled)
+                await read_exactly(right, 10)
+                assert await args.wait() == 10
+    assert attempts == [2, 1, 2, 1, 1, 1, 2, 2, 1, 2]
 
 
 async def test_room_that_is_made_at_once_is_found_without_arming(
