@@ -361,7 +361,9 @@ async def test_what_is_no_number_of_bytes_harms_nobody_else(unix: Ends) -> None:
     socket, peer = unix
     async with open_initiator():
         first = socket.begin_receive(bytearray(1))
-        with pytest.raises(TypeError, match=r"^max_bytes must be a whole number, not 1\.5"):
+        with pytest.raises(
+            TypeError, match=r"^max_bytes must be a whole number of bytes, not 1\.5"
+        ):
             await socket.receive(1.5)  # type: ignore[arg-type]
         peer.send(b"xy")
         assert await socket.end_receive(first) == 1

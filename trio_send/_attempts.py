@@ -32,6 +32,7 @@ _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
 ATTEMPT_ALLOWANCE: Final = 256 * 1024
 
 #: After a second call in vain, 1, 3, 7 and at last this many calls that are accepted in part are not followed by one.
+#: The engine's tries are skipped alike.
 MAX_SKIPS: Final = 15
 
 #: The native flags of an ordinary send.

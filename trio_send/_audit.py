@@ -11,6 +11,7 @@ import attrs
 
 from ._codes import SocketError
 from ._exceptions import SocketException
+from ._port import INET
 
 if TYPE_CHECKING:
     from ._port import Port
@@ -66,7 +67,7 @@ def kernel_totals(port: Port) -> tuple[int, int, int, bool]:
     can_tell = (
         sys.platform == "linux"
         and isinstance(sock, stdlib_socket.socket)
-        and sock.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+        and sock.family in INET
         and sock.type == stdlib_socket.SOCK_STREAM
     )
     if not can_tell or sock is None:

@@ -190,6 +190,11 @@ def perform(
     owner = AwaitingTask()
     if (begin or queue.start)(operation, owner, *args):
         return owner.see_through(operation, queue)
+    return tell_on_the_spot(operation, queue)
+
+
+def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[Any, Any, int]:
+    """Return what to await for the count, or the error, of an operation that has ended and never pended."""
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)
     # Before the checkpoint, for the operation is free, and another task may start it meanwhile.

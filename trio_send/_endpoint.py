@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket as stdlib_socket
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -20,16 +19,16 @@ from ._exceptions import (
 )
 from ._initiator import current_initiator, get_initiator
 from ._operation import IDLE, Operation, Step, describe_os_error
-from ._port import KernelPort, Port
+from ._port import INET, KernelPort, Port
 from ._queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
 from ._send_queue import SendQueue
 
 if TYPE_CHECKING:
+    import socket as stdlib_socket
+
     from typing_extensions import Buffer
 
     from ._leaving import Leaver
-
-_INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
 _ON_TORN: Final = ("refuse", "allow")
 
@@ -328,7 +327,7 @@ class Endpoint(BackPressure):
         sock = self._require_kernel()
         if (
             self._sends.gate & UNCONNECTED
-            and self._port.family in _INET
+            and self._port.family in INET
             and not self._port.is_stream
         ):
             # Linux says so too, and shuts it down all the same.

@@ -31,7 +31,8 @@ _IS_LINUX: Final = bool(sys.platform == "linux")
 #: Whether the system can fill several buffers in one call.
 HAVE_SCATTER: Final = hasattr(stdlib_socket.socket, "recvmsg_into")
 
-_INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
+#: The address families of IPv4 and IPv6.
+INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 
 #: What a TCP connection says its protocol is: the default, its number, or that of Multipath TCP.
 _TCP: Final = (0, stdlib_socket.IPPROTO_TCP, getattr(stdlib_socket, "IPPROTO_MPTCP", 262))
@@ -46,7 +47,7 @@ _MAX_SEGMENTS: Final = 64
 def _is_udp(sock: stdlib_socket.socket) -> bool:
     return (
         sock.type == stdlib_socket.SOCK_DGRAM
-        and sock.family in _INET
+        and sock.family in INET
         and sock.proto in (0, stdlib_socket.IPPROTO_UDP)
     )
 
@@ -166,7 +167,7 @@ class KernelPort(Port):
     @property
     def wakes_when_shut_down(self) -> bool:  # type: ignore[override]
         # A Unix socket goes on waiting for its peer to read.
-        return _IS_LINUX and self.family in _INET and self.is_stream and self.sock.proto in _TCP
+        return _IS_LINUX and self.family in INET and self.is_stream and self.sock.proto in _TCP
 
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         return self.sock.sendto(buffer, flags, address)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno as errno_module
-import operator
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from ._async_result import AsyncResult
-from ._awaiting import perform
+from ._awaiting import perform, tell_on_the_spot
 from ._buffers import MAX_PIECES, Message, message_from_buffer, release, require_writable
 from ._codes import (
     CONNECTION_DEAD_ERRNOS,
@@ -25,6 +24,7 @@ from ._operation import Operation, Step, describe_os_error
 from ._port import KernelPort
 from ._queue import CLOSED, UNCONNECTED
 from ._sending import message_of
+from ._util import require_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -308,11 +308,8 @@ class Receiving(Disconnecting):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
-        try:
-            max_bytes = operator.index(max_bytes)
-        except TypeError:
-            # Where it is used, the error would strike whoever makes the attempt, which may be another task.
-            raise TypeError(f"max_bytes must be a whole number, not {max_bytes!r}") from None
+        # Where it is used, the error would strike whoever makes the attempt, which may be another task.
+        max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
         if not 1 <= max_bytes <= sys.maxsize:
             raise ValueError(
                 f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
@@ -356,10 +353,7 @@ class Receiving(Disconnecting):
             operation, step, message, SocketFlags.NONE
         ) and self._admit_receive(operation):
             return await perform(operation, self._reading_queue())
-        if self._sends.audience.instruments:
-            self._sends.audience.ended_on_the_spot(operation, self._sends)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        raise operation._exception()
+        return await tell_on_the_spot(operation, self._sends)
 
     # -- shared -------------------------------------------------------------------------------------------------------
 

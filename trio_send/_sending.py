@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ._attempts import PLAIN_FLAGS
-from ._awaiting import describe_interruption, perform
+from ._awaiting import describe_interruption, perform, tell_on_the_spot
 from ._buffers import Message, message_from_buffer, message_from_list
 from ._codes import (
     SocketAsyncOperation,
@@ -350,14 +350,7 @@ class Sending(Endpoint):
         operation._reset_results()
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             return await perform(operation, self._sends)
-        if self._sends.audience.instruments:
-            self._sends.audience.ended_on_the_spot(operation, self._sends)
-        error = operation._exception()  # before the checkpoint, as in `perform`
-        try:
-            await trio.lowlevel.checkpoint()
-            raise error
-        finally:
-            del error
+        return await tell_on_the_spot(operation, self._sends)
 
 
 def message_of(
