@@ -150,7 +150,7 @@ class Sending(Endpoint):
             return False
         checked = self._checked
         initiator = self._require_initiator()
-        if initiator is not checked and initiator._budget >= 0:
+        if initiator is not checked and initiator._budget >= 0 and args._direct is not None:
             # Perhaps the short way lacked nothing else, as with the first send on a connection.
             return self.send_async(args)
         return self._begin_args(args, message, None, _SEND)
