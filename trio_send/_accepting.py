@@ -67,6 +67,7 @@ class Accepting(Connecting):
 
     # -- the listening side -------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def bind(self, address: Any) -> None:
         """Give the socket its own address.
 
@@ -93,6 +94,7 @@ class Accepting(Connecting):
         except OSError as error:
             raise translate(error) from error
 
+    @trio.lowlevel.enable_ki_protection
     def listen(self, backlog: int = 128) -> None:
         """Let peers connect.
 
@@ -190,6 +192,7 @@ class Accepting(Connecting):
         args._capture_context()
         return self._begin(args, self._reading_queue(), _ACCEPT) or self._settle(args)
 
+    @trio.lowlevel.enable_ki_protection
     def begin_accept(
         self,
         callback: Callable[[AsyncResult], object] | None = None,

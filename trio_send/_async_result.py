@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING, Any, Final, final
 
+import trio
+
 from ._codes import SocketAsyncOperation, SocketError
 from ._door import LOCK
 from ._exceptions import InvalidOperationError
@@ -68,6 +70,7 @@ class AsyncResult(Operation):
         return self._async_state
 
     @property
+    @trio.lowlevel.enable_ki_protection
     def async_wait_handle(self) -> WaitHandle:
         """A flag that is set when the operation has ended, before the callback is called (F067).
 
@@ -115,6 +118,7 @@ class AsyncResult(Operation):
         """Views of the bytes of the message that were not accepted, or of the room left, for a ``buffer_list``."""
         return self._remaining()
 
+    @trio.lowlevel.enable_ki_protection
     def cancel(self, reason: str | None = None) -> bool:
         """Stop the operation if it is pending.
 

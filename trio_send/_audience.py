@@ -275,6 +275,7 @@ class _Registration(AbstractContextManager["Instrument"]):
     def __enter__(self) -> Instrument:
         return self._instrument
 
+    @trio.lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

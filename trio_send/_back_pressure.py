@@ -45,6 +45,7 @@ class BackPressure:
         return self._sends.marks.high
 
     @high_water.setter
+    @trio.lowlevel.enable_ki_protection
     def high_water(self, value: int) -> None:
         self._require_usable()
         self._sends.marks.set_high(value, self._sends.queued_bytes)
@@ -58,6 +59,7 @@ class BackPressure:
         return self._sends.marks.low
 
     @low_water.setter
+    @trio.lowlevel.enable_ki_protection
     def low_water(self, value: int) -> None:
         self._require_usable()
         self._sends.marks.set_low(value, self._sends.queued_bytes)

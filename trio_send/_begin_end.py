@@ -33,6 +33,7 @@ class BeginEnd(Sending):
 
     __slots__ = ()
 
+    @trio.lowlevel.enable_ki_protection
     def begin_send(
         self,
         buffer_or_list: Buffer | Sequence[Buffer],
@@ -109,6 +110,7 @@ class BeginEnd(Sending):
             raise result._exception()
         return result
 
+    @trio.lowlevel.enable_ki_protection
     def try_begin_send(
         self,
         buffer_or_list: Buffer | Sequence[Buffer],

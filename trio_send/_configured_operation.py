@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from ._buffers import message_from_buffer, message_from_list
 from ._codes import SocketAsyncOperation, SocketFlags, require_flags
 from ._exceptions import ObjectDisposedError, OperationInProgressError
@@ -116,6 +118,7 @@ class ConfiguredOperation(Operation):
             return 0
         return self._prepared.size
 
+    @trio.lowlevel.enable_ki_protection
     def set_buffer(self, buffer: Buffer | None, offset: int = 0, count: int | None = None) -> None:
         """Set what to send, or where to receive into: a range of one buffer, which is not copied.
 
@@ -148,6 +151,7 @@ class ConfiguredOperation(Operation):
         self._buffer = buffer
         self._assign(message)
 
+    @trio.lowlevel.enable_ki_protection
     def set_range(self, offset: int, count: int | None = None) -> None:
         """Choose another range of the buffer that is set; without one, do nothing (F103).
 
@@ -177,6 +181,7 @@ class ConfiguredOperation(Operation):
         return self._buffer_list
 
     @buffer_list.setter
+    @trio.lowlevel.enable_ki_protection
     def buffer_list(self, buffers: Sequence[Buffer] | None) -> None:
         self._require_configurable()
         if buffers is None:
@@ -202,6 +207,7 @@ class ConfiguredOperation(Operation):
         return self._elements
 
     @send_packets_elements.setter
+    @trio.lowlevel.enable_ki_protection
     def send_packets_elements(self, elements: Sequence[SendPacketsElement] | None) -> None:
         self._require_configurable()
         snapshot = () if elements is None else require_elements(elements)
@@ -215,6 +221,7 @@ class ConfiguredOperation(Operation):
         return self._socket_flags
 
     @socket_flags.setter
+    @trio.lowlevel.enable_ki_protection
     def socket_flags(self, flags: SocketFlags) -> None:
         require_flags(flags)
         self._socket_flags = SocketFlags(flags)
@@ -229,6 +236,7 @@ class ConfiguredOperation(Operation):
         return self._remote_end_point
 
     @remote_end_point.setter
+    @trio.lowlevel.enable_ki_protection
     def remote_end_point(self, address: Any) -> None:
         self._remote_end_point = address
 
@@ -242,6 +250,7 @@ class ConfiguredOperation(Operation):
         return math.inf if self._limits is None else self._limits[0]
 
     @timeout.setter
+    @trio.lowlevel.enable_ki_protection
     def timeout(self, seconds: float) -> None:
         self._set_limits("timeout", seconds, self.stall_timeout)
 
@@ -255,6 +264,7 @@ class ConfiguredOperation(Operation):
         return math.inf if self._limits is None else self._limits[1]
 
     @stall_timeout.setter
+    @trio.lowlevel.enable_ki_protection
     def stall_timeout(self, seconds: float) -> None:
         self._set_limits("stall_timeout", seconds, self.timeout)
 

@@ -218,6 +218,7 @@ class Connecting(SendingDatagrams):
         if args._last_operation == _CONNECT:
             args.cancel("cancel_connect_async() was called")
 
+    @trio.lowlevel.enable_ki_protection
     def begin_connect(
         self,
         address: Any,

@@ -276,6 +276,7 @@ class Endpoint(BackPressure):
         except OSError as error:
             raise translate(error) from error
 
+    @trio.lowlevel.enable_ki_protection
     def setsockopt(self, level: int, optname: int, value: int | Buffer) -> None:
         """Set a socket option, as `socket.socket.setsockopt` does.
 
@@ -296,6 +297,7 @@ class Endpoint(BackPressure):
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def shutdown(self, how: SocketShutdown) -> None:
         """Say that nothing more will be sent, or received, or both.
 

@@ -168,6 +168,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         return self._accept_socket  # type: ignore[no-any-return]
 
     @accept_socket.setter
+    @trio.lowlevel.enable_ki_protection
     def accept_socket(self, socket: Socket | None) -> None:
         self._accept_socket = socket
 
@@ -196,6 +197,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
     # -- whom to tell -------------------------------------------------------------------------------------------------
 
     @property
+    @trio.lowlevel.enable_ki_protection
     def completed(self) -> CompletedEvent:
         """The event that is raised once for each operation that was pending, and for no other.
 
@@ -288,6 +290,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
     # -- stopping and closing -----------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def cancel(self, reason: str | None = None, *, activation: int | None = None) -> bool:
         """Stop the operation that is pending.
 
@@ -318,6 +321,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
             self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
         )
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """Let go of the buffers and refuse further use; repeated calls are harmless (F155).
 
@@ -338,6 +342,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
     def __enter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

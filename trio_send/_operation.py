@@ -385,6 +385,7 @@ class Operation:
         self._ask()
         return True
 
+    @trio.lowlevel.enable_ki_protection
     def _ask(self) -> None:
         """Have the end told if it is held back."""
         # Read once: another thread may ask while the Trio thread lets go of the owner.

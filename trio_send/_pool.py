@@ -39,6 +39,7 @@ class SocketAsyncEventArgsPool:
     def __repr__(self) -> str:
         return f"<SocketAsyncEventArgsPool: {len(self._args)} args>"
 
+    @trio.lowlevel.enable_ki_protection
     def push(self, args: SocketAsyncEventArgs) -> None:
         """Put args into the pool.
 
@@ -64,6 +65,7 @@ class SocketAsyncEventArgsPool:
             )
         self._args[id(args)] = args
 
+    @trio.lowlevel.enable_ki_protection
     def pop(self) -> SocketAsyncEventArgs:
         """Take the args that were pushed last.
 

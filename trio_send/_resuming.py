@@ -35,6 +35,7 @@ class Resuming(Sending):
         """
         return self._sends.torn
 
+    @trio.lowlevel.enable_ki_protection
     def forget_torn(self) -> None:
         """Give up the rest of the message that was cut, and let the stream be written again.
 

@@ -50,6 +50,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
     __slots__ = ()
 
+    @lowlevel.enable_ki_protection
     def __init__(
         self,
         family: int = stdlib_socket.AF_INET,
@@ -70,6 +71,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
             raise
 
     @classmethod
+    @lowlevel.enable_ki_protection
     def from_port(cls, port: Port, *, connected: bool = True, on_torn: str = "refuse") -> Self:
         """Make a socket that sends through a port of your own, such as a `trio_send.testing.ScriptedPort`.
 
@@ -96,6 +98,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         return made
 
     @classmethod
+    @lowlevel.enable_ki_protection
     def from_stdlib(cls, sock: stdlib_socket.socket, *, on_torn: str = "refuse") -> Self:
         """Take over a socket of the standard library.
 
@@ -138,6 +141,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         return made
 
     @classmethod
+    @lowlevel.enable_ki_protection
     def from_trio(cls, sock: trio_socket.SocketType, *, on_torn: str = "refuse") -> Self:
         """Take over a trio socket.
 
@@ -258,6 +262,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
     async def __aenter__(self) -> Self:
         return self
 
+    @lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -269,6 +274,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         await self.aclose()
 
 
+@lowlevel.enable_ki_protection
 def socketpair(
     family: int | None = None,
     type: int = stdlib_socket.SOCK_STREAM,  # the standard library's name

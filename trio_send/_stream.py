@@ -184,6 +184,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def aclose(self) -> None:
         """Close the socket at once; what waits in its queue ends, and the peer sees a reset then."""
         self.socket.close()

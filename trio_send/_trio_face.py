@@ -39,6 +39,7 @@ class TrioFace(trio.socket.SocketType):
         """Close the `trio_send.Socket`."""
         self._close()
 
+    @trio.lowlevel.enable_ki_protection
     def shutdown(self, flag: int) -> None:
         """Shut the socket down, and let the `trio_send.Socket` know."""
         self._inner.shutdown(flag)
@@ -53,6 +54,7 @@ class TrioFace(trio.socket.SocketType):
     def __enter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

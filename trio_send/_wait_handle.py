@@ -72,6 +72,7 @@ class WaitHandle:
             return True
         return False
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_one(self, timeout: float = math.inf) -> bool:
         """Wait until the flag is set.
 
