@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_send
-from trio_send._cli._bench_link import on_one_core
-from trio_send._cli._interleave import CHUNK_NS
+from trio_send._cli.bench.interleave import CHUNK_NS
+from trio_send._cli.bench.link import on_one_core
 
 from . import backpressure, crowd, files, growth, importing, lateness, memory, queues, synchronous
 from .descriptors import raise_limit

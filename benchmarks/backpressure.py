@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_send
-from trio_send._cli._bench_link import KINDS, TITLES, level, twin
-from trio_send._cli._contenders import (
+from trio_send._cli.bench.contenders import (
     AWAIT_SEND,
     FLAGS,
     FLOOR,
@@ -21,7 +20,8 @@ from trio_send._cli._contenders import (
     clock,
     open_contenders,
 )
-from trio_send._cli._interleave import interleave
+from trio_send._cli.bench.interleave import interleave
+from trio_send._cli.bench.link import KINDS, TITLES, level, twin
 
 from .bounds import BARE_ENGINE, BARE_WAIT, waiting_bounds
 from .loops import loop_factories, open_loop, write_and_drain
@@ -32,8 +32,8 @@ from .works import Scale, Work
 if TYPE_CHECKING:
     import socket as stdlib_socket
 
-    from trio_send._cli._bench_link import Link
-    from trio_send._cli._contenders import Chunk
+    from trio_send._cli.bench.contenders import Chunk
+    from trio_send._cli.bench.link import Link
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_send._cli._contenders import FLAGS, awaiting, clock
+from trio_send._cli.bench.contenders import FLAGS, awaiting, clock
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
 
-    from trio_send._cli._contenders import Chunk
+    from trio_send._cli.bench.contenders import Chunk
 
 BARE_METHOD = "bare method"
 BARE_GATES = "bare method, gates"

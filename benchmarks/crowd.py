@@ -19,8 +19,8 @@ import trio
 import trio.testing
 
 import trio_send
-from trio_send._cli._bench_link import KINDS
-from trio_send._cli._contenders import FLAGS, FLOOR, clock
+from trio_send._cli.bench.contenders import FLAGS, FLOOR, clock
+from trio_send._cli.bench.link import KINDS
 
 from .descriptors import room_for
 from .loops import LoopHost, loop_factories, open_loop
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import socket as stdlib_socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from trio_send._cli._bench_link import Link
+    from trio_send._cli.bench.link import Link
 
     Connections = Sequence[stdlib_socket.socket]
     #: Prepares the connections; returns what starts a message on each, makes room by calling what it is given, and

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import trio
 
 import trio_send
-from trio_send._cli._bench_link import KINDS, TITLES, level, twin
-from trio_send._cli._contenders import FLOOR, SEND_ALL, awaiting, clock
-from trio_send._cli._interleave import interleave
+from trio_send._cli.bench.contenders import FLOOR, SEND_ALL, awaiting, clock
+from trio_send._cli.bench.interleave import interleave
+from trio_send._cli.bench.link import KINDS, TITLES, level, twin
 
 from .backpressure import MIB, NO_LIMIT, nothing, select_loop, while_read
 from .loops import LoopHost, open_loop
@@ -24,7 +24,7 @@ from .works import Scale, Work
 if TYPE_CHECKING:
     import socket as stdlib_socket
 
-    from trio_send._cli._contenders import Chunk
+    from trio_send._cli.bench.contenders import Chunk
 
 #: How long the file is. The system has it in memory: what is measured is the way, not the disk.
 FILE = 16 * MIB

@@ -10,8 +10,8 @@ import trio.testing
 
 import trio_send
 from trio_send import Socket, SocketAsyncEventArgs
-from trio_send._cli._bench_link import KINDS
-from trio_send._cli._contenders import clock
+from trio_send._cli.bench.contenders import clock
+from trio_send._cli.bench.link import KINDS
 
 from .crowd import drain_now, open_full
 from .descriptors import room_for
@@ -20,7 +20,7 @@ from .records import Row, compare
 from .works import Scale, Work
 
 if TYPE_CHECKING:
-    from trio_send._cli._bench_link import Link
+    from trio_send._cli.bench.link import Link
 
 COUNTS = (10, 100, 1_000, 10_000)
 

@@ -16,7 +16,7 @@ import trio
 
 import trio_send
 from trio_send import Socket, SocketAsyncEventArgs
-from trio_send._cli._bench_link import KINDS
+from trio_send._cli.bench.link import KINDS
 
 from .records import Row, compare, limit
 from .synchronous import KIB
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket as stdlib_socket
     from collections.abc import Awaitable, Callable
 
-    from trio_send._cli._bench_link import Link
+    from trio_send._cli.bench.link import Link
 
 #: Seconds between two ticks, how long it is measured in all, and in how many turns with the task alone.
 TICK = 0.001

@@ -12,13 +12,13 @@ import socket as stdlib_socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trio_send._cli._bench_link import twin
-from trio_send._cli._contenders import clock
+from trio_send._cli.bench.contenders import clock
+from trio_send._cli.bench.link import twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from trio_send._cli._contenders import Chunk
+    from trio_send._cli.bench.contenders import Chunk
 
     Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -10,14 +10,14 @@ import trio
 
 import trio_send
 from trio_send import SocketAsyncEventArgs, SocketFlags
-from trio_send._cli._bench_link import KINDS, TITLES, capacity, level, twin
-from trio_send._cli._contenders import (
+from trio_send._cli.bench.contenders import (
     FLAGS,
     FLOOR,
     SEND_ALL,
     clock,
 )
-from trio_send._cli._interleave import interleave
+from trio_send._cli.bench.interleave import interleave
+from trio_send._cli.bench.link import KINDS, TITLES, capacity, level, twin
 
 from .loops import LoopHost, loop_factories, open_loop
 from .records import Goal, Row, compare
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import socket as stdlib_socket
     from collections.abc import Awaitable, Callable
 
-    from trio_send._cli._bench_link import Link
-    from trio_send._cli._contenders import Chunk
+    from trio_send._cli.bench.contenders import Chunk
+    from trio_send._cli.bench.link import Link
 
 QUEUED = "queued"
 ONE_BY_ONE = "queued, one call each"

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trio_send._cli._contenders import FLOOR
-from trio_send._cli._interleave import Spread, ratio, spread
+from trio_send._cli.bench.contenders import FLOOR
+from trio_send._cli.bench.interleave import Spread, ratio, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio_send
-from trio_send._cli._bench_link import KINDS, TITLES, capacity, level, twin
-from trio_send._cli._contenders import (
+from trio_send._cli.bench.contenders import (
     AWAIT_SEND,
     BEGIN_SEND,
     FLOOR,
@@ -23,7 +22,8 @@ from trio_send._cli._contenders import (
     awaiting,
     open_contenders,
 )
-from trio_send._cli._interleave import interleave
+from trio_send._cli.bench.interleave import interleave
+from trio_send._cli.bench.link import KINDS, TITLES, capacity, level, twin
 
 from .bounds import BARE_AWAIT, BARE_BEGIN, BARE_GATES, bounds
 from .loops import loop_factories, open_loop, write_and_drain

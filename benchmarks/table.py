@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_send._cli._contenders import FLOOR
-from trio_send._cli._output import plain_table
+from trio_send._cli.bench.contenders import FLOOR
+from trio_send._cli.output import plain_table
 
 from .records import PEERS
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trio_send._cli._bench_link import open_link
+from trio_send._cli.bench.link import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from trio_send._cli._bench_link import Link
+    from trio_send._cli.bench.link import Link
 
     from .records import Row
 

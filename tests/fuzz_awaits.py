@@ -14,7 +14,7 @@ from tests.fuzz_starts import a_result
 from tests.fuzz_toolbox import FuzzWorld, Task, awaited
 from tests.fuzz_world import Follower, Pick, Watched
 from trio_send import DatagramBatch, Socket, SocketAsyncEventArgs
-from trio_send._operation import CUT
+from trio_send._operations.operation import CUT
 
 # -- sends -------------------------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ def send_rest(world: FuzzWorld, pick: Pick) -> Task:
                 entry.settle(came.value)
             elif (
                 came is not None
-                and type(operation) is trio_send._operation.Operation
+                and type(operation) is trio_send._operations.operation.Operation
                 and entry.data is not None
             ):
                 entry.settle(getattr(came.error, "bytes_transferred", 0))

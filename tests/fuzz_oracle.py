@@ -23,8 +23,8 @@ from trio_send import (
     OperationInProgressError,
     SocketException,
 )
-from trio_send._files import read_at
-from trio_send._port import KernelPort
+from trio_send._kernel.port import KernelPort
+from trio_send._messages.files import read_at
 
 # The errors that may come out of a call -----------------------------------------------------------------------------
 

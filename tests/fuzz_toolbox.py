@@ -16,8 +16,8 @@ import trio_send
 from tests.fuzz_oracle import Entry, is_refusal
 from tests.fuzz_world import Follower, Pick, Step, Watched, World, bytes_of_elements
 from trio_send import AsyncResult, SocketAsyncEventArgs, SocketException, SocketFlags
-from trio_send._operation import CUT
-from trio_send._queue import CLOSED
+from trio_send._operations.operation import CUT
+from trio_send._operations.queue import CLOSED
 
 Task = Callable[[], Awaitable[None]]
 

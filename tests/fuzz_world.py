@@ -35,10 +35,10 @@ from trio_send import (
     SocketAsyncOperation,
     SocketError,
     SocketException,
-    _leaving,
     abc,
 )
-from trio_send._operation import CUT
+from trio_send._operations.operation import CUT
+from trio_send._owners import leaving_owner as _leaving
 from trio_send.testing import Blocked, ScriptedPort
 
 Step = tuple[str, bytes]

@@ -20,7 +20,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_send import Socket, SocketAsyncEventArgs, SocketError, SocketException, SocketFlags
-from trio_send._port import KernelPort
+from trio_send._kernel.port import KernelPort
 from trio_send.testing import Blocked, ScriptedPort
 
 

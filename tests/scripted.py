@@ -10,7 +10,7 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from trio_send._operation import Operation, Owner
+from trio_send._operations.operation import Operation, Owner
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 

@@ -86,9 +86,9 @@ from trio_send import (
     SocketAsyncEventArgs,
     SocketException,
     TornMessage,
-    _engine,
     open_initiator,
 )
+from trio_send._owners import engine as _engine
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):

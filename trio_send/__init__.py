@@ -8,53 +8,50 @@ dispatcher; initiator; operation objects; socket; and what stands on it.
 from __future__ import annotations
 
 from . import abc as abc, from_thread as from_thread
-from ._async_result import AsyncResult as AsyncResult
-from ._audience import (
-    add_instrument as add_instrument,
-    remove_instrument as remove_instrument,
-)
-from ._audit import Audit as Audit
-from ._codes import (
+from ._base.checks import fixup_module_metadata
+from ._base.codes import (
     SocketAsyncOperation as SocketAsyncOperation,
     SocketError as SocketError,
     SocketFlags as SocketFlags,
     SocketShutdown as SocketShutdown,
 )
-from ._completed_event import CompletedEvent as CompletedEvent
-from ._counting_instrument import (
-    Counters as Counters,
-    CountingInstrument as CountingInstrument,
-)
-from ._event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
-from ._exceptions import (
+from ._base.errors import (
     InvalidOperationError as InvalidOperationError,
     ObjectDisposedError as ObjectDisposedError,
     OperationInProgressError as OperationInProgressError,
     SocketException as SocketException,
 )
-from ._initiator import (
-    Initiator as Initiator,
-    current_initiator as current_initiator,
-    open_initiator as open_initiator,
-)
-from ._instruments import TracedOperation as TracedOperation
-from ._leaving import ExitPolicy as ExitPolicy
-from ._logging_instrument import LoggingInstrument as LoggingInstrument
-from ._packet_elements import SendPacketsElement as SendPacketsElement
-from ._pool import (
-    BufferManager as BufferManager,
-    SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
-)
-from ._sending_datagrams import DatagramBatch as DatagramBatch
-from ._socket import Socket as Socket, socketpair as socketpair
-from ._statistics import (
+from ._base.statistics import (
     InitiatorStatistics as InitiatorStatistics,
     SocketStatistics as SocketStatistics,
 )
-from ._torn import TornMessage as TornMessage
-from ._util import fixup_module_metadata
+from ._base.wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle
+from ._messages.packet_element import SendPacketsElement as SendPacketsElement
+from ._operations.torn import TornMessage as TornMessage
+from ._owners.exit_policy import ExitPolicy as ExitPolicy
+from ._owners.initiator import Initiator as Initiator
+from ._owners.scope import current_initiator as current_initiator, open_initiator as open_initiator
+from ._socket.async_result import AsyncResult as AsyncResult
+from ._socket.audit import Audit as Audit
+from ._socket.completed_event import CompletedEvent as CompletedEvent
+from ._socket.event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
+from ._socket.pool import (
+    BufferManager as BufferManager,
+    SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
+)
+from ._socket.send_datagrams import DatagramBatch as DatagramBatch
+from ._socket.socket import Socket as Socket, socketpair as socketpair
+from ._tracing.audience import (
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
+from ._tracing.counting_instrument import (
+    Counters as Counters,
+    CountingInstrument as CountingInstrument,
+)
+from ._tracing.instrument import TracedOperation as TracedOperation
+from ._tracing.logging_instrument import LoggingInstrument as LoggingInstrument
 from ._version import __version__ as __version__
-from ._wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle
 
 fixup_module_metadata(__name__, globals())
 fixup_module_metadata(abc.__name__, vars(abc))

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from ._instruments import Instrument as Instrument
-from ._port import Port as Port
+from ._kernel.port import Port as Port
+from ._tracing.instrument import Instrument as Instrument

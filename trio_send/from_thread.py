@@ -20,12 +20,12 @@ stop that follows a start finds it.
 
 from __future__ import annotations
 
-from ._thread_initiator import ThreadInitiator as ThreadInitiator
-from ._thread_scope import initiator as initiator
-from ._thread_starts import (
+from ._owners.thread_initiator import ThreadInitiator as ThreadInitiator
+from ._threads.scope import initiator as initiator
+from ._threads.starts import (
     begin_send as begin_send,
     cancel as cancel,
     send_async as send_async,
     try_begin_send as try_begin_send,
 )
-from ._thread_waits import end_send as end_send, wait_one as wait_one
+from ._threads.waits import end_send as end_send, wait_one as wait_one

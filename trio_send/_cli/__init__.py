@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._failures import Failure, innermost
-from ._interruption import INTERRUPTED, hearing_as_before, ignore_signals
-from ._output import complain, finish
-from ._parser import make_parser
+from .failures import Failure, innermost
+from .interruption import INTERRUPTED, hearing_as_before, ignore_signals
+from .output import complain, finish
+from .parser import make_parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

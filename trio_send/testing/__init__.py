@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._util import fixup_module_metadata
+from .._base.checks import fixup_module_metadata
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 
 fixup_module_metadata(__name__, globals())

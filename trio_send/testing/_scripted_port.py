@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
-from .._files import read_at
-from .._port import Port
+from .._kernel.port import Port
+from .._messages.files import read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

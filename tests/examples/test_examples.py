@@ -1,0 +1,90 @@
+"""Every example, and the program in the README, runs by itself and shows what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: What the last lines of each example must say, as regular expressions; how much a kernel takes at once is its affair.
+ENDINGS = {
+    "datagrams.py": [
+        r"first:  b'to the first' b'to the first again'",
+        r"second: b'to the second'",
+        r"first:  b'by default' b'by address'",
+        r"second: b'by default'",
+        r"100000 bytes: MESSAGE_SIZE, 0 sent",
+        r"a batch: MESSAGE_SIZE after 2",
+        r"second: \[b'one', b'two', b'three'\]",
+    ],
+    "initiators.py": [
+        r"thread: sent 5 bytes, and waited for it",
+        r"thread: gone, pending on its socket: 0",
+        r"task:   sent 5 bytes, and waited for it",
+        r"task:   gone, pending on its socket: 0",
+        r"thread: OPERATION_ABORTED, as many bytes read as counted",
+        r"task:   OPERATION_ABORTED, as many bytes read as counted",
+    ],
+    "three_faces.py": [
+        r"left with a send pending: OPERATION_ABORTED",
+        r"behind it: CONNECTION_ABORTED",
+        r"the peer has read 300000 bytes",
+        r"accepted then and now add up to 300000",
+    ],
+    "blocked_send.py": [
+        r".* DEBUG socket 1: send 1 completed, 300000 of 300000 bytes accepted, after .* s in the queue",
+        r".* DEBUG socket 1: send 2 13 bytes accepted, 13 of 13",
+        r".* DEBUG socket 1: send 2 completed, 13 of 13 bytes accepted, after .* s in the queue",
+        r".* DEBUG socket 1: send 1 is told of",
+        r".* DEBUG socket 1: send 2 is told of",
+        r"accepted: 300013",
+        r"left in the queue: 0",
+    ],
+}
+
+#: Those that need a peer, which have tests of their own.
+OTHERS = {"callback_client.py", "pooled_echo_server.py"}
+
+
+def run(*arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout.splitlines()
+
+
+def test_every_example_has_an_ending() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == ENDINGS.keys() | OTHERS
+    for name in OTHERS:
+        assert (ROOT / "tests" / "examples" / f"test_{name}").exists()
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_example(name: str) -> None:
+    lines = run(str(ROOT / "examples" / name))
+    endings = ENDINGS[name]
+    for line, pattern in zip(lines[-len(endings) :], endings, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def test_the_program_in_the_readme(tmp_path: Path) -> None:
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    file = tmp_path / "readme.py"
+    file.write_text(program, "utf-8")
+    pending, ended, missing = run(str(file))
+    accepted = pending.removeprefix("pending, accepted so far: ")
+    assert ended == f"ended: OPERATION_ABORTED {accepted}"
+    assert missing == f"still to send: {1_000_000 - int(accepted)}"

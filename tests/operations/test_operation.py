@@ -1,0 +1,512 @@
+"""Hold operations to their states, and what can be read of them to what happened."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import outcome
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_send
+from tests.helpers import bytes_of
+from tests.scripted import RecordingOwner
+from trio_send import (
+    AsyncResult,
+    ExitPolicy,
+    InvalidOperationError,
+    OperationInProgressError,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketAsyncOperation,
+    SocketError,
+    SocketException,
+    open_initiator,
+)
+from trio_send._operations.operation import CUT, IDLE, QUEUED, TRANSITIONS, Operation, State
+from trio_send._operations.torn import TornMessage
+from trio_send.testing import Blocked, ScriptedPort
+
+ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
+ACCESS_DENIED = int(SocketError.ACCESS_DENIED)
+
+# The transitions
+
+
+class TornQueue:
+    """A queue, as far as an operation knows one."""
+
+    def __init__(self, torn_by: Operation | None) -> None:
+        self.torn = None if torn_by is None else TornMessage(torn_by, None)
+
+
+def enter(operation: Operation) -> None:
+    operation._activate(QUEUED, RecordingOwner())
+
+
+def post(operation: Operation) -> None:
+    operation._post(RecordingOwner())
+
+
+def end_well_later(operation: Operation) -> None:
+    operation._set_error(0, 0)
+    operation._end_later(RecordingOwner())
+
+
+def end_badly_later(operation: Operation) -> None:
+    operation._set_error(ACCESS_DENIED, 13)
+    operation._end_later(RecordingOwner())
+
+
+def fail(operation: Operation) -> None:
+    operation._fail(ACCESS_DENIED, 13, "why")
+
+
+def abort(operation: Operation) -> None:
+    operation._abort(ABORTED_CODE, "why")
+
+
+def release_whole(operation: Operation) -> None:
+    operation._queue = TornQueue(None)
+    operation._release()
+
+
+def release_cut(operation: Operation) -> None:
+    operation._queue = TornQueue(operation)
+    operation._release()
+
+
+def become_cut(operation: Operation) -> None:
+    operation._become_cut()
+
+
+def uncut(operation: Operation) -> None:
+    operation._uncut()
+
+
+# Every way to change a state, and where it leads.
+WAYS: dict[Callable[[Operation], None], State] = {
+    post: State.POSTED,
+    Operation._unpost: State.IDLE,
+    enter: State.QUEUED,
+    end_well_later: State.DONE,
+    end_badly_later: State.FAILED,
+    Operation._finish: State.DONE,
+    fail: State.FAILED,
+    abort: State.ABORTED,
+    release_whole: State.IDLE,
+    release_cut: State.CUT,
+    become_cut: State.CUT,
+    uncut: State.IDLE,
+}
+
+# Two are asked of operations in any state, and do something in one of them only.
+ONLY_IN = {become_cut: State.IDLE, uncut: State.CUT}
+
+# How to get to each state from a new operation.
+PATHS: dict[State, list[Callable[[Operation], None]]] = {
+    State.IDLE: [],
+    State.POSTED: [post],
+    State.QUEUED: [enter],
+    State.DONE: [enter, Operation._finish],
+    State.FAILED: [enter, fail],
+    State.ABORTED: [enter, abort],
+    State.CUT: [enter, abort, release_cut],
+}
+
+
+def operation_in(state: State) -> Operation:
+    operation = Operation()
+    for step in PATHS[state]:
+        step(operation)
+    assert operation._state == state
+    return operation
+
+
+def facts(operation: Operation) -> dict[str, Any]:
+    return {
+        name: getattr(operation, name)
+        for name in Operation.__slots__
+        if name not in ("__weakref__", "_queue")
+    }
+
+
+def test_a_new_operation_is_idle() -> None:
+    operation = Operation()
+    assert operation._state == State.IDLE == IDLE
+    assert operation._activation == 0
+    assert not operation._pending
+    assert operation._outcome() is None
+    assert operation._remaining() == []
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
+def test_every_way_from_every_state(state: State, way: Callable[[Operation], None]) -> None:
+    operation = operation_in(state)
+    before = facts(operation)
+    if ONLY_IN.get(way, state) != state:
+        way(operation)
+        assert facts(operation) == before
+    elif WAYS[way] in TRANSITIONS[state]:
+        way(operation)
+        assert operation._state == WAYS[way]
+        assert operation._pending == (WAYS[way] not in (State.IDLE, State.CUT))
+    else:
+        with pytest.raises(AssertionError, match=f"{state.name} -> {WAYS[way].name}"):
+            way(operation)
+        # Refused before anything was touched, but for the error that two of the ways set first.
+        after = facts(operation)
+        if way in (end_well_later, end_badly_later):
+            for name in ("_code", "_errno", "_detail"):
+                del before[name], after[name]
+        assert after == before
+
+
+def test_a_posted_operation_keeps_the_number_it_was_posted_with() -> None:
+    operation = Operation()
+    for number in (1, 2):
+        post(operation)
+        assert operation._activation == number
+        (enter if number == 1 else end_well_later)(operation)
+        assert operation._activation == number
+        if number == 1:
+            operation._finish()
+        release_whole(operation)
+
+
+def test_the_table_holds_nothing_that_no_method_does() -> None:
+    # Which ways are meant for which state; the others only lead to the same place by chance.
+    for state, targets in TRANSITIONS.items():
+        reached = set()
+        for way in WAYS:
+            operation = operation_in(state)
+            before = operation._state
+            try:
+                way(operation)
+            except AssertionError:
+                continue
+            if operation._state != before:
+                reached.add(State(operation._state))
+        assert reached == targets
+    assert set(TRANSITIONS) == set(State)
+    # A table without a way out of a state, or into it, would be a trap.
+    assert all(TRANSITIONS.values())
+    assert set().union(*TRANSITIONS.values()) == set(State)
+
+
+def test_no_state_is_assigned_outside_its_room() -> None:
+    root = Path(trio_send.__file__).parent
+    assigned = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, (ast.AugAssign, ast.AnnAssign))
+                else []
+            )
+            for target in targets:
+                for part in ast.walk(target):
+                    if isinstance(part, ast.Attribute) and part.attr == "_state":
+                        assigned.add((path.name, ast.unparse(part.value)))
+    assert assigned == {("operation.py", "self")}
+
+
+def test_results_that_a_transition_leaves() -> None:
+    operation = Operation()
+    owner = RecordingOwner()
+    operation._last_operation = SocketAsyncOperation.SEND
+    operation._transferred = 3
+    operation._activate(QUEUED, owner)
+    assert operation._owner is owner
+    assert operation._activation == 1
+    assert operation._outcome() is None
+    operation._fail(ACCESS_DENIED, 13, "why")
+    # The owner has yet to be told: there is no outcome to be seen before.
+    assert operation._outcome() is None
+    assert operation._owner is owner
+    operation._release()
+    assert (operation._owner, operation._queue) == (None, None)
+    error = operation._exception()
+    assert (error.error_code, error.native_error_code, error.bytes_transferred) == (10013, 13, 3)
+    assert str(error).endswith("why")
+
+    operation._activate(QUEUED, owner)
+    assert operation._activation == 2
+    operation._abort(ABORTED_CODE, "stopped")
+    operation._release()
+    # An abort has no errno of its own; the exception shows the usual one for its code.
+    assert operation._errno == 0
+    assert str(operation._exception()).endswith("stopped")
+    assert operation._exception().bytes_transferred == 3
+
+    operation._reset_results()
+    assert operation._outcome() == outcome.Value(0)
+    operation._transferred = 7
+    operation._end_later(owner)
+    assert operation._state == State.DONE
+    assert operation._activation == 3
+    assert operation._owner is owner
+    assert operation._outcome() is None
+    operation._release()
+    assert operation._outcome() == outcome.Value(7)
+
+
+def test_release_hands_over_the_context_and_the_waiters_and_keeps_neither() -> None:
+    operation = operation_in(State.DONE)
+    context: Any = object()
+    operation._context, operation._waiters = context, []
+    waiters = operation._waiters
+    found = operation._release()
+    assert found[0] is context
+    assert found[1] is waiters
+    assert operation._context is None
+    assert operation._waiters is None
+
+
+def test_an_operation_that_is_cut_is_released_from_where_it_was_cut_only() -> None:
+    # What stands in no queue was not cut in one, whatever another stream is torn by.
+    operation = operation_in(State.ABORTED)
+    operation._queue = TornQueue(Operation())
+    operation._release()
+    assert operation._state == State.IDLE
+
+
+# What can be read
+
+
+def seen(args: SocketAsyncEventArgs) -> tuple[int, str, str, bool, int]:
+    """Return what args tell of their operation, but for the message."""
+    return (
+        args.bytes_transferred,
+        args.socket_error.name,
+        args.last_operation.name,
+        args.pending,
+        args.activation,
+    )
+
+
+async def test_results_of_args_from_first_to_last(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([4, Blocked(5), 3, Blocked(5)])
+    socket = Socket.from_port(port)
+    message = bytes_of(9)
+    args = SocketAsyncEventArgs(message)
+    assert seen(args) == (0, "SUCCESS", "NONE", False, 0)
+    assert args.outcome is None
+    assert b"".join(args.remaining) == message
+    async with open_initiator():
+        assert socket.send_async(args)
+        for count, wait in [(4, 0), (4, 1), (7, 5), (7, 1)]:
+            # Exact at any time, though nothing has ended.
+            await trio.sleep(wait)
+            await wait_all_tasks_blocked()
+            assert seen(args) == (count, "IO_PENDING", "SEND", True, 1)
+            assert b"".join(args.remaining) == message[count:]
+            assert args.outcome is None
+        assert await args.wait() == 9
+        assert trio.current_time() == pytest.approx(10, abs=0.01)
+        assert seen(args) == (9, "SUCCESS", "SEND", False, 1)
+        assert args.remaining == []
+        # Another message: what is read of the latest send stays, what remains is all of the new one.
+        args.set_buffer(b"xyz")
+        assert seen(args) == (9, "SUCCESS", "SEND", False, 1)
+        assert args.outcome == outcome.Value(9)
+        assert b"".join(args.remaining) == b"xyz"
+        # On the spot: no activation, for nothing was pending.
+        assert not socket.send_async(args)
+        assert seen(args) == (3, "SUCCESS", "SEND", False, 1)
+        assert args.remaining == []
+        assert args.outcome == outcome.Value(3)
+
+
+async def test_the_outcome_is_made_anew_for_each_reader(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([3, Blocked(1), "EACCES"])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(b"abcdef")
+        socket.send_async(args)
+        await args.wait()
+        socket.forget_torn()
+        port.add(3, Blocked(1), "EPERM")
+        result = socket.begin_send(b"abcdef")
+        await result.async_wait_handle.wait_one()
+        pairs: list[tuple[Any, int]] = [(args, 13), (result, 1)]
+        for operation, native in pairs:
+            first, second = operation.outcome, operation.outcome
+            assert isinstance(first, outcome.Error)
+            assert isinstance(second, outcome.Error)
+            assert first is not second
+            assert first.error is not second.error
+            for found in (first, second):
+                with pytest.raises(SocketException) as caught:
+                    found.unwrap()
+                assert caught.value.socket_error_code is SocketError.ACCESS_DENIED
+                assert caught.value.native_error_code == native
+                assert caught.value.bytes_transferred == 3
+                with pytest.raises(outcome.AlreadyUsedError):
+                    found.unwrap()
+        # Reading has not used up the end method's call either.
+        count, error = socket.try_end_send_nowait(result)
+        assert (count, error) == (3, SocketError.ACCESS_DENIED)
+        with pytest.raises(InvalidOperationError):
+            socket.try_end_send_nowait(result)
+        assert isinstance(result.outcome, outcome.Error)
+        socket.forget_torn()
+        assert not socket.send_async(args)
+        success = args.outcome
+        assert success is not None
+        assert success.unwrap() == 6
+        with pytest.raises(outcome.AlreadyUsedError):
+            success.unwrap()
+        assert args.outcome == outcome.Value(6)
+
+
+async def test_results_of_a_begun_send(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([2, Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        state = object()
+        result = socket.begin_send(b"abcdef", 1, 4, state=state)
+        assert result.async_state is state
+        assert (result.is_completed, result.completed_synchronously) == (False, False)
+        assert result.outcome is None
+        assert result.bytes_transferred == 2
+        assert b"".join(result.remaining) == b"de"
+        handle = result.async_wait_handle
+        assert not await handle.wait_one(0)
+        assert await socket.end_send(result) == 4
+        assert (result.is_completed, result.completed_synchronously) == (True, False)
+        assert await handle.wait_one(0)
+        assert result.outcome == outcome.Value(4)
+        assert result.remaining == []
+        # Cancelling what has ended is too late.
+        assert not result.cancel()
+        at_once = socket.begin_send(b"xyz")
+        assert (at_once.is_completed, at_once.completed_synchronously) == (True, True)
+        assert at_once.outcome == outcome.Value(3)
+        assert await at_once.async_wait_handle.wait_one(0)
+        assert socket.end_send_nowait(at_once) == 3
+    assert port.accepted == b"bcdexyz"
+
+
+async def test_activations_are_numbered_as_they_pend(autojump_clock: MockClock) -> None:
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"abc")
+    async with open_initiator():
+        for number in range(1, 5):
+            assert not socket.send_async(args)
+            assert args.activation == number - 1
+            port.add(Blocked(1))
+            assert socket.send_async(args)
+            assert args.activation == number
+            await args.wait()
+        # Aiming at a past or a future one misses, aiming at nothing in particular does not.
+        port.add(Blocked(1))
+        assert socket.send_async(args)
+        assert not args.cancel(activation=4)
+        assert not args.cancel(activation=6)
+        assert args.pending
+        assert args.cancel(activation=5)
+        assert not args.pending  # with nothing to call, it is told at once
+        assert not args.cancel(activation=5)
+        await args.wait()
+        assert args.socket_error is SocketError.OPERATION_ABORTED
+        # An awaited send of the args counts too.
+        port.unblock()
+        port.add(Blocked(1))
+        assert await socket.send(args) == 3
+        assert args.activation == 6
+
+
+async def test_what_is_pending_cannot_be_touched(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([1, Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator(ExitPolicy.JOIN):
+        args = SocketAsyncEventArgs(b"abc")
+        assert socket.send_async(args)
+        with pytest.raises(OperationInProgressError):
+            args.set_buffer(b"x")
+        with pytest.raises(OperationInProgressError):
+            args.set_buffer(None)
+        with pytest.raises(OperationInProgressError):
+            args.set_range(0, 1)
+        with pytest.raises(OperationInProgressError):
+            args.buffer_list = [b"x"]
+        with pytest.raises(OperationInProgressError):
+            args.buffer_list = None
+        with pytest.raises(OperationInProgressError):
+            socket.send_async(args)
+        with pytest.raises(OperationInProgressError):
+            await socket.send(args)
+        assert (args.bytes_transferred, args.activation, args.buffer) == (1, 1, b"abc")
+    assert args.bytes_transferred == 3
+    assert port.accepted == b"abc"
+
+
+async def test_what_is_cut_cannot_be_touched_until_its_stream_is_settled() -> None:
+    port = ScriptedPort([1])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(b"abc")
+        assert socket.send_async(args)
+        args.cancel()
+        await args.wait()
+        assert args._state == CUT
+        with pytest.raises(InvalidOperationError, match="cut after 1 bytes") as caught:
+            args.set_buffer(b"x")
+        assert not isinstance(caught.value, OperationInProgressError)
+        with pytest.raises(InvalidOperationError, match=r"resume\(\).*forget_torn\(\)"):
+            args.buffer_list = None
+        socket.forget_torn()
+        assert args._state == IDLE
+        assert args.bytes_transferred == 1
+        args.set_buffer(b"x")
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="objects are freed at once on CPython only"
+)
+async def test_nobody_keeps_what_has_ended(autojump_clock: MockClock) -> None:
+    # Not the one who told of it, and not a cycle either: a stored exception would hold the frames it was raised
+    # through, and those the operation, and all of them the buffer.
+    gc.collect()
+    gc.disable()
+    try:
+        port = ScriptedPort([1, Blocked(1), "EACCES"])
+        socket = Socket.from_port(port, on_torn="allow")
+        async with open_initiator():
+            args, result = SocketAsyncEventArgs(b"abc"), socket.begin_send(b"de")
+            assert socket.send_async(args)
+            await args.wait()
+            for operation in (args, result):
+                assert operation.outcome is not None
+                try:
+                    operation.outcome.unwrap()
+                except SocketException:
+                    pass
+            gone: list[Any] = [weakref.ref(args), weakref.ref(result)]
+            del args, result, operation
+            await wait_all_tasks_blocked()
+            assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_reprs_tell_state_and_count() -> None:
+    assert repr(SocketAsyncEventArgs(b"abc")) == (
+        "<SocketAsyncEventArgs: NONE, SUCCESS, 0 of 3 bytes accepted>"
+    )
+    result = AsyncResult(None, None, None)
+    result._activate(QUEUED, RecordingOwner())
+    assert result._state == QUEUED
+    assert "pending" in repr(result)

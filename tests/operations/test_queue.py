@@ -1,0 +1,979 @@
+"""Hold the FIFO to its order, to its one attempt at a time, and to leaving no trace of what has left it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.helpers import bytes_of
+from tests.scripted import RecordingOwner, SpyPort
+from trio_send import (
+    ExitPolicy,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketError,
+    SocketException,
+    SocketFlags,
+    open_initiator,
+)
+from trio_send._messages.buffers import Message, Piece
+from trio_send._operations.operation import ABORTED, DONE, FAILED, IDLE, QUEUED, Operation, Step
+from trio_send._operations.queue import BUSY, CLOSED, OPERATION_COST, OperationQueue
+from trio_send._operations.send_attempts import PLAIN_FLAGS
+from trio_send._operations.send_queue import SendQueue
+from trio_send._owners.engine import SOCKET_ALLOWANCE
+from trio_send.testing import Blocked, ScriptedPort
+
+ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
+FAULT = int(SocketError.FAULT)
+
+
+class ListedStep(Step):
+    """A step whose attempts come from a list: True succeeds, None would block, an exception is raised."""
+
+    __slots__ = ("abandoned", "lines", "made")
+
+    def __init__(self, *lines: object) -> None:
+        self.lines = list(lines)
+        self.made = 0
+        self.abandoned = 0
+
+    def attempt(self, operation: Operation) -> None:
+        self.made += 1
+        line = self.lines.pop(0) if self.lines else True
+        if line is None:
+            raise BlockingIOError
+        if isinstance(line, BaseException):
+            raise line
+        if callable(line):
+            line()
+
+    def abandon(self, socket: object) -> None:
+        self.abandoned += 1
+
+
+def stepping(*lines: object) -> tuple[Operation, ListedStep]:
+    operation, step = Operation(), ListedStep(*lines)
+    operation._step = step
+    operation._reset_results()
+    return operation, step
+
+
+def sending(data: Any, message: Message | None = None) -> Operation:
+    operation = Operation()
+    operation._message = message or Message((Piece(data, 0, len(data)),))
+    operation._flags = PLAIN_FLAGS
+    operation._reset_results()
+    return operation
+
+
+def members(queue: OperationQueue) -> list[Operation]:
+    """Walk the queue both ways and return what stands in it."""
+    found: list[Operation] = []
+    operation = queue.head
+    before = None
+    while operation is not None:
+        assert operation._queue is queue
+        assert operation._previous is before
+        assert operation._state == QUEUED
+        found.append(operation)
+        before, operation = operation, operation._next
+    assert queue.tail is before
+    assert queue.length == len(found)
+    assert bool(queue.gate & BUSY) == bool(found)
+    assert queue.watcher is (found[0]._owner if found else None)
+    return found
+
+
+def assert_no_trace(operation: Operation) -> None:
+    assert operation._next is None
+    assert operation._previous is None
+
+
+# The list and the order, without a kernel
+
+
+@pytest.mark.parametrize("removed", [(0,), (1,), (2,), (3,), (1, 2), (0, 1), (2, 3), (3, 0, 2, 1)])
+def test_whoever_leaves_leaves_no_trace_and_the_others_in_order(removed: tuple[int, ...]) -> None:
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    operations = [stepping(None)[0] for _ in range(4)]
+    for operation in operations:
+        assert queue.start(operation, owner)
+    assert members(queue) == operations
+    left = list(operations)
+    for index in removed:
+        operation = operations[index]
+        generation = queue.generation
+        assert queue.stop(operation, ABORTED_CODE, "stopped")
+        left.remove(operation)
+        assert members(queue) == left
+        assert_no_trace(operation)
+        assert queue.generation == generation + 1
+        # Once is enough, and there is nobody left to hit.
+        assert not queue.stop(operation, ABORTED_CODE, "again")
+        assert operation._detail == "stopped"
+    assert owner.ended == [operations[index] for index in removed]
+    # What was stopped may come back, to the end.
+    owner.tell()
+    again = operations[removed[0]]
+    assert again._state == IDLE
+    if left:
+        queue.start(again, owner)
+        assert members(queue) == [*left, again]
+
+
+def test_only_the_first_of_an_empty_queue_is_attempted_at_once() -> None:
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    done, done_step = stepping(True)
+    assert not queue.start(done, owner)
+    assert (done._state, done_step.made, done._activation) == (IDLE, 1, 0)
+    assert owner.joined == 0
+    assert owner.ended == []
+    assert members(queue) == []
+
+    head, head_step = stepping(None, None, True)
+    follower, follower_step = stepping(True)
+    assert queue.start(head, owner)
+    assert queue.start(follower, owner)
+    assert owner.joined == 2
+    # Ready or not, it waits its turn.
+    assert (head_step.made, follower_step.made) == (1, 0)
+    queue.drain(10**9)
+    assert (head_step.made, follower_step.made) == (2, 0)
+    assert members(queue) == [head, follower]
+    assert owner.watched == {queue}
+    queue.drain(10**9)
+    assert (head_step.made, follower_step.made) == (3, 1)
+    assert members(queue) == []
+    assert owner.ended == [head, follower]
+    assert [operation._state for operation in owner.ended] == [DONE, DONE]
+    assert owner.watched == set()
+    # Draining an empty queue costs nothing.
+    assert queue.drain(10**9) == 0
+
+
+def test_an_error_ends_the_head_only() -> None:
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    failed, _ = stepping(None, OSError(13, "no"))
+    second, _ = stepping(True)
+    queue.start(failed, owner)
+    queue.start(second, owner)
+    queue.drain(10**9)
+    assert [operation._state for operation in owner.ended] == [FAILED, DONE]
+    assert (failed._code, failed._errno) == (int(SocketError.ACCESS_DENIED), 13)
+    # On the spot it is no state at all, only a result.
+    at_once, _ = stepping(OSError(13, "no"))
+    assert not queue.start(at_once, owner)
+    assert at_once._state == IDLE
+    assert (at_once._code, at_once._errno) == (int(SocketError.ACCESS_DENIED), 13)
+
+
+def test_what_is_not_an_error_of_the_system_is_nobodys_outcome() -> None:
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    operation, _ = stepping(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        queue.start(operation, owner)
+    assert members(queue) == []
+    assert operation._state == IDLE
+
+
+def test_stopping_what_is_not_here() -> None:
+    here, there = OperationQueue(ScriptedPort()), OperationQueue(ScriptedPort())
+    owner = RecordingOwner()
+    operation, step = stepping(None)
+    here.start(operation, owner)
+    assert not there.stop(operation, ABORTED_CODE, "wrong queue")
+    assert not here.stop(stepping()[0], ABORTED_CODE, "never started")
+    assert members(here) == [operation]
+    assert here.stop(operation, ABORTED_CODE, "right queue")
+    assert operation._state == ABORTED
+    assert step.abandoned == 1
+    # Ended and not told yet: it keeps what it ended with.
+    assert not here.stop(operation, 1, "too late")
+    assert (operation._code, operation._detail) == (ABORTED_CODE, "right queue")
+    assert step.abandoned == 1
+
+
+def test_the_owner_of_the_head_watches_and_nobody_else() -> None:
+    queue = OperationQueue(ScriptedPort())
+    first, second = RecordingOwner(), RecordingOwner()
+    operations = [stepping(None)[0], *(stepping()[0] for _ in range(3))]
+    for operation, owner in zip(operations, [first, second, second, first], strict=True):
+        queue.start(operation, owner)
+        assert (first.watched, second.watched) == ({queue}, set())
+    queue.stop(operations[1], ABORTED_CODE, None)
+    assert (first.watched, second.watched) == ({queue}, set())
+    queue.stop(operations[0], ABORTED_CODE, None)
+    assert (first.watched, second.watched) == (set(), {queue})
+    members(queue)
+    queue.drain(10**9)
+    members(queue)
+    assert (first.watched, second.watched) == (set(), set())
+
+
+def test_an_owner_that_leaves_takes_its_own_with_it_in_order() -> None:
+    queue = OperationQueue(ScriptedPort())
+    first, second = RecordingOwner(), RecordingOwner()
+    operations = [stepping(None)[0] for _ in range(5)]
+    for operation, owner in zip(operations, [first, second, first, second, first], strict=True):
+        queue.start(operation, owner)
+    queue.stop_owner(first, ABORTED_CODE, "left")
+    assert first.ended == [operations[0], operations[2], operations[4]]
+    assert second.ended == []
+    assert {operation._detail for operation in first.ended} == {"left"}
+    assert members(queue) == [operations[1], operations[3]]
+    assert (first.watched, second.watched) == (set(), {queue})
+    # Leaving twice, or from where one has nothing, is nothing.
+    queue.stop_owner(first, ABORTED_CODE, "left again")
+    queue.stop_owner(RecordingOwner(), ABORTED_CODE, "a stranger")
+    assert members(queue) == [operations[1], operations[3]]
+
+
+def test_stopping_a_step_may_stop_the_rest() -> None:
+    # Abandoning a connect closes the socket, and so ends what the walk through the queue was about to look at.
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+
+    class Closing(ListedStep):
+        def abandon(self, socket: object) -> None:
+            queue.close()
+
+    head, tail = Operation(), stepping(None)[0]
+    head._step = Closing(None)
+    head._reset_results()
+    queue.start(head, owner)
+    queue.start(tail, owner)
+    queue.stop_owner(owner, 1, "left")
+    assert owner.ended == [head, tail]
+    assert [operation._code for operation in owner.ended] == [1, ABORTED_CODE]
+    assert members(queue) == []
+
+
+def test_handing_over_to_an_heir() -> None:
+    queue = OperationQueue(ScriptedPort())
+    first, second, heir = RecordingOwner(), RecordingOwner(), RecordingOwner()
+    operations = [stepping(None)[0], *(stepping()[0] for _ in range(3))]
+    for operation, owner in zip(operations, [first, second, first, second], strict=True):
+        queue.start(operation, owner)
+    queue.hand_over(first, heir)
+    assert members(queue) == operations
+    assert heir.joined == 2
+    assert (first.watched, heir.watched) == (set(), {queue})
+    queue.drain(10**9)
+    assert first.ended == []
+    assert heir.ended == [operations[0], operations[2]]
+    assert second.ended == [operations[1], operations[3]]
+
+
+def test_closing_stops_everything_in_order_and_for_good() -> None:
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    operations = [stepping(None)[0] for _ in range(3)]
+    for operation in operations:
+        queue.start(operation, owner)
+    queue.close()
+    assert queue.gate == CLOSED
+    assert owner.ended == operations
+    assert {operation._code for operation in operations} == {ABORTED_CODE}
+    assert {operation._detail for operation in operations} == {
+        "the socket was closed while the operation was pending"
+    }
+    assert owner.watched == set()
+    assert members(queue) == []
+    queue.close()
+    assert len(owner.ended) == 3
+
+
+# How much a drain does
+
+
+async def test_a_drain_stops_at_its_allowance() -> None:
+    port = ScriptedPort([Blocked()])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    size = 100_000
+    operations = [sending(bytes(size)) for _ in range(6)]
+    for operation in operations:
+        queue.start(operation, owner)
+    port.unblock()
+    # One at a time, as large as they are, and never one more once the allowance is used up.
+    used = queue.drain(1)
+    assert used == size + OPERATION_COST
+    assert owner.ended == operations[:1]
+    assert owner.watched == {queue}
+    used = queue.drain(2 * (size + OPERATION_COST))
+    assert used == 2 * (size + OPERATION_COST)
+    assert owner.ended == operations[:3]
+    used = queue.drain(2 * (size + OPERATION_COST) + 1)
+    assert used == 3 * (size + OPERATION_COST)
+    assert owner.ended == operations
+    assert members(queue) == []
+    assert owner.watched == set()
+    assert queue.drain(0) == 0
+
+
+async def test_a_part_counts_for_what_it_was() -> None:
+    port = ScriptedPort([Blocked(), 70_000])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = sending(bytes(100_000))
+    queue.start(operation, owner)
+    port.unblock()
+    assert queue.drain(10**9) == 70_000 + OPERATION_COST
+    # The kernel took less than was offered, so it is full: asking again at once would be in vain.
+    assert port.attempts == 2
+    assert operation._transferred == 70_000
+    assert queue.drain(10**9) == 30_000 + OPERATION_COST
+    assert owner.ended == [operation]
+
+
+async def test_a_crowd_of_tiny_operations_counts_as_work_too() -> None:
+    port = ScriptedPort([Blocked()])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operations = [sending(b"x") for _ in range(4000)]
+    for operation in operations:
+        queue.start(operation, owner)
+    port.unblock()
+    told = 0
+    while queue.head is not None:
+        used = queue.drain(SOCKET_ALLOWANCE)
+        ended = len(owner.ended) - told
+        told += ended
+        # Each costs what it costs, whether or not it shared its system call with others.
+        assert used >= ended * OPERATION_COST
+    assert owner.ended == operations
+
+
+# Application code in the middle of an attempt: a buffer of a class with a `__buffer__` of its own, or a finaliser
+
+
+class Interrupting(Message):
+    """A message whose opening runs application code, the first time or every time."""
+
+    __slots__ = ("hook", "times")
+
+    def __init__(self, data: bytes, hook: Callable[[], object], times: int = 1) -> None:
+        super().__init__((Piece(bytearray(data), 0, len(data)),))
+        self.hook = hook
+        self.times = times
+
+    def open(self, *args: Any) -> int:
+        if self.times:
+            self.times -= 1
+            self.hook()
+        return super().open(*args)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_an_attempt_during_which_the_head_was_stopped_sends_nothing(alone: bool) -> None:
+    port = SpyPort()
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    head, follower = sending(b""), sending(b"xyz")
+    head._message = Interrupting(b"abc", lambda: queue.stop(head, ABORTED_CODE, "in the middle"))
+    queue.join(head, owner)
+    if not alone:
+        queue.join(follower, owner)
+    queue.drain(10**9)
+    assert head._state == ABORTED
+    assert head._transferred == 0
+    assert owner.ended == [head] if alone else [head, follower]
+    assert members(queue) == []
+    assert port.offers == ([] if alone else [b"xyz"])
+
+
+async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:
+    port = SpyPort()
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    head, follower, last = sending(b"abc"), sending(b"def"), sending(b"")
+    last._message = Interrupting(
+        b"ghi", lambda: queue.stop(follower, ABORTED_CODE, "in the middle")
+    )
+    for operation in (head, follower, last):
+        queue.join(operation, owner)
+    # The views of the attempt that was dropped are gone, and the next attempt is about what still is there. An
+    # attempt that was dropped may end the drain; whoever watches then starts another.
+    while queue.head is not None:
+        queue.drain(10**9)
+    assert [operation._state for operation in (head, follower, last)] == [DONE, ABORTED, DONE]
+    assert port.offers == [b"abcghi"]
+
+
+async def test_a_start_in_the_middle_of_a_first_attempt_goes_first() -> None:
+    port = ScriptedPort([Blocked(), Blocked()])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    inner, outer = sending(b"inner"), sending(b"")
+    outer._message = Interrupting(b"outer", lambda: queue.start(inner, owner))
+    assert queue.start(outer, owner)
+    assert port.attempts == 1
+    assert members(queue) == [inner, outer]
+    port.unblock()
+    queue.drain(10**9)
+    port.unblock()
+    queue.drain(10**9)
+    assert port.accepted == b"innerouter"
+
+
+async def test_a_close_in_the_middle_of_a_first_attempt() -> None:
+    port = ScriptedPort()
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = sending(b"")
+    operation._message = Interrupting(b"abc", queue.close)
+    assert not queue.start(operation, owner)
+    assert port.attempts == 0
+    assert operation._state == IDLE
+    assert operation._code == ABORTED_CODE
+    assert members(queue) == []
+
+
+# The three faces together
+
+
+class Faces:
+    """Starts sends through the three faces for several owners and notes how each ended, in order.
+
+    Attributes:
+      ended: the names of operations, in the order in which they were told.
+      counts: how many bytes each got accepted.
+      errors: how each ended.
+    """
+
+    def __init__(self, socket: Socket, nursery: trio.Nursery) -> None:
+        self.socket = socket
+        self.nursery = nursery
+        self.ended: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.errors: dict[str, SocketError] = {}
+        self.pending: dict[str, bool] = {}
+
+    def _tell(self, name: str, count: int, error: SocketError) -> None:
+        assert name not in self.counts, f"{name} was told twice"
+        self.ended.append(name)
+        self.counts[name] = count
+        self.errors[name] = error
+
+    def start(self, face: str, name: str, data: bytes, context: Any) -> Any:
+        def start() -> Any:
+            if face == "args":
+                args = SocketAsyncEventArgs(data)
+                args.completed += lambda _, args: self._tell(
+                    name, args.bytes_transferred, args.socket_error
+                )
+                self.pending[name] = self.socket.send_async(args)
+                if not self.pending[name]:
+                    self._tell(name, args.bytes_transferred, args.socket_error)
+                return args
+
+            def callback(result: Any) -> None:
+                count, error = self.socket.try_end_send_nowait(result)
+                self._tell(name, count, error)
+
+            result = self.socket.begin_send(data, callback=callback)
+            self.pending[name] = not result.is_completed
+            return result
+
+        if face == "await":
+            return self.nursery.start_soon(self._await, name, data)
+        return context.run(start)
+
+    async def _await(self, name: str, data: bytes) -> None:
+        try:
+            count = await self.socket.send(data)
+        except SocketException as error:
+            self._tell(name, error.bytes_transferred, error.socket_error_code)
+        else:
+            self._tell(name, count, SocketError.SUCCESS)
+
+
+@pytest.mark.fact("F191", "F199")
+async def test_one_order_for_all_faces_and_owners(autojump_clock: MockClock) -> None:
+    port = SpyPort([2, Blocked(1), 7, Blocked(1), 1, 1, Blocked(1), 30, Blocked(1), 0, 4])
+    socket = Socket.from_port(port)
+    stream = bytes_of(120)
+    async with trio.open_nursery() as nursery:
+        faces = Faces(socket, nursery)
+        async with open_initiator(ExitPolicy.JOIN):
+            first = copy_context()
+            async with open_initiator(ExitPolicy.JOIN):
+                second = copy_context()
+                at = 0
+                order = ["args", "await", "begin", "await", "begin", "args", "await", "args"] * 2
+                for index, face in enumerate(order):
+                    size = index % 5 + 3 * (index % 2)
+                    faces.start(
+                        face,
+                        f"{index}",
+                        stream[at : at + size],
+                        first if index % 3 else second,
+                    )
+                    at += size
+                    # An awaiting task needs its turn to start; nothing is accepted meanwhile.
+                    await wait_all_tasks_blocked()
+                # All but the first were started while others waited, and made no attempt of their own.
+                assert port.offers[0] == stream[:0] or len(port.calls) >= 1
+                assert socket.queued_operations > 0
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    assert port.accepted == stream[:at]
+    assert set(faces.errors.values()) == {SocketError.SUCCESS}
+    assert sorted(faces.ended, key=int) == [str(index) for index in range(16)]
+    assert socket.queued_operations == 0
+
+
+@pytest.mark.fact("F196")
+async def test_a_start_behind_others_makes_no_attempt_even_if_the_socket_is_ready() -> None:
+    port = SpyPort([Blocked()])
+    socket = Socket.from_port(port)
+    async with trio.open_nursery() as nursery:
+        faces = Faces(socket, nursery)
+        async with open_initiator(ExitPolicy.JOIN):
+            context = copy_context()
+            faces.start("args", "0", b"ab", context)
+            assert port.offers == [b"ab"]
+            port.inner.unblock()
+            # The engine has not had its turn: now a jumper of the queue would be seen.
+            faces.start("begin", "1", b"cd", context)
+            faces.start("args", "2", b"ef", context)
+            assert port.offers == [b"ab"]
+            assert faces.pending == {"0": True, "1": True, "2": True}
+            assert socket.queued_operations == 3
+    assert faces.ended == ["0", "1", "2"]
+    assert port.accepted == b"abcdef"
+
+
+@pytest.mark.fact("F197", "F198")
+async def test_events_come_in_order_of_termination(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    async with trio.open_nursery() as nursery:
+        faces = Faces(socket, nursery)
+        async with open_initiator():
+            context = copy_context()
+            args = [
+                faces.start("begin" if index % 2 else "args", f"{index}", b"ab", context)
+                for index in range(6)
+            ]
+            assert args[4].cancel()
+            assert args[1].cancel()
+            await trio.sleep(2)
+            # One that ends on the spot and has a callback is told in its order too.
+            faces.start("begin", "6", b"c", context)
+            assert faces.ended == ["4", "1", "0", "2", "3", "5"]
+            await wait_all_tasks_blocked()
+    assert faces.ended == ["4", "1", "0", "2", "3", "5", "6"]
+    assert port.accepted == b"ab" * 4 + b"c"
+
+
+# Cancelling
+
+
+async def test_cancelling_a_follower_leaves_no_trace_of_it(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        others = [SocketAsyncEventArgs(data) for data in (b"ab", b"ef", b"ij")]
+        doomed = SocketAsyncEventArgs(b"cd")
+        result = None
+        assert socket.send_async(others[0])
+        assert socket.send_async(doomed)
+        assert socket.send_async(others[1])
+        result = socket.begin_send(b"gh")
+        assert socket.send_async(others[2])
+        assert doomed.cancel("not wanted")
+        assert result.cancel()
+        # Twice is once too often.
+        assert not doomed.cancel()
+        assert not result.cancel()
+        assert socket.queued_operations == 3
+        assert not doomed.pending  # with nothing to call, its end is told on the spot
+        assert await doomed.wait() == 0
+        assert doomed.socket_error is SocketError.OPERATION_ABORTED
+        assert "not wanted" in str(doomed.outcome)
+        assert b"".join(doomed.remaining) == b"cd"
+        # Free again at once: its second activation stands where it was started, behind the others.
+        assert socket.send_async(doomed)
+        assert socket.torn is None
+        with pytest.raises(SocketException) as caught:
+            await socket.end_send(result)
+        assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
+        assert "the operation was cancelled" in str(caught.value)
+        assert await doomed.wait() == 2
+    assert port.accepted == b"abefijcd"
+
+
+async def test_cancelling_the_head_before_its_first_byte(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        head, follower = SocketAsyncEventArgs(b"ab"), SocketAsyncEventArgs(b"cd")
+        socket.send_async(head)
+        socket.send_async(follower)
+        assert head.cancel()
+        assert await follower.wait() == 2
+        assert head.socket_error is SocketError.OPERATION_ABORTED
+        assert head.bytes_transferred == 0
+        assert follower.socket_error is SocketError.SUCCESS
+        assert socket.torn is None
+        assert trio.current_time() == pytest.approx(1)
+    assert port.accepted == b"cd"
+
+
+async def test_cancelling_what_is_not_pending() -> None:
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"ab")
+    assert not args.cancel()
+    async with open_initiator():
+        assert not socket.send_async(args)
+        assert not args.cancel()
+        assert args.socket_error is SocketError.SUCCESS
+        result = socket.begin_send(b"cd", callback=lambda _: None)
+        # Done, and only to be told.
+        assert not result.cancel()
+        assert await socket.end_send(result) == 2
+        assert not result.cancel()
+
+
+async def test_a_cancel_never_hits_the_next_activation(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    seen: list[tuple[int, int]] = []
+    args = SocketAsyncEventArgs(b"ab")
+
+    def restart(_: object, args: SocketAsyncEventArgs) -> None:
+        seen.append((args.activation, args.bytes_transferred))
+        if args.activation < 5:
+            port.add(Blocked(1))
+            assert socket.send_async(args)
+
+    args.completed += restart
+    async with open_initiator():
+        assert socket.send_async(args)
+        for aimed in range(1, 5):
+            activation = args.activation
+            assert activation == aimed
+            await args.wait()
+            # The handler has restarted it by now; the late stop is aimed at the one before.
+            assert args.activation == activation + 1
+            assert not args.cancel(activation=activation)
+            assert args.pending
+        await args.wait()
+        assert args.socket_error is SocketError.SUCCESS
+    assert seen == [(number, 2) for number in range(1, 6)]
+
+
+async def test_waiting_is_for_the_activation_it_was_called_in(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([1, Blocked(1)])
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"abc")
+    counts: list[int] = []
+
+    def restart(_: object, args: SocketAsyncEventArgs) -> None:
+        if args.activation == 1:
+            args.set_buffer(b"defgh")
+            port.add(2, Blocked(1))
+            assert socket.send_async(args)
+
+    args.completed += restart
+
+    async def wait() -> None:
+        counts.append(await args.wait())
+
+    async with open_initiator():
+        assert socket.send_async(args)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0.5) as scope:
+                await args.wait()
+            assert scope.cancelled_caught
+            assert args.pending
+        assert counts == [3, 3, 3]
+        assert args.bytes_transferred == 2
+        assert await args.wait() == 5
+
+
+@pytest.mark.fact("F228")
+@pytest.mark.parametrize(
+    "doomed", [[0], [1], [2], [3], [0, 1], [1, 2], [0, 2], [0, 1, 2], [0, 1, 2, 3]]
+)
+async def test_a_cancelled_await_ends_its_operation_and_leaves_the_others_in_order(
+    doomed: list[int],
+) -> None:
+    port = ScriptedPort([Blocked()])
+    socket = Socket.from_port(port)
+    names = [b"ab", b"cd", b"ef", b"gh"]
+    args = [SocketAsyncEventArgs(name) for name in names]
+    scopes = [trio.CancelScope() for _ in names]
+
+    async def send(index: int) -> None:
+        with scopes[index]:
+            # Bare bytes or args: there are two ways to wait.
+            await socket.send(names[index] if index % 2 else args[index])
+
+    async with trio.open_nursery() as nursery:
+        for index in range(4):
+            nursery.start_soon(send, index)
+            await wait_all_tasks_blocked()
+        assert socket.queued_operations == 4
+        for index in doomed:
+            scopes[index].cancel()
+        await wait_all_tasks_blocked()
+        assert socket.queued_operations == 4 - len(doomed)
+        port.unblock()
+    assert port.accepted == b"".join(
+        name for index, name in enumerate(names) if index not in doomed
+    )
+    assert [scope.cancelled_caught for scope in scopes] == [index in doomed for index in range(4)]
+    for index in (0, 2):
+        if index in doomed:
+            assert args[index].socket_error is SocketError.OPERATION_ABORTED
+            assert "the awaiting task was interrupted" in str(args[index].outcome)
+        assert args[index].bytes_transferred == (0 if index in doomed else 2)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+async def test_awaits_that_are_cancelled_in_one_step_run_in_any_order(first: int) -> None:
+    # Which of the tasks runs first after a cancel is up to Trio. Here it is up to the test: the operation of one is
+    # stopped in the very step of the cancel, as the task itself does when it runs.
+    port = ScriptedPort([Blocked()])
+    socket = Socket.from_port(port)
+    args = [SocketAsyncEventArgs(name) for name in (b"ab", b"cd", b"ef")]
+    async with trio.open_nursery() as nursery:
+        for each in args:
+            nursery.start_soon(socket.send, each)
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        args[first].cancel()
+    assert [each.socket_error for each in args] == [SocketError.OPERATION_ABORTED] * 3
+    assert socket.queued_operations == 0
+    assert port.accepted == b""
+
+
+@pytest.mark.parametrize("bare", [True, False])
+async def test_a_complete_send_beats_a_cancel_of_the_same_moment(bare: bool) -> None:
+    # The task of the follower is told of the cancel, but before it runs, somebody else has the queue drained.
+    port = ScriptedPort([Blocked()])
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"def")
+    ended: list[object] = []
+
+    async def send() -> None:
+        try:
+            ended.append(await socket.send(b"def" if bare else args))
+        except trio.Cancelled:
+            ended.append("cancelled")
+            raise
+
+    async with open_initiator():
+        head = SocketAsyncEventArgs(b"abc")
+        assert socket.send_async(head)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            port.unblock()
+            socket._sends.drain(SOCKET_ALLOWANCE)
+    # Whichever way it went, the answer and the stream agree.
+    assert bytes(port.accepted) == (b"abc" if ended == ["cancelled"] else b"abcdef")
+    if not bare:
+        assert args.bytes_transferred == len(port.accepted) - 3
+
+
+async def test_args_of_a_send_that_was_cancelled_before_it_began() -> None:
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"abc")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await socket.send(args)
+    assert scope.cancelled_caught
+    assert port.attempts == 0
+    # Not a success of 0 bytes: success means all of them.
+    assert args.bytes_transferred == 0
+    assert args.outcome is None or args.socket_error is SocketError.OPERATION_ABORTED
+    assert b"".join(args.remaining) == b"abc"
+
+
+async def test_a_cancel_from_elsewhere_ends_an_await_with_its_reason(
+    autojump_clock: MockClock,
+) -> None:
+    port = ScriptedPort([Blocked()])
+    socket = Socket.from_port(port)
+    head, follower = SocketAsyncEventArgs(b"ab"), SocketAsyncEventArgs(b"cd")
+    errors: list[SocketException] = []
+
+    async def send(args: SocketAsyncEventArgs) -> None:
+        with pytest.raises(SocketException) as caught:
+            await socket.send(args)
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        for args in (head, follower):
+            nursery.start_soon(send, args)
+            await wait_all_tasks_blocked()
+            assert args.pending
+            assert args.socket_error is SocketError.IO_PENDING
+        assert follower.cancel("first", activation=1)
+        await wait_all_tasks_blocked()
+        assert head.cancel("second")
+    assert [error.socket_error_code for error in errors] == [SocketError.OPERATION_ABORTED] * 2
+    assert [str(error).rpartition(": ")[2] for error in errors] == ["first", "second"]
+
+
+async def test_nothing_of_a_stopped_operation_is_kept() -> None:
+    port = ScriptedPort([Blocked()])
+    socket = Socket.from_port(port)
+
+    class Token:
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with open_initiator():
+            head = SocketAsyncEventArgs(b"ab")
+            socket.send_async(head)
+            gone = []
+            for index in range(3):
+                args = SocketAsyncEventArgs(b"cd", user_token=Token())
+                gone.append(weakref.ref(args.user_token))
+                socket.send_async(args)
+                if index != 1:
+                    args.cancel()
+            last = SocketAsyncEventArgs(b"ef")
+            socket.send_async(last)
+            del args
+            # Whoever told of them may hold the latest batch, so let there be another.
+            await wait_all_tasks_blocked()
+            last.cancel()
+            await wait_all_tasks_blocked()
+            assert [reference() is None for reference in gone] == [True, False, True]
+    finally:
+        gc.enable()
+
+
+# Closing
+
+
+@pytest.mark.fact("F206")
+async def test_close_ends_everyone_in_order_with_exact_counts(autojump_clock: MockClock) -> None:
+    port = ScriptedPort([3, Blocked()])
+    socket = Socket.from_port(port)
+    async with trio.open_nursery() as nursery:
+        faces = Faces(socket, nursery)
+        async with open_initiator() as first:
+            outer = copy_context()
+            async with open_initiator():
+                inner = copy_context()
+                for index, face in enumerate(["args", "begin", "args", "args", "begin"]):
+                    faces.start(face, f"{index}", b"abcde", outer)
+                    faces.start(face, f"i{index}", b"abcde", inner)
+                faces.start("await", "awaited", b"xyz", None)
+                await wait_all_tasks_blocked()
+                assert socket.queued_operations == 11
+                socket.close()
+                assert socket.torn is None
+                assert socket.queued_operations == 0
+                await wait_all_tasks_blocked()
+                assert first.pending_operations == 0
+    assert [name for name in faces.ended if len(name) == 1] == list("01234")
+    assert [name for name in faces.ended if len(name) == 2] == ["i0", "i1", "i2", "i3", "i4"]
+    assert faces.ended.count("awaited") == 1
+    assert set(faces.errors.values()) == {SocketError.OPERATION_ABORTED}
+    assert faces.counts == {name: 3 if name == "0" else 0 for name in faces.ended}
+    assert port.accepted == b"abc"
+    assert port.closed
+    assert port.was_reset
+
+
+async def test_close_resets_only_what_the_peer_could_misread() -> None:
+    def closed(script: list[int | Blocked], **kwargs: Any) -> tuple[Socket, ScriptedPort]:
+        port = ScriptedPort(script, **kwargs)
+        return Socket.from_port(port), port
+
+    async with open_initiator():
+        # Nothing was ever sent, or all of it was.
+        socket, port = closed([])
+        socket.close()
+        assert (port.closed, port.was_reset) == (True, False)
+        socket, port = closed([])
+        assert not socket.send_async(SocketAsyncEventArgs(b"abc"))
+        socket.close()
+        assert (port.closed, port.was_reset) == (True, False)
+
+        # Pending, in part or not at all.
+        for line in (2, Blocked()):
+            socket, port = closed([line])
+            assert socket.send_async(SocketAsyncEventArgs(b"abc"))
+            socket.close()
+            assert (port.closed, port.was_reset) == (True, True)
+
+        # Torn, with nothing pending any more; given up, and so in order again.
+        for give_up in (False, True):
+            socket, port = closed([2])
+            args = SocketAsyncEventArgs(b"abc")
+            assert socket.send_async(args)
+            args.cancel()
+            await args.wait()
+            if give_up:
+                socket.forget_torn()
+            socket.close()
+            assert port.was_reset is not give_up
+            # Of the cut message nothing can follow any more, so the args are ordinary ones again.
+            assert args._state == IDLE
+            assert args.bytes_transferred == 2
+
+        # Pending datagrams are whole or not there.
+        socket, port = closed([Blocked()], is_stream=False)
+        assert socket.send_async(SocketAsyncEventArgs(b"abc"))
+        socket.close()
+        assert (port.closed, port.was_reset) == (True, False)
+
+        # The caller knows better.
+        socket, port = closed([2])
+        assert socket.send_async(SocketAsyncEventArgs(b"abc"))
+        socket.close(reset=False)
+        assert (port.closed, port.was_reset) == (True, False)
+        socket, port = closed([])
+        socket.close(reset=True)
+        assert (port.closed, port.was_reset) == (True, True)
+        # A second close changes nothing.
+        socket.close(reset=False)
+        assert port.was_reset
+
+
+@pytest.mark.fact("F209")
+@pytest.mark.parametrize("bare", [True, False])
+async def test_a_closed_socket_wakes_the_awaits_of_it(bare: bool) -> None:
+    port = ScriptedPort([1, Blocked()])
+    socket = Socket.from_port(port)
+    counts: list[int] = []
+
+    async def send() -> None:
+        with pytest.raises(SocketException, match="closed") as caught:
+            await socket.send(b"abc" if bare else SocketAsyncEventArgs(b"abc"))
+        assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
+        counts.append(caught.value.bytes_transferred)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+        socket.close()
+    assert sorted(counts) == [0, 0, 1]
+    assert port.accepted == b"a"
+
+
+async def test_flags_are_the_calls_own(autojump_clock: MockClock) -> None:
+    port = SpyPort([Blocked(1)])
+    socket = Socket.from_port(port)
+    async with open_initiator(ExitPolicy.JOIN):
+        for flags in (SocketFlags.NONE, SocketFlags.OUT_OF_BAND, SocketFlags.NONE):
+            socket.begin_send(b"ab", socket_flags=flags)
+    plain = port.calls[0].flags
+    assert [call.flags != plain for call in port.calls] == [False, False, True, False]
+    assert port.offers == [b"ab", b"ab", b"ab", b"ab"]

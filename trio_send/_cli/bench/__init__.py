@@ -1,0 +1,1 @@
+"""`trio-send bench`: what a send costs on this machine."""

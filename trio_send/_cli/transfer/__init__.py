@@ -1,0 +1,1 @@
+"""`trio-send send` and `trio-send sink`: a file, or a stream of bytes, from one process to another."""

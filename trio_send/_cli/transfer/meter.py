@@ -1,0 +1,145 @@
+"""Progress, shown on standard error while it is a terminal, and not at all otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import deque
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..output import is_terminal, write
+from ..values import show_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Seconds between two looks at the progress: often enough for the eye, and too seldom to cost anything.
+INTERVAL = 0.1
+
+
+#: The rate shown is that of so many looks, three seconds.
+_LOOKS = 30
+
+
+class Meter:
+    """Something on the screen that shows how many bytes have gone by; this one shows nothing."""
+
+    def show(self, done: int) -> None:
+        """Show that ``done`` bytes have gone by."""
+
+    def hide(self) -> None:
+        """Take it off the screen until the next `show`, so that a line can be printed."""
+
+
+class _ScreenMeter(Meter):
+    """A meter that can be seen."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
+
+    def _describe(self, done: int) -> str:
+        """Return the numbers to show."""
+        now = trio.current_time()
+        self._looks.append((now, done))
+        then, before = self._looks[0]
+        rate = (done - before) / (now - then) if now > then else 0
+        of_all = "" if self._total is None else f" of {show_size(self._total)}"
+        return f"{show_size(done)}{of_all}, {show_size(rate)}/s"
+
+
+class _PlainMeter(_ScreenMeter):
+    """One line of text that is written over and over."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        super().__init__(total)
+        self._label = label
+        self._width = 0
+
+    def show(self, done: int) -> None:
+        line = f"{self._label}: {self._describe(done)}"[: shutil.get_terminal_size().columns - 1]
+        self._write("\r" + line.ljust(self._width))
+        self._width = len(line)
+
+    def hide(self) -> None:
+        if self._width:
+            self._write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # of all that is printed this matters least
+            write(sys.stderr, text)
+
+
+class _RichMeter(_ScreenMeter):
+    """A bar of rich's."""
+
+    def __init__(self, progress: Any, label: str, total: int | None) -> None:
+        super().__init__(total)
+        self._progress = progress
+        self._task = progress.add_task(label, total=total, numbers="")
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        if not self._shown:
+            self._progress.start()
+            self._shown = True
+        self._progress.update(self._task, completed=done, numbers=self._describe(done))
+        self._progress.refresh()
+
+    def hide(self) -> None:
+        if self._shown:
+            self._progress.stop()
+            self._shown = False
+
+
+def _make_meter(label: str, total: int | None) -> Meter:
+    if not is_terminal(sys.stderr):
+        return Meter()
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return _PlainMeter(label, total)
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    ]
+    if total is not None:
+        columns.append(TimeRemainingColumn())
+    # A thread that redraws would do so in the middle of other output, and redirecting would swallow some of it.
+    progress = Progress(
+        *columns,
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    return _RichMeter(progress, label, total)
+
+
+@contextmanager
+def meter(label: str, total: int | None = None) -> Iterator[Meter]:
+    """Have a meter while the body runs.
+
+    Args:
+      label: what goes by.
+      total: how many bytes there will be, if that is known.
+    """
+    made = _make_meter(label, total)
+    try:
+        yield made
+    finally:
+        made.hide()
+
+
+async def keep_showing(shown: Meter, progress: Callable[[], int]) -> None:
+    """Show the progress again and again, until cancelled."""
+    while isinstance(shown, _ScreenMeter):
+        shown.show(progress())
+        await trio.sleep(INTERVAL)

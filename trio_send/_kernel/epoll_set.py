@@ -1,0 +1,137 @@
+"""Many sockets behind one descriptor: a one-shot epoll set that Trio can wait for."""
+
+from __future__ import annotations
+
+import select
+import sys
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from .port import Port
+
+
+class Waiter(Protocol):
+    """Who waits for a socket, in one direction."""
+
+    @property
+    def port(self) -> Port:
+        """The socket."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it waits until the socket can be written rather than read."""
+
+
+#: Whether the system can watch many sockets through one descriptor that Trio can wait for.
+HAVE_EPOLL: Final = sys.platform == "linux"
+
+
+# Plain numbers, for they are looked at for every event. Elsewhere than on Linux there are none, and nobody looks.
+_IN: Final = getattr(select, "EPOLLIN", 0)
+
+
+_OUT: Final = getattr(select, "EPOLLOUT", 0)
+
+
+_ONE_SHOT: Final = getattr(select, "EPOLLONESHOT", 0)
+
+
+_OVER: Final = getattr(select, "EPOLLERR", 0) | getattr(select, "EPOLLHUP", 0)
+
+
+_IN_OR_OVER: Final = _IN | _OVER
+
+
+_OUT_OR_OVER: Final = _OUT | _OVER
+
+
+#: Events fetched at once: enough to spread the cost of the call, few enough to hold across a yield.
+MAX_EVENTS: Final = 256
+
+
+W = TypeVar("W", bound=Waiter)
+
+
+class EpollSet(Generic[W]):
+    """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
+        self.fd: int = self._epoll.fileno()
+        # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
+        # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
+        # again.
+        self._readers: dict[int, W | None] = {}
+        self._writers: dict[int, W | None] = {}
+        #: How many queues wait.
+        self.armed = 0
+
+    def _update(self, fd: int) -> None:
+        """Arm a known ``fd`` for the directions that are waited for."""
+        events = _ONE_SHOT
+        if self._writers.get(fd) is not None:
+            events |= _OUT
+        if self._readers.get(fd) is not None:
+            events |= _IN
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            self._epoll.register(fd, events)
+
+    def arm(self, fd: int, queue: W) -> None:
+        known = fd in self._writers or fd in self._readers
+        (self._writers if queue.writes else self._readers)[fd] = queue
+        self.armed += 1
+        if known:
+            self._update(fd)
+            return
+        try:
+            self._epoll.register(fd, (_OUT if queue.writes else _IN) | _ONE_SHOT)
+        except FileExistsError:
+            self._update(fd)
+
+    def disarm(self, queue: W) -> None:
+        fd = queue.port.fileno()
+        queues, others = (
+            (self._writers, self._readers) if queue.writes else (self._readers, self._writers)
+        )
+        # Closed behind the library's back: the kernel has forgotten it, the number is lost.
+        if fd < 0:
+            fd = next((number for number, other in queues.items() if other is queue), -1)
+            if queues.pop(fd, None) is not None:
+                self.armed -= 1
+            return
+        if queues.get(fd) is None:
+            return
+        self.armed -= 1
+        if others.get(fd) is not None:
+            queues[fd] = None
+            self._update(fd)
+            return
+        queues.pop(fd)
+        others.pop(fd, None)
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            pass  # the descriptor was closed behind the library's back
+
+    def fetch(self) -> list[W]:
+        """Return the queues that are worth a drain; they are not armed any more."""
+        ready: list[W] = []
+        for fd, happened in self._epoll.poll(0, MAX_EVENTS):
+            # Errors and hang-ups concern both directions; the attempt tells what is wrong.
+            writer = self._writers.get(fd)
+            reader = self._readers.get(fd)
+            if writer is not None and happened & _OUT_OR_OVER:
+                ready.append(writer)
+                self._writers[fd] = writer = None
+            if reader is not None and happened & _IN_OR_OVER:
+                ready.append(reader)
+                self._readers[fd] = reader = None
+            if writer is not None or reader is not None:
+                self._update(fd)
+        self.armed -= len(ready)
+        return ready
+
+    def close(self) -> None:
+        self._epoll.close()

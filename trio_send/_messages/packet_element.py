@@ -1,0 +1,134 @@
+"""`SendPacketsElement`: one buffer or range of a file that is sent with others as one message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO, final
+
+from .buffers import measure, require_range
+from .files import check_file, is_file, is_path, require_file_range
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+
+@final
+class SendPacketsElement:
+    """A buffer or a range of a file, to be sent with others as one message.
+
+    It never changes and may be used any number of times, by several operations at once even.
+
+    Args:
+      source: a contiguous bytes-like object, the path of a file, or a file that is open for reading in binary mode.
+        Bytes are sent, not taken for a path. The position of an open file is neither used nor moved. What a program has
+        written to an open file and not flushed is not sent.
+      offset: where in the buffer or the file to begin, in bytes.
+      count: how many bytes to send; None stands for all from ``offset`` on. For a file so does 0, as in .NET; of a
+        buffer 0 sends nothing.
+      end_of_packet: kept for whoever reads it. On a stream, which has no packets, it means nothing.
+
+    Raises:
+      TypeError: ``source`` is None or nothing of the kind, for example a file in text mode.
+      ValueError: the range leaves the buffer or is negative, the path is empty, or the file is not open for reading.
+        Whether a range lies in its file is looked at when it is sent.
+
+    Source: .NET's ``SendPacketsElement``; facts F203 and F204.
+    """
+
+    __slots__ = ("_count", "_end_of_packet", "_offset", "_source")
+
+    def __init__(
+        self,
+        source: Buffer | str | os.PathLike[str] | BinaryIO,
+        offset: int = 0,
+        count: int | None = None,
+        end_of_packet: bool = False,
+    ) -> None:
+        self._source: Any = source
+        self._end_of_packet = bool(end_of_packet)
+        self._count: int | None
+        if is_file(source):
+            check_file("source", source)
+            self._offset, self._count = require_file_range(offset, count)
+            self._count = self._count or None
+        else:
+            length = measure("source", source, "a path, or a file open for reading in binary mode")  # type: ignore[arg-type]
+            self._offset, self._count = require_range("count", length, offset, count)
+
+    def __repr__(self) -> str:
+        what = repr(self._source) if self.buffer is None else type(self._source).__name__
+        count = "the rest" if self._count is None else f"{self._count} bytes"
+        return f"<SendPacketsElement: {count} of {what} from {self._offset}>"
+
+    @property
+    def buffer(self) -> Buffer | None:
+        """The buffer, the very object; None if it is a file."""
+        return None if is_file(self._source) else self._source
+
+    @property
+    def file_path(self) -> str | os.PathLike[str] | None:
+        """The path, as it was given; None if there is none."""
+        return self._source if is_path(self._source) else None
+
+    @property
+    def file_stream(self) -> BinaryIO | None:
+        """The open file, the very object; None if there is none."""
+        return self._source if is_file(self._source) and not is_path(self._source) else None
+
+    @property
+    def offset(self) -> int:
+        """Where in the buffer or the file to begin, in bytes."""
+        return self._offset
+
+    @property
+    def count(self) -> int:
+        """How many bytes to send; of a file, 0 stands for all from `offset` on."""
+        return self._count or 0
+
+    @property
+    def end_of_packet(self) -> bool:
+        """What was said when the element was made; without effect on a stream."""
+        return self._end_of_packet
+
+    def _part(self, offset: int, count: int) -> SendPacketsElement:
+        """Return an element for another range of the same source, which need not be checked."""
+        part = SendPacketsElement.__new__(SendPacketsElement)
+        part._source = self._source
+        part._offset = offset
+        part._count = count
+        part._end_of_packet = self._end_of_packet
+        return part
+
+
+def file_element(
+    file: str | os.PathLike[str] | BinaryIO, offset: int, count: int | None
+) -> SendPacketsElement:
+    """Return an element for a range of a file, where a count of 0 stands for nothing."""
+    if not is_file(file):
+        raise TypeError(
+            f"file must be a path or a file open for reading in binary mode, not {type(file).__name__}"
+        )
+    check_file("file", file)
+    element = SendPacketsElement.__new__(SendPacketsElement)
+    element._source = file
+    element._offset, element._count = require_file_range(offset, count)
+    element._end_of_packet = False
+    return element
+
+
+def require_elements(elements: Iterable[SendPacketsElement]) -> tuple[SendPacketsElement, ...]:
+    """Return the members of a list of elements, which is not looked at again."""
+    try:
+        members = tuple(elements)
+    except TypeError:
+        raise TypeError(
+            f"send_packets_elements must be a list of SendPacketsElement, not {type(elements).__name__}"
+        ) from None
+    for index, member in enumerate(members):
+        if not isinstance(member, SendPacketsElement):
+            raise TypeError(
+                f"send_packets_elements[{index}] must be a SendPacketsElement, not {type(member).__name__}"
+            )
+    return members

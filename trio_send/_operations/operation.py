@@ -1,0 +1,485 @@
+"""One activation of an operation: its state, its count, its outcome.
+
+The states, and what each means for the queue the operation stands in::
+
+    IDLE       in no queue. Never started, or ended and told; may be started
+    POSTED     in no queue yet: started by another thread, on its way into the Trio thread
+    QUEUED     in one queue, at its head (then some bytes may be accepted already) or behind it (then none)
+    DONE       in no queue: all accepted, the owner has yet to be told
+    FAILED     in no queue: an error, the owner has yet to be told
+    ABORTED    in no queue: stopped, the owner has yet to be told
+    CUT        in no queue: told, but its message stands half sent on a torn stream; may only be resumed
+
+"Trying" and "sending" are not among them. An attempt and its accounting are one synchronous step, protected against
+KeyboardInterrupt, so nobody can ever see an operation in the middle of it, nor stop it there: that is why completion
+always wins over a cancel that comes at the same time.
+
+An operation that ends on the spot never leaves IDLE: its results are written, and that is all. Only what is pending
+has a state to show, an activation number, an owner, and an end that is told exactly once.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from typing import TYPE_CHECKING, Any, Final
+
+import outcome
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
+from .._base.errors import InvalidOperationError, SocketException
+from .._messages.packets import Packets
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from .._messages.buffers import Message
+
+
+class State(enum.IntEnum):
+    """Where an activation stands; the table of the module's docstring."""
+
+    IDLE = 0
+    POSTED = 1
+    QUEUED = 2
+    DONE = 3
+    FAILED = 4
+    ABORTED = 5
+    CUT = 6
+
+
+# Looking a member up costs more than all of a transition, so the code compares plain numbers.
+IDLE: Final = int(State.IDLE)
+POSTED: Final = int(State.POSTED)
+QUEUED: Final = int(State.QUEUED)
+DONE: Final = int(State.DONE)
+FAILED: Final = int(State.FAILED)
+ABORTED: Final = int(State.ABORTED)
+CUT: Final = int(State.CUT)
+
+#: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
+#: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
+#: IDLE when a first attempt of several system calls fails after the first of them. IDLE follows POSTED when the run of
+#: Trio has ended and nobody takes the post in any more.
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.IDLE: frozenset({State.POSTED, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
+    State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE}),
+    State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
+    State.DONE: frozenset({State.IDLE}),
+    State.FAILED: frozenset({State.IDLE, State.CUT}),
+    State.ABORTED: frozenset({State.IDLE, State.CUT}),
+    State.CUT: frozenset({State.IDLE, State.QUEUED, State.DONE, State.FAILED}),
+}
+
+_ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
+
+_SUCCESS: Final = int(SocketError.SUCCESS)
+_RECEIVE: Final = SocketAsyncOperation.RECEIVE
+
+
+class Owner(abc.ABC):
+    """Whoever ends an operation when it leaves: an initiator, or a task that awaits it.
+
+    The owner of a queue's head watches the queue's socket, and is told of each end of its own operations, whoever
+    brought it about.
+    """
+
+    __slots__ = ()
+
+    def _leaves_with(self, leaver: Owner) -> bool:
+        """Tell whether the owner's operations end when ``leaver`` leaves."""
+        return self is leaver
+
+    def _take_in(self) -> None:
+        """Take in what other threads have posted; asked only of the owner of a posted operation."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def _joined(self, queue: Any) -> None:
+        """Note that one more of the owner's operations stands in ``queue``."""
+
+    @abc.abstractmethod
+    def _ended(self, operation: Operation, queue: Any) -> None:
+        """Note that an operation is terminal and has left ``queue`` (None: it was in none); tell of it."""
+
+    def _holds(self, operation: Operation) -> bool:
+        """Tell whether the end of ``operation`` is held back."""
+        return False
+
+    def _tell_held(self) -> None:
+        """Have the end that is held back told as that of any other operation."""
+        raise NotImplementedError
+
+    def _tell_held_at_once(self) -> None:
+        """Tell of the end that is held back here and now."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def _limit_changed(self, operation: Operation) -> None:
+        """Watch the time limits of an operation, which have come up or come earlier."""
+
+    @abc.abstractmethod
+    def _watch(self, queue: Any) -> None:
+        """See to it that ``queue`` is drained when its socket is ready; repeated calls are harmless."""
+
+    @abc.abstractmethod
+    def _unwatch(self, queue: Any) -> None:
+        """Stop watching ``queue``."""
+
+
+class Step:
+    """What one attempt of an operation other than a send does.
+
+    Attributes:
+      must_be_awaited: whether the next attempt is due not when the descriptor is ready, but when `wait_ready` returns.
+      sends_message: whether the operation's message, if it has one, is sent when the step is done.
+      address: whom it is about, for those who watch; None if there is nobody, or nobody yet.
+      data: what it has received, for those who watch, unless that went into the operation's message.
+    """
+
+    __slots__ = ()
+
+    must_be_awaited = False
+    sends_message = False
+    address: Any = None
+    data = b""
+
+    def attempt(self, operation: Operation) -> None:
+        """Try once, without waiting.
+
+        Raises:
+          BlockingIOError: not yet; try again when the socket is ready.
+          OSError: the operation failed.
+        """
+        raise NotImplementedError
+
+    async def wait_ready(self, operation: Operation) -> None:
+        """Wait until the next attempt is due, if `must_be_awaited`."""
+        raise NotImplementedError
+
+    def abandon(self, socket: Any) -> None:
+        """Clean up on ``socket`` after an operation that was stopped before it was complete, and has been told so."""
+
+
+class Operation:
+    """One operation: an activation at a time, each with one outcome.
+
+    `SocketAsyncEventArgs` and `AsyncResult` are operations; an awaited send of plain bytes is a bare one.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_activation",
+        "_address",
+        "_code",
+        "_context",
+        "_continues",
+        "_detail",
+        "_errno",
+        "_flags",
+        "_fresh",
+        "_last_operation",
+        "_limit",
+        "_limits",
+        "_message",
+        "_next",
+        "_owner",
+        "_previous",
+        "_queue",
+        "_socket",
+        "_state",
+        "_step",
+        "_trace",
+        "_transferred",
+        "_waiters",
+    )
+
+    #: Whether it is to be disposed of when it has ended; args alone can be closed.
+    _closing = False
+
+    def __init__(self) -> None:
+        self._state = IDLE
+        #: Numbers the pending activations, so that a stop aimed at one cannot hit the next.
+        self._activation = 0
+        self._last_operation = SocketAsyncOperation.NONE
+        # What to send, and how.
+        self._message: Message | None = None
+        self._flags = 0
+        self._address: Any = None
+        self._step: Step | None = None
+        #: Whether the message is the rest of one that was cut, so that its first byte is not the first of a message.
+        self._continues = False
+        # Results of the latest activation, as plain numbers; enums, exceptions and outcomes are made when read.
+        self._transferred = 0
+        self._code = _SUCCESS
+        self._errno = 0
+        self._detail: str | None = None
+        #: Whether the message was put there after the latest activation, so that the count is not about it.
+        self._fresh = True
+        # Where it stands: its neighbours in the queue, and who is told of its end.
+        self._queue: Any = None
+        self._next: Operation | None = None
+        self._previous: Operation | None = None
+        self._owner: Owner | None = None
+        self._socket: Any = None
+        self._context: Context | None = None
+        #: The time limits of every activation, as seconds in all and seconds standing still; None when there are none.
+        self._limits: tuple[float, float] | None = None
+        #: Those of the current activation, at work.
+        self._limit: Any = None
+        self._waiters: list[trio.lowlevel.Task] | None = None
+        #: What instruments were told of the latest activation they have seen; theirs alone.
+        self._trace: Any = None
+
+    def __repr__(self) -> str:
+        return f"<an awaited {SocketAsyncOperation(self._last_operation).name}: {self._describe_count()}>"
+
+    # -- the transitions ------------------------------------------------------------------------------------------
+
+    def _move(self, state: int) -> None:
+        assert state in _ALLOWED[self._state], f"{State(self._state).name} -> {State(state).name}"
+        self._state = state
+
+    def _activate(self, state: int, owner: Owner) -> None:
+        """Become pending, with the count and the error that the first attempt may have left."""
+        before = self._state
+        self._move(state)
+        if before != POSTED:  # else it has its number already, by which its thread may stop it
+            self._activation += 1
+        self._owner = owner
+
+    def _end_later(self, owner: Owner) -> None:
+        """Be told to the owner although the first attempt ended the operation."""
+        self._activate(DONE if self._code == _SUCCESS else FAILED, owner)
+
+    def _post(self, owner: Owner) -> None:
+        """Become pending in another thread, before the first attempt, which is made in the Trio thread."""
+        self._activate(POSTED, owner)
+
+    def _unpost(self) -> None:
+        """Be as before the start, which nobody will ever hear of."""
+        self._move(IDLE)
+        self._owner = self._context = None
+
+    def _reset_results(self) -> None:
+        self._continues = False
+        self._transferred = 0
+        self._code = _SUCCESS
+        self._errno = 0
+        self._detail = None
+        self._fresh = False
+
+    def _set_error(self, code: int, errno: int, detail: str | None = None) -> None:
+        """Record why an operation that is not pending failed; its count stays."""
+        self._code = code
+        self._errno = errno
+        self._detail = detail
+
+    def _drop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.over()
+            self._limit = None
+
+    def _finish(self) -> None:
+        self._move(DONE)
+        if self._limit is not None:
+            self._drop_limit()
+
+    def _fail(self, code: int, errno: int, detail: str | None = None) -> None:
+        self._move(FAILED)
+        self._drop_limit()
+        self._set_error(code, errno, detail)
+
+    def _abort(self, code: int, detail: str | None) -> None:
+        self._move(ABORTED)
+        self._drop_limit()
+        self._set_error(code, 0, detail)
+
+    def _release(self) -> tuple[Context | None, list[trio.lowlevel.Task] | None]:
+        """Leave the terminal state for IDLE or CUT: the owner is being told, the operation may be used again.
+
+        Returns:
+          The context to call handlers in, and the tasks to wake.
+        """
+        queue = self._queue
+        cut = queue is not None and queue.torn is not None and queue.torn._is_about(self)
+        self._move(CUT if cut else IDLE)
+        if type(self._message) is Packets:
+            self._let_go()
+        context, waiters = self._context, self._waiters
+        self._queue = self._owner = self._context = self._waiters = None
+        if self._closing:
+            self._dispose()
+        return context, waiters
+
+    def _dispose(self) -> None:
+        """Let go of everything, because the operation was closed while it was pending."""
+        raise NotImplementedError
+
+    def _become_cut(self) -> None:
+        """Enter CUT, because the first attempt has left the message half sent."""
+        if self._state == IDLE:
+            self._move(CUT)
+
+    def _uncut(self) -> None:
+        """Leave CUT, because the stream is not torn by this operation any more."""
+        if self._state == CUT:
+            self._move(IDLE)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the files of a message that nothing more can be sent of; repeated calls are harmless."""
+        message = self._message
+        if type(message) is Packets and self._state == IDLE:
+            message.close()
+
+    # -- what the owner does when it tells --------------------------------------------------------------------------
+
+    def _completed(self, dispatcher: Any) -> None:
+        """Be told: become free, have the dispatcher call whoever has to be called, wake whoever waits.
+
+        Args:
+          dispatcher: who calls; None if it was found that nobody has to be called.
+        """
+        raise NotImplementedError
+
+    def _wake(self, waiters: list[trio.lowlevel.Task] | None, count: int) -> None:
+        """Wake the tasks that wait for an activation, with its count."""
+        if waiters:
+            for task in waiters:
+                trio.lowlevel.reschedule(task, outcome.Value(count))
+            waiters.clear()
+
+    def _describe_count(self) -> str:
+        """Say how far the latest activation came."""
+        size = 0 if self._message is None else self._message.size
+        done = "received" if self._last_operation == _RECEIVE else "accepted"
+        return f"{self._transferred} of {size} bytes {done}"
+
+    @property
+    def _size_to_send(self) -> int:
+        """How many bytes of the message have to be accepted until the operation is complete."""
+        message, step = self._message, self._step
+        if message is None or (step is not None and not step.sends_message):
+            return 0
+        return message.size - self._transferred
+
+    @property
+    def _is_started(self) -> bool:
+        """Whether the peer may have begun to read the message."""
+        return self._transferred > 0 or self._continues
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _in_flight(self) -> bool:
+        """Whether the operation was started and its end has yet to be told."""
+        return POSTED <= self._state <= ABORTED
+
+    @property
+    def _pending(self) -> bool:
+        """The same for whoever asks from outside, which sees to it that the answer will change."""
+        if not POSTED <= self._state <= ABORTED:
+            return False
+        self._ask()
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def _ask(self) -> None:
+        """Have the end told if it is held back."""
+        # Read once: another thread may ask while the Trio thread lets go of the owner.
+        owner = self._owner
+        if owner is not None and owner._holds(self):
+            owner._tell_held()
+
+    @property
+    def _is_listened_to(self) -> bool:
+        """Whether anything has to be called when the operation has ended."""
+        return False
+
+    def _exception(self) -> SocketException:
+        """Build the error of the latest activation.
+
+        A stored exception would hold the frames it was raised through, and those the operation: a cycle for each
+        failure. So it is built for each reader.
+        """
+        return SocketException(
+            self._code,
+            # Only a send speaks of bytes.
+            bytes_transferred=self._transferred if self._step is None else None,
+            native_error_code=self._errno or None,
+            detail=self._detail,
+        )
+
+    def _outcome(self) -> outcome.Value[int] | outcome.Error | None:
+        if self._pending or self._last_operation == SocketAsyncOperation.NONE:
+            return None
+        return self._settled_outcome()
+
+    def _settled_outcome(self) -> outcome.Value[int] | outcome.Error:
+        if self._code == _SUCCESS:
+            return outcome.Value(self._transferred)
+        return outcome.Error(self._exception())
+
+    def _remaining(self) -> list[memoryview]:
+        if self._message is None:
+            return []
+        return self._message.remaining(0 if self._fresh else self._transferred)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _wait(self) -> int:
+        """Park until the owner has told of the current activation; return its count."""
+        count, activation, owner = self._transferred, self._activation, self._owner
+        if owner is not None and owner._holds(self):
+            # The checkpoint is all that its end was held back for.
+            await trio.lowlevel.checkpoint()
+            if self._activation != activation:
+                return count
+            if owner._holds(self):
+                owner._tell_held_at_once()
+                return count
+            if not self._in_flight:
+                return count
+            # Somebody has asked for it meanwhile, so it is on its way.
+        task = trio.lowlevel.current_task()
+        if self._waiters is None:
+            self._waiters = []
+        waiters = self._waiters
+        waiters.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            waiters.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        told: int = await trio.lowlevel.wait_task_rescheduled(abort)
+        return told
+
+    def _can_be_stopped(self) -> bool:
+        """Tell whether there is something to stop; raise if this is not the place to do it."""
+        if self._in_flight and not trio.lowlevel.in_trio_run():
+            raise InvalidOperationError(
+                "this operation can be stopped like this in the Trio thread alone; "
+                "from any other, call trio_send.from_thread.cancel()",
+            )
+        if self._state == POSTED:
+            assert self._owner is not None
+            self._owner._take_in()
+        return self._state == QUEUED
+
+    def _require_free(self) -> None:
+        """Raise unless a start is possible as far as the operation itself is concerned."""
+        if self._state == CUT:
+            raise InvalidOperationError(
+                f"the message of this operation was cut after {self._transferred} bytes and its stream is torn; pass "
+                "the operation to socket.resume() to send the rest, or call socket.forget_torn() to give the rest up",
+            )
+
+
+def describe_os_error(error: OSError) -> tuple[int, int, str | None]:
+    """Return the Winsock number and the native number of an error, and what else there is to say of it."""
+    if isinstance(error, SocketException):
+        return error.error_code, error.native_error_code, error._detail
+    if not error.errno:  # made by hand, without a number
+        return int(SocketError.SOCKET_ERROR), 0, str(error) or None
+    return int(socket_error_from_errno(error.errno)), error.errno, None

@@ -1,0 +1,478 @@
+"""The FIFO of one socket and one direction: the one place where operations wait and bytes move.
+
+What every start does, whichever face it came through:
+
+1. The faces check: right thread, socket open, arguments legal, operation free, an owner at hand. A refused start has
+   changed nothing.
+2. If the queue is empty, the first attempt is made at once. All accepted, or an error: the operation has ended on the
+   spot, nothing is pending, nobody will be told.
+3. Otherwise the operation joins the queue with the count so far and is pending. Its owner watches the socket while the
+   operation heads the queue.
+4. Whoever finds the socket ready drains the queue: sends as much as the kernel takes for the head, and for its
+   neighbours in the same system call where that pays, and splits the accepted count among them exactly. It may be
+   another owner than that of the operations behind the head; a drain is synchronous and tells each owner of its own.
+5. What has ended leaves the queue and its owner is told, in order, exactly once.
+
+Three rules hold the promises up:
+
+*Only the head can have bytes accepted and not be finished.* Followers that were accepted whole in one call with the
+head have left the queue by the time the call's accounting is done.
+
+*An attempt and its accounting are one step.* Every function that sends is protected against KeyboardInterrupt and
+never yields. Application code can still run in the middle, when a buffer is of a class with a ``__buffer__`` of its own
+or a finaliser strikes; so views are opened first, and the attempt is dropped if the queue has changed meanwhile.
+
+*The queue is a linked list through the operations.* An operation that is stopped leaves at once, at a price that does
+not depend on how many others wait, and nothing of it stays behind: no tombstone that a restart of the same object
+could be mistaken for, no reference to its buffer.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import trio
+
+from .._base.codes import SocketError
+from .._messages.buffers import BufferShrankError
+from .._tracing.audience import NOBODY, Audience
+from .operation import QUEUED, Operation, Owner, describe_os_error
+from .time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .._kernel.port import Port
+    from .torn import TornMessage
+    from .watermarks import Watermarks
+
+# Why the fast path is not open, as bits of one number, so that an open one costs one test.
+BUSY: Final = 1  # operations wait
+CLOSED: Final = 2
+TORN: Final = 4
+BROKEN: Final = 8
+UNCONNECTED: Final = 16
+
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_FAULT: Final = int(SocketError.FAULT)
+
+#: What ending one operation costs of a drain's allowance, so that a crowd of tiny operations counts as work too.
+OPERATION_COST: Final = 1024
+
+CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
+DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
+
+
+class OperationQueue:
+    """The FIFO for one direction of a socket; this class alone serves the reading one."""
+
+    __slots__ = (
+        "accepted",
+        "audience",
+        "backoff",
+        "backoffs",
+        "gate",
+        "generation",
+        "head",
+        "hopeful",
+        "length",
+        "marks",
+        "port",
+        "socket_id",
+        "tail",
+        "watched",
+        "watcher",
+    )
+
+    #: Whether the queue waits for its socket to become writable rather than readable.
+    writes: ClassVar[bool] = False
+    #: The message that was cut on this stream; only what is written can be.
+    torn: TornMessage | None = None
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        #: All bytes that were accepted on this socket; for the reading queue none.
+        self.accepted = 0
+        self.gate = 0
+        self.head: Operation | None = None
+        self.tail: Operation | None = None
+        self.length = 0
+        #: Who has been asked to watch the socket. Always the owner of the head, None when there is no head.
+        self.watcher: Owner | None = None
+        #: How the watcher's engine waits for it just now, None when it does not.
+        self.watched: object = None
+        #: Counts departures; an attempt in which it moved was interrupted by application code.
+        self.generation = 0
+        #: Whether the latest attempt stopped because it had used up its allowance, and not for want of room.
+        self.hopeful = False
+        #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
+        self.backoff = 0.0
+        self.backoffs = 0
+        #: Who is told of what happens here, and under which number of the socket.
+        self.audience: Audience = NOBODY
+        self.socket_id = 0
+        #: How full it is; None for the reading queue, where no bytes wait.
+        self.marks: Watermarks | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait to be accepted."""
+        return 0 if self.head is None or self.marks is None else self.marks.goal - self.accepted
+
+    def _expect_no_more_of(self, operation: Operation) -> None:
+        """Take note that an operation leaves before all its bytes were accepted."""
+        if self.marks is not None:
+            self.marks.goal -= operation._size_to_send
+
+    def descriptor(self) -> int:
+        """Return the descriptor that tells when a drain is worth while, or -1 if it takes `wait_ready` to know."""
+        step = None if self.head is None else self.head._step
+        if self.backoff or (step is not None and step.must_be_awaited):
+            return -1
+        return self.port.fileno()
+
+    def wait_ready(self) -> Coroutine[Any, Any, None]:
+        """Return what to await until a drain is worth while."""
+        head = self.head
+        if self.hopeful:
+            self.hopeful = False
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105
+        if self.backoff:
+            return trio.sleep(self.backoff)  # noqa: ASYNC105
+        if head is not None and head._step is not None and head._step.must_be_awaited:
+            return head._step.wait_ready(head)
+        if self.writes:
+            return self.port.wait_writable()
+        return self.port.wait_readable()
+
+    # -- the linked list ----------------------------------------------------------------------------------------------
+
+    def _append(self, operation: Operation) -> None:
+        operation._queue = self
+        tail = self.tail
+        if tail is None:
+            self.head = operation
+            self.gate |= BUSY
+        else:
+            tail._next = operation
+            operation._previous = tail
+        self.tail = operation
+        self.length += 1
+
+    def _unlink(self, operation: Operation) -> None:
+        before, behind = operation._previous, operation._next
+        if before is None:
+            self.head = behind
+        else:
+            before._next = behind
+        if behind is None:
+            self.tail = before
+        else:
+            behind._previous = before
+        operation._previous = operation._next = None
+        self.length -= 1
+        self.generation += 1
+        if behind is None and before is None:
+            self.gate &= ~BUSY
+        elif before is None and behind is not None and behind._limit is not None:
+            behind._limit.moved()
+            assert behind._owner is not None
+            behind._owner._limit_changed(behind)
+
+    def _rewatch(self) -> None:
+        """Have the socket watched by the owner of the head, and by nobody else."""
+        head, watcher = self.head, self.watcher
+        owner = None if head is None else head._owner
+        if watcher is not owner:
+            self.watcher = owner
+            if watcher is not None and self.watched is not None:
+                watcher._unwatch(self)
+        if owner is not None:
+            owner._watch(self)
+
+    def _end_step(self) -> None:
+        """Leave the queue fit to be seen, after operations may have ended, and let everybody know who cares."""
+        self._rewatch()
+        if self.marks is not None and self.marks.is_above:
+            self.marks.update(self.queued_bytes)
+        if self.audience.instruments:
+            self.audience.tell()
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def start(self, operation: Operation, owner: Owner) -> bool:
+        """Begin an operation whose results are reset, or one that goes on where it was cut.
+
+        Returns:
+          Whether it is pending. If not, its results tell how it ended.
+        """
+        if self.head is None and self._attempt_first(operation):
+            return False
+        return self.join(operation, owner)
+
+    @trio.lowlevel.enable_ki_protection
+    def go_on(self, operation: Operation, owner: Owner, error: OSError | None) -> bool:
+        """Begin an operation whose first attempt a face has made, and which that did not complete.
+
+        Args:
+          operation: its count says what the attempt has sent.
+          owner: as for `start`.
+          error: what the attempt raised, if it did.
+
+        Returns:
+          Whether it is pending, as `start` does.
+        """
+        if error is None:
+            ended = self._attempt_more(operation)
+        elif isinstance(error, BlockingIOError):
+            ended = False
+        else:
+            ended = self._failed_first(operation, *describe_os_error(error))
+        return not ended and self.join(operation, owner)
+
+    @trio.lowlevel.enable_ki_protection
+    def join(self, operation: Operation, owner: Owner) -> bool:
+        """Put an operation whose first attempt did not end it at the end of the queue.
+
+        Returns:
+          Whether it is pending: True, unless application code that ran during the attempt has closed the socket.
+        """
+        if self.gate & CLOSED:
+            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+            return False
+        operation._activate(QUEUED, owner)
+        self._append(operation)
+        marks = self.marks
+        if marks is not None:
+            if self.head is operation:
+                marks.goal = self.accepted
+            marks.goal += operation._size_to_send
+            if marks.goal - self.accepted > marks.high:
+                marks.is_above = True
+        owner._joined(self)
+        if operation._limits is not None:
+            timeout, stall_timeout = operation._limits
+            operation._limit = TimeLimit(
+                operation, timeout, stall_timeout if operation._step is None else math.inf
+            )
+            if self.head is operation:
+                operation._limit.moved()
+            owner._limit_changed(operation)
+        if self.audience.instruments:
+            self.audience.queued(operation, self)
+        if self.head is operation:
+            self._rewatch()
+        if self.audience.instruments:
+            self.audience.tell()
+        return True
+
+    def _attempt_first(self, operation: Operation) -> bool:
+        """Attempt an operation that is not in the queue; return whether that ended it."""
+        try:
+            self._attempt(operation)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._failed_first(operation, *describe_os_error(error))
+        except BufferShrankError as error:
+            return self._failed_first(operation, _FAULT, errno_module.EFAULT, str(error))
+        return True
+
+    def _failed_first(
+        self, operation: Operation, code: int, errno: int, detail: str | None = None
+    ) -> bool:
+        """Deal with an error of the first attempt; return whether that ended the operation."""
+        operation._set_error(code, errno, detail)
+        return True
+
+    def _attempt_more(self, operation: Operation) -> bool:
+        """Follow a call that was accepted in part with another one if that may help; return whether that ended it."""
+        return False
+
+    def _attempt(self, operation: Operation) -> None:
+        assert operation._step is not None
+        operation._step.attempt(operation)
+
+    # -- draining -----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def drain(self, allowance: int) -> int:
+        """Work off the queue until the kernel takes no more, or ``allowance`` bytes have gone.
+
+        Returns:
+          How much of the allowance was used.
+        """
+        used = 0
+        while used < allowance:
+            head = self.head
+            if head is None:
+                break
+            used += OPERATION_COST
+            try:
+                used += self._attempt_head(head)
+            except BlockingIOError:
+                self._blocked(head)
+                break
+            except OSError as error:
+                self._failed_head(head, *describe_os_error(error))
+            except BufferShrankError as error:
+                self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
+            if self.head is head:
+                break  # sent in part, or to be tried again after a pause: the kernel takes no more
+        self._end_step()
+        return used
+
+    def _attempt_head(self, head: Operation) -> int:
+        """Attempt the head, and finish what is complete then; return how much of the allowance that used."""
+        self._attempt(head)
+        self._finish(head)
+        return 0
+
+    def _blocked(self, head: Operation) -> None:
+        """Take note that the head has to wait."""
+        self.hopeful = False
+        self.backoff = 0.0  # it is room that is lacking now, not memory
+        self.backoffs = 0
+
+    def _failed_head(
+        self, head: Operation, code: int, errno: int, detail: str | None = None
+    ) -> None:
+        """Deal with an error of the head."""
+        self._fail(head, code, errno, detail)
+
+    def _finish(self, operation: Operation) -> None:
+        owner = operation._owner
+        assert owner is not None
+        self._unlink(operation)
+        operation._finish()
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
+        owner._ended(operation, self)
+
+    def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
+        owner = operation._owner
+        assert owner is not None
+        self._unlink(operation)
+        operation._fail(code, errno, detail)
+        self._expect_no_more_of(operation)
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
+        owner._ended(operation, self)
+
+    # -- stopping -----------------------------------------------------------------------------------------------------
+
+    def _abort(self, operation: Operation, code: int, detail: str | None) -> None:
+        owner = operation._owner
+        assert owner is not None
+        if operation is self.head and self.watcher is not None and self.descriptor() < 0:
+            # What is waited for concerns this operation alone, such as the looking up of a name.
+            self.watcher._unwatch(self)
+            self.watcher = None
+            self.backoff = 0.0
+            self.backoffs = 0
+        self._unlink(operation)
+        operation._abort(code, detail)
+        self._expect_no_more_of(operation)
+        if self.audience.instruments:
+            self.audience.completed(operation, self)
+        step, socket = operation._step, operation._socket
+        owner._ended(operation, self)  # it may have been told then, and so have let its socket go
+        if step is not None:
+            step.abandon(socket)
+
+    def _is_cut(self, operation: Operation) -> bool:
+        """Whether stopping ``operation`` now leaves the peer with a part of its message."""
+        return False
+
+    def _tear(self, operation: Operation, detail: str | None) -> None:
+        """Refuse to write behind a cut message."""
+
+    @trio.lowlevel.enable_ki_protection
+    def stop(self, operation: Operation, code: int, detail: str | None) -> bool:
+        """Stop one operation.
+
+        Returns:
+          Whether it was still waiting here, and so has been stopped.
+        """
+        if operation._queue is not self or operation._state != QUEUED:
+            return False
+        cut = self._is_cut(operation)
+        if cut:
+            self._mark_torn(operation, detail)
+        self._abort(operation, code, detail)
+        if cut:
+            self._tear(operation, detail)
+        self._end_step()
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def stop_owner(
+        self, owner: Owner, code: int, detail: str | None, *, spare_started: bool = False
+    ) -> None:
+        """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
+
+        In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
+        of them as a follower of the first.
+
+        Args:
+          owner: whose operations; those of owners that leave with it count as its own.
+          code: what they end with.
+          detail: why.
+          spare_started: whether to leave alone what has bytes accepted already.
+        """
+        cut: Operation | None = None
+        operation = self.head
+        while operation is not None:
+            behind = operation._next
+            spared = spare_started and operation._is_started
+            # Stopping a connect closes the socket, which ends what is behind it.
+            if (
+                operation._state == QUEUED
+                and operation._owner is not None
+                and operation._owner._leaves_with(owner)
+                and not spared
+            ):
+                if self._is_cut(operation):
+                    cut = operation
+                    self._mark_torn(operation, detail)
+                self._abort(operation, code, detail)
+            operation = behind
+        if cut is not None:
+            self._tear(cut, detail)
+        self._end_step()
+
+    @trio.lowlevel.enable_ki_protection
+    def hand_over(self, owner: Owner, heir: Owner) -> None:
+        """Make ``heir`` the owner of all operations of an owner that leaves."""
+        operation = self.head
+        while operation is not None:
+            if operation._owner is owner:
+                operation._owner = heir
+                heir._joined(self)
+                if operation._limit is not None:
+                    heir._limit_changed(operation)
+            operation = operation._next
+        self._rewatch()
+
+    def _mark_torn(self, operation: Operation, detail: str | None) -> None:
+        """Note what was cut, before its owner is told."""
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Stop everything for good, in order. Tears nothing, for there is nothing to be written behind."""
+        self.gate |= CLOSED
+        self._abort_all(CLOSED_DETAIL)
+
+    @trio.lowlevel.enable_ki_protection
+    def renew(self, port: Port) -> None:
+        """Stop everything, in order, and serve a fresh descriptor from now on."""
+        self._abort_all(DISCONNECTED_DETAIL)
+        self.port = port
+
+    def _abort_all(self, detail: str) -> None:
+        while self.head is not None:
+            self._abort(self.head, _OPERATION_ABORTED, detail)
+        self._end_step()

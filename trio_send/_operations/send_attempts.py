@@ -1,0 +1,332 @@
+"""One attempt to send: what is handed to the kernel in one system call, and how many calls there are.
+
+A single buffer is handed over as it stands, many small ones are joined, larger ones gathered. Small messages that are
+neighbours in the queue share a call, and what it accepted is split among them exactly. Datagrams for one receiver may
+share one too; files go from descriptor to descriptor.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+from typing import TYPE_CHECKING, Final
+
+from .._base.codes import SocketError, SocketFlags, native_send_flags
+from .._base.errors import SocketException
+from .._messages.buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
+from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
+from .._messages.packets import ATTEMPT_SIZE, Packets
+from .queue import CLOSED, OPERATION_COST, UNCONNECTED, OperationQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._kernel.port import Port
+    from .._messages.buffers import Message
+    from .operation import Operation
+
+_NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
+
+#: How many bytes one attempt of several calls may send, each call at a price of its own besides. UDP has no peer that
+#: slows it down, and that of a stream may be as fast as the sender, so without a limit an attempt would take as long as
+#: the message is.
+ATTEMPT_ALLOWANCE: Final = 256 * 1024
+
+#: After a second call in vain, 1, 3, 7 and at last this many calls that are accepted in part are not followed by one.
+#: The engine's tries are skipped alike.
+MAX_SKIPS: Final = 15
+
+#: The native flags of an ordinary send.
+PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
+
+
+class SendAttempts(OperationQueue):
+    """The part of `SendQueue` that makes the attempts."""
+
+    __slots__ = ("in_vain", "skips")
+
+    writes = True
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
+        #: How many calls that are accepted in part will not be followed by another one at once, and how many that were
+        #: when the latest such call was in vain.
+        self.skips = 0
+        self.in_vain = 0
+
+    def _attempt(self, operation: Operation) -> None:
+        """Send as much of a message as the kernel takes, or one attempt may send.
+
+        With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
+        more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
+        peer is, is found out by trying, and forgotten after a while.
+        """
+        if operation._step is not None:
+            operation._step.attempt(operation)
+            return
+        message = operation._message
+        assert message is not None
+        self.hopeful = False
+        if type(message) is Datagrams:
+            self._attempt_datagrams(operation, message)
+            return
+        if type(message) is Packets:
+            self._attempt_packets(operation, message)
+            return
+        if len(message.pieces) > MAX_PIECES and not self.port.is_stream:
+            # One datagram must be one call, and the kernel takes no longer list than this (F171).
+            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
+        left = ATTEMPT_ALLOWANCE
+        while left > 0:
+            done = operation._transferred
+            try:
+                took_all = self._attempt_call(operation, message)
+            except BlockingIOError:
+                if left < ATTEMPT_ALLOWANCE:
+                    self._refilled_in_vain()
+                raise
+            if left < ATTEMPT_ALLOWANCE:
+                self.in_vain = 0
+            if operation._transferred == message.size:
+                return
+            if not took_all and not self._may_refill():
+                raise BlockingIOError
+            left -= operation._transferred - done + OPERATION_COST
+        self.hopeful = True
+        raise BlockingIOError
+
+    def _refilled_in_vain(self) -> None:
+        self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
+
+    def _attempt_more(self, operation: Operation) -> bool:
+        if not self._may_refill():
+            return False
+        done = operation._transferred
+        ended = self._attempt_first(operation)
+        if operation._transferred > done:
+            self.in_vain = 0
+        elif not ended:
+            self._refilled_in_vain()
+        return ended
+
+    def _may_refill(self) -> bool:
+        """Whether a call that was accepted in part is to be followed by another one at once."""
+        if self.skips:
+            self.skips -= 1
+            return False
+        return self.port.refills
+
+    def _attempt_call(self, operation: Operation, message: Message) -> bool:
+        """Send as much of a message as fits one system call; return whether all of that was accepted."""
+        data = message.direct
+        if data is not None:  # it cannot change, so any part of it may be handed over as it stands
+            if operation._transferred:
+                data = memoryview(data)[operation._transferred :]
+            if operation._address is None:
+                sent = self.port.send(data, operation._flags)
+            else:
+                sent = self._send_to(operation, data)
+            self._account(operation, sent)
+            return operation._transferred == message.size
+        views: list[bytes | memoryview] = []
+        opened: list[memoryview] = []
+        head = self.head
+        try:
+            total = message.open(operation._transferred, views, opened, MAX_PIECES)
+            if self.head is not head or self.gate & CLOSED:
+                raise BlockingIOError
+            sent = self._call_views(operation, views, total)
+        finally:
+            release(opened)
+        self._account(operation, sent)
+        return sent == total
+
+    def _attempt_datagrams(self, operation: Operation, message: Datagrams) -> None:
+        """Send as many datagrams as the kernel takes, or one attempt may send."""
+        head = self.head
+        left = ATTEMPT_ALLOWANCE
+        while message.sent < message.count:
+            if left <= 0:
+                # The socket is as ready as it was, and only lets others have their turn.
+                self.hopeful = True
+                raise BlockingIOError
+            opened: list[memoryview] = []
+            try:
+                views, size = message.open_run(self.port.max_segments, opened)
+                if self.head is not head or self.gate & CLOSED:
+                    raise BlockingIOError
+                sent = self._call_segments(operation, message, views, size)
+            finally:
+                release(opened)
+            if sent is not None:
+                message.sent += len(views)
+                self._account(operation, sent)
+                left -= sent + len(views) * OPERATION_COST
+
+    def _call_segments(
+        self,
+        operation: Operation,
+        message: Datagrams,
+        views: Sequence[bytes | memoryview],
+        size: int,
+    ) -> int | None:
+        """Send datagrams in one call; return None if it turned out that it takes several."""
+        if len(views) == 1:
+            return self._call(operation, views[0])
+        data = [b"".join(views)] if size <= JOIN_DATAGRAM_SIZE else views
+        try:
+            return self.port.send_segments(data, size, operation._flags, operation._address)
+        except OSError as error:
+            if error.errno not in CANNOT_SEGMENT_ERRNOS:
+                raise
+            message.cannot_share(size, error.errno)
+            return None
+
+    def _attempt_packets(self, operation: Operation, message: Packets) -> None:
+        """Send buffers and ranges of files in turn, as much as the kernel takes or one attempt may send."""
+        head = self.head
+        end = min(message.size, operation._transferred + ATTEMPT_SIZE)
+        while operation._transferred < end:
+            found = message.file_at(operation._transferred)
+            if found is None:
+                if not self._attempt_call(operation, message):
+                    raise BlockingIOError
+                continue
+            if self.head is not head or self.gate & CLOSED:
+                raise BlockingIOError
+            file, offset, left = found
+            count = min(left, end - operation._transferred)
+            sent, tried = file.send(self.port, operation._flags, offset, count)
+            self._account(operation, sent)
+            if sent < tried:
+                raise BlockingIOError
+        # It may be past the end, for what is in buffers is not cut there.
+        if operation._transferred < message.size:
+            self.hopeful = True
+            raise BlockingIOError
+
+    def _account(self, operation: Operation, sent: int) -> None:
+        """Note bytes that the kernel accepted."""
+        operation._transferred += sent
+        self.accepted += sent
+        self.backoff = 0.0
+        self.backoffs = 0
+        if operation._limit is not None:
+            operation._limit.moved()
+        if self.audience.instruments:
+            self.audience.accepted(operation, self, sent)
+
+    def _call(self, operation: Operation, data: bytes | memoryview) -> int:
+        if operation._address is None:
+            return self.port.send(data, operation._flags)
+        return self._send_to(operation, data)
+
+    def _send_to(self, operation: Operation, data: bytes | memoryview) -> int:
+        try:
+            return self.port.send_to(data, operation._flags, operation._address)
+        except (TypeError, ValueError, OverflowError) as error:
+            # An address of a family that is not checked beforehand, and the standard library cannot make use of it.
+            raise SocketException(SocketError.INVALID_ARGUMENT, detail=str(error)) from None
+
+    def _call_views(
+        self, operation: Operation, views: Sequence[bytes | memoryview], total: int
+    ) -> int:
+        if len(views) == 1:
+            return self._call(operation, views[0])
+        if operation._address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
+            return self.port.send_gather(views, operation._flags)
+        return self._call(operation, b"".join(views))
+
+    def _attempt_head(self, head: Operation) -> int:
+        message = head._message
+        if head._step is not None or message is None:
+            return super()._attempt_head(head)
+        if self.gate & UNCONNECTED and head._address is None:
+            # The connect in front of it has failed. The kernel's answer would be EPIPE, as for a dead connection.
+            self._fail(head, _NOT_CONNECTED, errno_module.ENOTCONN)
+            return 0
+        done = head._transferred
+        behind = head._next
+        if (
+            behind is not None
+            and self.port.is_stream
+            and self._is_plain(head)
+            and self._is_plain(behind)
+            and 0 < message.size - done < JOIN_TOTAL
+        ):
+            return self._attempt_run(head)
+        try:
+            self._attempt(head)
+        except BlockingIOError:
+            if head._transferred == done:
+                raise
+        else:
+            self._finish(head)
+        return head._transferred - done
+
+    def _is_plain(self, operation: Operation) -> bool:
+        """Whether the operation sends bytes that may share a system call with its neighbours'."""
+        return (
+            operation._step is None
+            and operation._flags == PLAIN_FLAGS
+            and operation._address is None
+            and type(operation._message) is not Packets
+        )
+
+    def _attempt_run(self, head: Operation) -> int:
+        """Send the head and as many of its followers as make up one sensible system call."""
+        self.hopeful = False
+        views: list[bytes | memoryview] = []
+        opened: list[memoryview] = []
+        generation = self.generation
+        total = 0
+        try:
+            operation: Operation | None = head
+            while operation is not None and total < JOIN_TOTAL and self._is_plain(operation):
+                message = operation._message
+                assert message is not None
+                if message.direct is not None and not operation._transferred:
+                    views.append(message.direct)
+                    total += message.size
+                    if len(views) == MAX_PIECES:
+                        break
+                    operation = operation._next
+                    continue
+                mark = len(views)
+                try:
+                    opened_bytes = message.open(
+                        operation._transferred, views, opened, MAX_PIECES - mark
+                    )
+                except BufferShrankError:
+                    if operation is head:
+                        raise
+                    del views[mark:]  # it fails when its turn comes
+                    break
+                total += opened_bytes
+                if opened_bytes < message.size - operation._transferred or len(views) == MAX_PIECES:
+                    break  # nothing may follow a message that is not here as a whole
+                operation = operation._next
+            if self.generation != generation:
+                return 0
+            accepted = self._call_views(head, views, total)
+        finally:
+            release(opened)
+        left = accepted
+        used = accepted - OPERATION_COST  # what the drain adds for one operation
+        self.backoff = 0.0
+        self.backoffs = 0
+        while left:
+            assert self.head is not None and self.head._message is not None
+            head = self.head
+            missing = self.head._message.size - head._transferred
+            used += OPERATION_COST
+            if left < missing:
+                self._account(head, left)
+                break
+            # The account of what ends here and now, without the call: that is a sixth of the price of a long queue.
+            head._transferred += missing
+            self.accepted += missing
+            if self.audience.instruments:
+                self.audience.accepted(head, self, missing)
+            left -= missing
+            self._finish(head)
+        return used

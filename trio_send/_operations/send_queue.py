@@ -1,0 +1,198 @@
+"""The sending FIFO: what breaks, and what tears a stream.
+
+Three things can end more than one operation:
+
+*A broken connection.* An errno after which no byte will ever pass again fails the operation at the head with its count,
+and everything behind it with the same code and 0 bytes. Later starts get the first cause, without a system call.
+
+*A torn stream.* When a message was stopped, or failed on a living connection, after some but not all of its bytes were
+accepted, whatever is written next would be read as its continuation. So what waits behind it ends with
+CONNECTION_ABORTED and 0 bytes, and later starts are refused alike, until the application sends the rest or gives it up.
+Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
+
+*A connect that failed.* What waited for it was never connected.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .._base.codes import (
+    CONNECTION_DEAD_ERRNOS,
+    NO_BUFFER_ERRNOS,
+    SocketError,
+)
+from .queue import BROKEN, CLOSED, TORN, UNCONNECTED
+from .send_attempts import SendAttempts
+from .torn import TornMessage
+from .watermarks import Watermarks
+
+if TYPE_CHECKING:
+    from .._kernel.port import Port
+    from .operation import Operation, Owner
+
+_CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
+_NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
+
+#: Out of kernel memory there is no event to wait for, so the attempt is repeated after pauses that double: 1 ms to
+#: 512 ms, about one second in all. Then the operation fails with the error that it had all along.
+FIRST_BACKOFF: Final = 0.001
+MAX_BACKOFFS: Final = 10
+
+#: Where there is no event for room at a datagram's address, at most so many seconds pass between attempts. They go on
+#: for as long as the operation may wait, for it is the peer's reading that is waited for.
+LONGEST_POLL: Final = 0.05
+
+TORN_DETAIL: Final = (
+    "an earlier message on this stream was cut after some of its bytes, so the peer would read this one as its "
+    "continuation; send the rest first with socket.resume() or socket.send_rest(), or give it up with "
+    "socket.forget_torn()"
+)
+
+
+class SendQueue(SendAttempts):
+    """The FIFO for writing: sends, and the connect they wait for."""
+
+    __slots__ = ("broken", "refuse_torn", "torn")
+
+    def __init__(self, port: Port, *, refuse_torn: bool) -> None:
+        super().__init__(port)
+        self.marks: Watermarks = Watermarks()
+        self.refuse_torn = refuse_torn
+        #: The first error that killed the connection, as Winsock and native number; later starts get it too.
+        self.broken: tuple[int, int] | None = None
+        self.torn: TornMessage | None = None
+
+    def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
+        """Return the error ``operation`` must end with at once, without a system call; None when there is none."""
+        gate = self.gate
+        if gate & TORN:
+            return _CONNECTION_ABORTED, 0, TORN_DETAIL
+        broken = self.broken  # which may vanish: another thread may ask while the socket is renewed
+        if gate & BROKEN and broken is not None:
+            return (*broken, None)
+        if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
+            return _NOT_CONNECTED, errno_module.ENOTCONN, None
+        return None
+
+    def _may_be_connecting(self) -> bool:
+        """Whether a connect waits in the queue. Without one, only datagrams with addresses of their own can wait."""
+        operation = self.head
+        while operation is not None and operation._address is not None:
+            operation = operation._next
+        return operation is not None
+
+    # -- errors -------------------------------------------------------------------------------------------------------
+
+    def _failed_first(
+        self, operation: Operation, code: int, errno: int, detail: str | None = None
+    ) -> bool:
+        if operation._step is None:
+            if self._back_off(errno):
+                return False
+            if self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+                self._break(code, errno)
+            elif self._is_cut(operation):  # it took several calls, or goes on with an earlier cut
+                self._mark_torn(operation, detail)
+                operation._become_cut()
+        return super()._failed_first(operation, code, errno, detail)
+
+    def _failed_head(
+        self, head: Operation, code: int, errno: int, detail: str | None = None
+    ) -> None:
+        if head._step is not None:
+            self._fail(head, code, errno, detail)
+        elif self._back_off(errno):
+            return
+        elif self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+            self._break(code, errno)
+            assert self.broken is not None
+            code, errno = self.broken  # of which a receive may have been told before
+            self._fail(head, code, errno, detail)
+            while self.head is not None:
+                self._fail(self.head, code, errno)
+        elif self._is_cut(head):
+            self._mark_torn(head, detail)
+            self._fail(head, code, errno, detail)
+            self._tear(head, detail)
+        else:
+            self._fail(head, code, errno, detail)
+
+    def _blocked(self, head: Operation) -> None:
+        pause = self.backoff
+        super()._blocked(head)
+        if head._address is not None and self.port.polls_send_to:
+            self.backoff = min(max(2 * pause, FIRST_BACKOFF), LONGEST_POLL)
+
+    def _back_off(self, errno: int) -> bool:
+        """Pause before the next attempt if that may help; return whether it may."""
+        if errno not in NO_BUFFER_ERRNOS or self.backoffs == MAX_BACKOFFS:
+            self.backoff = 0.0
+            self.backoffs = 0
+            return False
+        self.backoff = FIRST_BACKOFF * 2**self.backoffs
+        self.backoffs += 1
+        return True
+
+    def _break(self, code: int, errno: int) -> None:
+        if self.broken is None:
+            self.broken = code, errno
+            self.gate |= BROKEN
+
+    # -- torn streams -------------------------------------------------------------------------------------------------
+
+    def _is_cut(self, operation: Operation) -> bool:
+        return (
+            self.port.is_stream
+            and self.refuse_torn
+            and operation._step is None
+            and operation._message is not None
+            and operation._is_started
+            and operation._transferred < operation._message.size
+        )
+
+    def _mark_torn(self, operation: Operation, detail: str | None) -> None:
+        self.torn = TornMessage(operation, detail)
+        self.gate |= TORN
+
+    def _tear(self, operation: Operation, detail: str | None) -> None:
+        while self.head is not None:
+            self._abort(self.head, _CONNECTION_ABORTED, TORN_DETAIL)
+
+    @trio.lowlevel.enable_ki_protection
+    def resume(self, operation: Operation, owner: Owner) -> bool:
+        """Begin the rest of the message that was cut; return whether it is pending, as `start` does."""
+        torn = self.torn
+        assert torn is not None
+        self.torn = None
+        self.gate &= ~TORN
+        operation._continues = True
+        if self.audience.instruments and torn._is_about(operation):
+            self.audience.started(operation, self)
+        pending = self.start(operation, owner)
+        if not torn._is_about(operation) or (not pending and self.torn is None):
+            torn._operation._uncut()
+        return pending
+
+    @trio.lowlevel.enable_ki_protection
+    def forget_torn(self) -> None:
+        """Let the stream be written again; the operation that was cut is an ordinary idle one."""
+        torn, self.torn = self.torn, None
+        self.gate &= ~TORN
+        if torn is not None:
+            torn._operation._uncut()
+
+    @trio.lowlevel.enable_ki_protection
+    def renew(self, port: Port) -> None:
+        self.forget_torn()
+        super().renew(port)
+        self.broken = None
+        self.gate = self.gate & CLOSED | UNCONNECTED
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        self.forget_torn()
+        super().close()

@@ -1,0 +1,212 @@
+"""A task that awaits an operation, and so owns it: no initiator is needed, and nobody else is told.
+
+The task waits for the socket itself while its operation heads the queue, and drains the queue when the socket is ready,
+the operations behind its own included. Otherwise it is parked, until its operation has come to the head or has ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final, final
+
+import outcome
+import trio
+
+from .._base.codes import SocketError
+from .._operations.operation import Operation, Owner, Step
+from .engine import SOCKET_ALLOWANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .._base.errors import SocketException
+    from .._operations.queue import OperationQueue
+
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_NO_SCOPE: Final = nullcontext()
+
+
+def describe_interruption(interruption: BaseException) -> str:
+    """Say why an operation was stopped whose awaiting task was interrupted."""
+    if isinstance(interruption, trio.Cancelled):
+        return f"the awaiting task was interrupted: {interruption}"
+    return f"the awaiting task was interrupted: {interruption!r}"
+
+
+@final
+class AwaitingTask(Owner):
+    """The calling task, as the owner of the one operation that it awaits."""
+
+    __slots__ = ("_over", "_parked", "_task", "_waiting")
+
+    def __init__(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        self._over = False
+        self._parked = False
+        #: The scope around the wait for the socket, while the task is in it and it takes one to get it out.
+        self._waiting: trio.CancelScope | None = None
+
+    def __repr__(self) -> str:
+        return f"<the awaiting task {self._task.name!r}>"
+
+    def _joined(self, queue: OperationQueue) -> None:
+        """Nothing to note: there is one operation, in one queue."""
+
+    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
+        """Let the task go on with what the operation ended with."""
+        self._over = True
+        self._unpark()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _limit_changed(self, operation: Operation) -> None:
+        """Nothing to do: the task looks at the limits whenever it begins to wait."""
+
+    def _watch(self, queue: OperationQueue) -> None:
+        """Have the task wait for the socket itself."""
+        self._unpark()
+
+    def _unwatch(self, queue: OperationQueue) -> None:
+        """Nothing to do: the task's operation has left the head because it has ended."""
+
+    def _unpark(self) -> None:
+        if self._parked:
+            self._parked = False
+            trio.lowlevel.reschedule(self._task)
+
+    def _park(
+        self, operation: Operation, queue: OperationQueue, scope: trio.CancelScope | None
+    ) -> Coroutine[Any, Any, object]:
+        """Return what to await until the operation comes to the head, has ended, or its time is up."""
+        self._parked = True
+
+        def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            # The task is on its way with a cancellation and cannot be told otherwise, so the operation has to end here
+            # and now: before the task runs, somebody else may drain the queue.
+            self._parked = False
+            # Not `cancel_called`: where the deadline is past, to ask is to cancel, and this would be called once more.
+            if scope is None or trio.current_time() < scope.deadline:
+                interruption = outcome.capture(raise_cancel)
+                assert isinstance(interruption, outcome.Error)
+                self._stop(operation, queue, interruption.error)
+                del interruption  # or this frame and the traceback would hold each other
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
+
+    def _stop(
+        self, operation: Operation, queue: OperationQueue, interruption: BaseException
+    ) -> None:
+        queue.stop(operation, _OPERATION_ABORTED, describe_interruption(interruption))
+
+    @trio.lowlevel.enable_ki_protection
+    async def see_through(self, operation: Operation, queue: OperationQueue) -> int:
+        """Wait until the pending operation has ended; if that is interrupted, stop it first.
+
+        All the waiting is in this one frame, for every frame on the way down is passed twice for each wait: one more
+        makes a send that waits four times 6 % dearer.
+
+        Returns:
+          How many bytes were accepted.
+
+        Raises:
+          SocketException: the operation failed or was stopped.
+        """
+        # Whoever ends an operation has to get its task out of the wait for the socket. It takes a scope to do that, and
+        # entering one costs about as much as a wait. A message that nobody else has a handle on can be ended only by
+        # closing the socket or shutting it down; where the system tells the task of that, there need not be one.
+        is_woken = (
+            type(operation) is Operation
+            and operation._step is None
+            and queue.port.wakes_when_shut_down
+        )
+        try:
+            while True:
+                bare = is_woken and not queue.backoff  # for a pause is not ended by the system
+                with _NO_SCOPE if bare else trio.CancelScope() as scope:
+                    while not self._over:
+                        if bare and queue.backoff:
+                            break
+                        if scope is not None and operation._limit is not None:
+                            scope.deadline = operation._limit.due()
+                        if queue.watcher is not self:
+                            await self._park(operation, queue, scope)
+                            continue
+                        self._waiting = scope
+                        try:
+                            await queue.wait_ready()
+                        except trio.ClosedResourceError:
+                            pass  # then it has ended
+                        finally:
+                            self._waiting = None
+                        if queue.watcher is self:
+                            queue.drain(SOCKET_ALLOWANCE)
+                if self._over:
+                    break
+                if operation._limit is not None and operation._limit.due() <= trio.current_time():
+                    operation._limit.fire()
+        except BaseException as interruption:
+            if not self._over:
+                self._stop(operation, queue, interruption)
+            raise
+        finally:
+            _, waiters = operation._release()
+            operation._wake(waiters, operation._transferred)
+        if operation._code:
+            raise operation._exception()
+        return operation._transferred
+
+
+class TurnStep(Step):
+    """Nothing but the turn in the queue."""
+
+    __slots__ = ()
+
+    def attempt(self, operation: Operation) -> None:
+        pass
+
+
+@trio.lowlevel.enable_ki_protection
+def perform(
+    operation: Operation,
+    queue: OperationQueue,
+    begin: Callable[..., bool] | None = None,
+    *args: Any,
+) -> Coroutine[Any, Any, int]:
+    """Begin an operation whose results are reset, and return what to await for its end and its count.
+
+    To await it is always a schedule point, and a cancellation point while it waits. Whoever calls it looks first
+    whether it is cancelled already, before it touches the results. An operation that was interrupted has ended, with
+    its exact count. What is awaited raises `SocketException` if the operation failed or was stopped.
+
+    This is not an async function itself because every frame on the way down is passed twice for each wait.
+
+    Args:
+      operation: what to do.
+      queue: where.
+      begin: the method of ``queue`` to begin it with, if not `OperationQueue.start`.
+      args: what else to pass to that method.
+    """
+    owner = AwaitingTask()
+    if (begin or queue.start)(operation, owner, *args):
+        return owner.see_through(operation, queue)
+    return tell_on_the_spot(operation, queue)
+
+
+def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[Any, Any, int]:
+    """Return what to await for the count, or the error, of an operation that has ended and never pended."""
+    if queue.audience.instruments:
+        queue.audience.ended_on_the_spot(operation, queue)
+    # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
+    return _tell(operation._transferred, operation._exception() if operation._code else None)
+
+
+@trio.lowlevel.enable_ki_protection
+async def _tell(count: int, error: SocketException | None) -> int:
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # a frame that holds what it raised is a cycle
+    return count

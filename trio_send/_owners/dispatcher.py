@@ -1,0 +1,158 @@
+"""The dispatcher: one task that tells what has ended, by raising `Completed` and calling callbacks.
+
+Operations that have ended come through a memory channel, in batches: a trip through the channel costs ten times what
+one more entry in a list does. The batch that nobody has received yet is still open; whatever ends meanwhile joins it.
+
+Handlers are never called from inside a start, so a handler may start the next send, and that one the next, for ever,
+and the stack stays as deep as it was. A handler that fails does not stop the dispatcher: the error goes to the
+initiator, and every other operation is still told.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .._operations.operation import Operation
+    from .._tracing.audience import Audience
+
+#: Operations told before the other tasks have their turn.
+EVENTS_PER_TRIP: Final = 128
+
+
+class Dispatcher:
+    """Tells of ended operations for one initiator.
+
+    Args:
+      spawn: starts a task in the initiator's nursery.
+      on_error: takes the exception of a synchronous handler.
+      on_quiet: called whenever all is told and no asynchronous handler runs.
+      audience: who else is told.
+    """
+
+    def __init__(
+        self,
+        spawn: Callable[..., None],
+        on_error: Callable[[BaseException], None],
+        on_quiet: Callable[[], None],
+        audience: Audience,
+    ) -> None:
+        self._spawn = spawn
+        self._on_error = on_error
+        self._on_quiet = on_quiet
+        self._audience = audience
+        self._send, self._receive = trio.open_memory_channel["list[Operation]"](math.inf)
+        self._open_batch: list[Operation] | None = None
+        #: Operations that have yet to be told, and asynchronous handlers that run.
+        self._outstanding = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all is told and no asynchronous handler runs."""
+        return self._outstanding == 0
+
+    def post(self, operation: Operation) -> None:
+        """Have an operation told. Never yields, never calls a handler."""
+        self._outstanding += 1
+        if self._open_batch is None:
+            self._open_batch = [operation]
+            self._send.send_nowait(self._open_batch)
+        else:
+            self._open_batch.append(operation)
+
+    def close(self) -> None:
+        """End the task, once all is told."""
+        self._send.close()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Tell until closed. Shielded from the first step: what has ended is told, whatever is cancelled."""
+        with trio.CancelScope(shield=True):
+            told = 0
+            async for batch in self._receive:
+                self._open_batch = None
+                for operation in batch:
+                    if told == EVENTS_PER_TRIP:
+                        told = 0
+                        await trio.lowlevel.checkpoint()
+                    told += 1
+                    if self._audience.instruments:
+                        self._audience.raising(operation)
+                    try:
+                        operation._completed(self)
+                    except BaseException as error:
+                        self._on_error(error)
+                    self._settle()
+                del batch, operation  # or what was told last would stay alive until the next is
+
+    def _settle(self) -> None:
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self._on_quiet()
+
+    def call(
+        self, context: contextvars.Context | None, handler: Callable[..., object], *args: object
+    ) -> None:
+        """Call a handler; if it is asynchronous, run it in a task.
+
+        Args:
+          context: what to call it in. None stands for a copy of the dispatcher's own, which is the initiator's.
+        """
+        if context is None:
+            context = contextvars.copy_context()
+        result = context.run(_call_unprotected, handler, *args)
+        if result is not None and isinstance(result, Coroutine):
+            self._outstanding += 1
+            context.run(self._spawn, self._run, result)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        try:
+            await _await_unprotected(coroutine)
+        finally:
+            coroutine.close()  # in case Ctrl-C struck before its first step
+            self._settle()
+
+
+@trio.lowlevel.disable_ki_protection
+def _call_unprotected(handler: Callable[..., object], *args: object) -> object:
+    return handler(*args)
+
+
+@trio.lowlevel.disable_ki_protection
+async def _await_unprotected(coroutine: Coroutine[Any, Any, object]) -> None:
+    await coroutine
+
+
+def call_in_order(
+    handlers: Iterator[Callable[..., object]], *args: object
+) -> Coroutine[Any, Any, None] | None:
+    """Call handlers until one proves asynchronous.
+
+    Returns:
+      A coroutine that finishes that one and calls the others; None when all are done.
+    """
+    for handler in handlers:
+        result = handler(*args)
+        if result is not None and isinstance(result, Coroutine):
+            return _finish_in_order(result, handlers, *args)
+    return None
+
+
+async def _finish_in_order(
+    first: Coroutine[Any, Any, object],
+    others: Iterator[Callable[..., object]],
+    *args: object,
+) -> None:
+    await first
+    for handler in others:
+        result = handler(*args)
+        if isinstance(result, Coroutine):
+            await result

@@ -1,0 +1,168 @@
+"""`open_initiator` and `current_initiator`: the scope of an initiator, from outside."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, cast, final
+
+import trio
+
+from .._base.errors import InvalidOperationError
+from .current import current_owner, find_initiator
+from .exception_groups import combine, has_cancellation
+from .exit_policy import ExitPolicy, require_policy
+from .initiator import Initiator
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from .leaving_owner import Leaver
+    from .thread_initiator import ThreadInitiator
+
+
+def current_initiator() -> Initiator | ThreadInitiator:
+    """Return the initiator that operations started here belong to.
+
+    In a callback or handler of a send that another thread started, that is the thread's.
+
+    Raises:
+      InvalidOperationError: no initiator is open around the calling task, the one that it inherited has exited, or this
+        is another thread, which has inherited it with a copied context.
+
+    **Checkpoints**: never.
+
+    **Threads**: only from inside Trio.
+    """
+    initiator = find_initiator()
+    if initiator is None:
+        raise InvalidOperationError(
+            "no initiator is open here to own the operation; start it inside "
+            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none",
+        )
+    if get_ident() != initiator._server._thread:
+        raise InvalidOperationError(
+            "the initiator that this thread has inherited lives in the Trio thread; from here, start sends with "
+            "trio_send.from_thread.begin_send() or trio_send.from_thread.send_async(), for which it is the host",
+        )
+    initiator._require_open()
+    return cast("Initiator | ThreadInitiator", initiator)
+
+
+@final
+class _OpenInitiator:
+    """The context manager that `open_initiator` returns."""
+
+    __slots__ = ("_grace", "_initiator", "_manager", "_name", "_on_exit", "_token")
+
+    def __init__(self, on_exit: ExitPolicy, grace: float | None, name: str | None) -> None:
+        self._on_exit = on_exit
+        self._grace = grace
+        self._name = name
+
+    def _find_heir(self) -> Leaver | None:
+        if self._on_exit is not ExitPolicy.ADOPT:
+            return None
+        heir = find_initiator()
+        if heir is None or heir._exited or heir._stopped is not None:
+            raise InvalidOperationError(
+                "ExitPolicy.ADOPT needs an enclosing initiator that is open, and here is none; "
+                "open one around this one, or choose another policy",
+            )
+        return heir
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Initiator:
+        heir = self._find_heir()
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        self._initiator = initiator = Initiator(
+            nursery, self._on_exit, self._grace, self._name, heir
+        )
+        self._token = current_owner.set(initiator)
+        initiator._audience.enter(initiator)
+        # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
+        nursery.start_soon(initiator._engine.run, name=f"{initiator!r} engine")
+        nursery.start_soon(initiator._dispatcher.run, name=f"{initiator!r} dispatcher")
+        return initiator
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        initiator = self._initiator
+        try:
+            own = await initiator._leave(exc)
+        finally:
+            current_owner.reset(self._token)
+        # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
+        # own; any other exception of the body's leaves as it came.
+        passing = own.pop(0) if own and has_cancellation(own[0]) else None
+        try:
+            caught = await self._manager.__aexit__(
+                None if passing is None else type(passing),
+                passing,
+                None if passing is None else passing.__traceback__,
+            )
+            escaped = None if caught else passing
+        except BaseException as nursery_error:
+            escaped = nursery_error
+        final = combine(own, passing, escaped, initiator._errors)
+        initiator._errors = []
+        # They know the initiator too, and a scope that has been left should go away without the garbage collector.
+        del initiator._engine, initiator._dispatcher, initiator._timers
+        try:
+            if final is None:
+                return True
+            if final is exc:
+                return False
+            context = final.__context__
+            try:
+                raise final
+            finally:
+                final.__context__ = context
+        finally:
+            # A frame that holds the exception it raised is a cycle.
+            del exc, passing, own, escaped, final, initiator
+
+
+def open_initiator(
+    on_exit: ExitPolicy = ExitPolicy.ABORT,
+    *,
+    grace: float | None = None,
+    name: str | None = None,
+) -> AbstractAsyncContextManager[Initiator]:
+    """Open a scope that owns the operations started inside it.
+
+    Use it as ``async with open_initiator() as initiator:``. Tasks that are started inside inherit it, as they inherit
+    any context variable. Initiators nest; the innermost one owns.
+
+    Args:
+      on_exit: what happens to operations that are pending when the scope is left.
+      grace: for how many seconds at most DRAIN and FINISH_STARTED let operations go on, counted from the first of an
+        outside cancel and the exit. These two need it, and it must be finite; the others must not have it.
+      name: what to call it in representations.
+
+    Returns:
+      An async context manager whose value is the `Initiator`. An exception of the body leaves it unchanged; exceptions
+      of handlers leave it as an `ExceptionGroup`, the body's own first if there is one, after everything else was told.
+
+    Raises:
+      TypeError: ``on_exit`` is not an `ExitPolicy`.
+      ValueError: ``grace`` is missing, not finite, negative, or not for this policy.
+      InvalidOperationError: at the entry, for ADOPT, if there is no enclosing initiator that is open.
+
+    **Checkpoints**: entering never does, leaving always does.
+
+    **If cancelled**: the policy is applied to what is pending; what is stopped has exact counts, and everything is told
+    before the scope is left.
+
+    **Threads**: only from inside Trio.
+
+    Source: the `begin_send` page, "All I/O initiated by a given thread is canceled when that thread exits".
+    """
+    require_policy(on_exit, grace)
+    return _OpenInitiator(on_exit, grace, name)

@@ -1,0 +1,311 @@
+"""Connecting in all three faces: to an address, or to the first address of a name that answers."""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketError
+from .._base.errors import InvalidOperationError, SocketException
+from .._kernel.addresses import numeric
+from .._kernel.name_lookup import find_other_family, look_up
+from .._kernel.port import KernelPort
+from .._operations.operation import Operation, Step, describe_os_error
+from .._operations.queue import UNCONNECTED
+from .._owners.awaiting_task import perform
+from .event_args import SocketAsyncEventArgs
+from .send_datagrams import SendingDatagrams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .async_result import AsyncResult
+    from .endpoint import Endpoint
+
+_CONNECT: Final = SocketAsyncOperation.CONNECT
+
+
+class _ConnectStep(Step):
+    """Connects to the first of several addresses that answers; looks a name up before that."""
+
+    __slots__ = ("_addresses", "_begun", "_failure", "address", "is_by_name")
+
+    def __init__(self, sock: stdlib_socket.socket, name: str, address: Any) -> None:
+        self.address = address
+        #: Why there is nothing to try, as code and sentence.
+        self._failure: tuple[int, str | None] | None = None
+        #: Whether the kernel is at work on the first of the addresses.
+        self._begun = False
+        known = numeric(sock.family, name, address)
+        self._addresses: list[Any] | None = (
+            find_other_family(sock, address) if known is None else [known]
+        )
+        self.is_by_name = self._addresses is None
+        if self._addresses == []:
+            self._failure = (
+                SocketError.ADDRESS_FAMILY_NOT_SUPPORTED,
+                f"{address[0]} is an address of another family than the socket's",
+            )
+
+    sends_message = True
+
+    @property
+    def must_be_awaited(self) -> bool:  # type: ignore[override]
+        """True until a name was looked up."""
+        return self._addresses is None and self._failure is None
+
+    async def wait_ready(self, operation: Operation) -> None:
+        """Look the name up."""
+        try:
+            self._addresses = await look_up(operation._socket._require_kernel(), *self.address[:2])
+        except SocketException as error:
+            code, _, detail = describe_os_error(error)
+            self._failure = code, detail
+
+    def attempt(self, operation: Operation) -> None:
+        if self._failure is not None:
+            code, detail = self._failure
+            raise SocketException(code, detail=detail)
+        if self._addresses is None:
+            raise BlockingIOError
+        socket: Endpoint = operation._socket
+        self._connect(socket, self._addresses)
+        socket._sends.gate &= ~UNCONNECTED
+        # The kernel counts the opening of a connection by its active side.
+        socket._acknowledged_before = 1 - socket._sends.accepted
+        if isinstance(operation, SocketAsyncEventArgs):
+            operation._connect_socket = socket
+            if operation._message is not None and operation._message.size:
+                # From here on it is a send like any other, the first on the connection (F239).
+                operation._step = None
+                socket._sends._attempt(operation)
+
+    def _connect(self, socket: Endpoint, addresses: list[Any]) -> None:
+        """Go on connecting to the first address, or if that fails to the next; return when connected."""
+        port = socket._port
+        assert isinstance(port, KernelPort)
+        while True:
+            try:
+                connected = (
+                    port.connect_poll(addresses[0])
+                    if self._begun
+                    else port.connect_begin(addresses[0])
+                )
+            except OSError:
+                self._begun = False
+                if len(addresses) == 1:
+                    raise
+                del addresses[0]
+                continue
+            if not connected:
+                self._begun = True
+                raise BlockingIOError
+            return
+
+    def abandon(self, socket: Endpoint) -> None:
+        # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.
+        if self._begun:
+            socket.close()
+
+
+class Connecting(SendingDatagrams):
+    """The part of `Socket` that connects."""
+
+    __slots__ = ()
+
+    # -- connect ------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def connect(self, address: Any) -> None:
+        """Connect to a peer, or on a datagram socket set the default remote host, for which it may be called again.
+
+        Args:
+          address: a Python socket address. A name is looked up, and each of its addresses tried in turn. An IPv6 socket
+            takes IPv4 addresses as well, unless IPV6_V6ONLY is set.
+
+        Raises:
+          SocketException: nobody could be reached; or the socket is connected already, with IS_CONNECTED.
+          TypeError: ``address`` is None or of the wrong shape.
+          ValueError: a number in ``address``, or a path, is out of range.
+          InvalidOperationError: the socket listens, or the call comes from another thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and the socket is closed if the system had begun to connect, for nothing can
+        call that back.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        step = self._connect_step("address", address)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        operation = Operation()
+        self._note(operation, step, _CONNECT)
+        await perform(operation, self._sends)
+
+    @trio.lowlevel.enable_ki_protection
+    def connect_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to connect to ``args.remote_end_point``, and if a buffer is set, to send it as the first message.
+
+        `SocketAsyncEventArgs.bytes_transferred` counts what was accepted of the message (F239). If the connection
+        stands and the message then fails or is stopped, the operation ends as such a send does.
+
+        Args:
+          args: where to connect to. They are in use until the operation has ended.
+
+        Returns:
+          True if the operation is pending, and `SocketAsyncEventArgs.completed` will be raised; False if it has ended
+          on the spot.
+
+        Raises:
+          TypeError: ``args`` is no args, or its ``remote_end_point`` is None or of the wrong shape (F233).
+          ValueError: ``args`` has a buffer list (F234); or a number in its ``remote_end_point``, or a path, is out of
+            range.
+          SocketException: the socket is connected already, with IS_CONNECTED (F236).
+          InvalidOperationError: the socket listens (F236), no initiator is open, the call comes from another thread, or
+            the message of ``args`` was cut and stands half sent on a torn stream.
+          OperationInProgressError: ``args`` is in use.
+          ObjectDisposedError: the socket or ``args`` was closed.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator and ends with it; then the
+        socket is closed if the system had begun to connect.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        self._require_args(args)
+        self._require_startable(args)
+        if args._buffer_list is not None:
+            raise ValueError(
+                "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
+            )
+        step = self._connect_step("remote_end_point", args._remote_end_point)
+        self._require_initiator()
+        args._connect_socket = None
+        args._is_by_name = step.is_by_name
+        self._note(args, step, _CONNECT)
+        args._capture_context()
+        if args._message is not None and not self._describe_flags(args, args._socket_flags):
+            return self._settle(args)
+        return self._begin(args, self._sends, _CONNECT) or self._settle(args)
+
+    @staticmethod
+    def cancel_connect_async(args: SocketAsyncEventArgs) -> None:
+        """Stop the connect that `connect_async` started with ``args``, if one is pending; else do nothing (F241).
+
+        It ends with OPERATION_ABORTED, and its event is raised. If the system had begun to connect, the socket is
+        closed, for nothing can call that back (F242); if a name was being looked up, it stays open (F243). Neither the
+        socket nor an instance is needed to call this.
+
+        Args:
+          args: the ones that were passed to `connect_async`.
+
+        Raises:
+          TypeError: ``args`` is None or something else (F241).
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        if not isinstance(args, SocketAsyncEventArgs):
+            raise TypeError(f"args must be a SocketAsyncEventArgs, not {type(args).__name__}")
+        if args._last_operation == _CONNECT:
+            args.cancel("cancel_connect_async() was called")
+
+    @trio.lowlevel.enable_ki_protection
+    def begin_connect(
+        self,
+        address: Any,
+        callback: Callable[[AsyncResult], object] | None = None,
+        state: Any = None,
+    ) -> AsyncResult:
+        """Start to connect to a peer.
+
+        Args:
+          address: as for `connect`.
+          callback: a function or async function to call with the result when the operation has ended. It should call
+            `end_connect_nowait` or await `end_connect`.
+          state: anything of yours, found again as `AsyncResult.async_state`.
+
+        Returns:
+          The result to hand to `end_connect`.
+
+        Raises:
+          SocketException: the connect failed on the spot, or the socket is connected already.
+          TypeError: ``address`` is None or of the wrong shape.
+          ValueError: a number in ``address``, or a path, is out of range.
+          InvalidOperationError: the socket listens, no initiator is open, or the call comes from another thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here; see `connect_async`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        step = self._connect_step("address", address)
+        return self._begin_step(step, self._sends, _CONNECT, callback, state)
+
+    @trio.lowlevel.enable_ki_protection
+    async def end_connect(self, ar: AsyncResult) -> None:
+        """Wait until a connect has ended and take its result; once for each.
+
+        Args:
+          ar: what `begin_connect` returned.
+
+        Raises:
+          SocketException: the connect failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a connect on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        await self._end(ar, _CONNECT)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_connect_nowait(self, ar: AsyncResult) -> None:
+        """Take the result of a connect that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_connect` returned.
+
+        Raises:
+          trio.WouldBlock: the connect is pending.
+          SocketException: the connect failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a connect on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._end_nowait(ar, _CONNECT)
+
+    def _connect_step(self, name: str, address: Any) -> _ConnectStep:
+        self._require_usable()
+        if address is None:
+            raise TypeError(f"{name} is None, but must be the address to connect to")
+        if self._listening:
+            raise InvalidOperationError(
+                "this socket listens for connections and cannot be connected; make another"
+            )
+        sock = self._require_kernel()
+        if sock.type != stdlib_socket.SOCK_DGRAM and not self._sends.gate & UNCONNECTED:
+            raise SocketException(
+                SocketError.IS_CONNECTED, detail="make another socket for another connection"
+            )
+        return _ConnectStep(sock, name, address)

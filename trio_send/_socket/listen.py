@@ -1,0 +1,285 @@
+"""The listening side of a socket: bind, listen, and accept in all three faces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._base.checks import require_whole_number
+from .._base.codes import SocketAsyncOperation
+from .._base.errors import InvalidOperationError
+from .._kernel.addresses import numeric
+from .._kernel.port import KernelPort
+from .._operations.operation import Operation, Step
+from .._owners.awaiting_task import perform
+from .connect import Connecting
+from .endpoint import Endpoint, translate
+from .event_args import SocketAsyncEventArgs
+
+if TYPE_CHECKING:
+    import socket as stdlib_socket
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from .async_result import AsyncResult
+
+_ACCEPT: Final = SocketAsyncOperation.ACCEPT
+
+
+class _AcceptStep(Step):
+    """Accepts one connection."""
+
+    __slots__ = ("accepted", "address")
+
+    def __init__(self) -> None:
+        #: The connection, until whoever asked for it has taken it. Args have a place for it themselves.
+        self.accepted: Any = None
+        self.address: Any = None
+
+    def attempt(self, operation: Operation) -> None:
+        listener: Accepting = operation._socket
+        connection, self.address = listener._require_kernel().accept()
+        accepted = listener._adopt(connection)
+        if isinstance(operation, SocketAsyncEventArgs):
+            operation._accept_socket = accepted
+        else:
+            self.accepted = accepted
+
+
+class Accepting(Connecting):
+    """The part of `Socket` that listens and accepts."""
+
+    __slots__ = ()
+
+    def _adopt(self, connection: stdlib_socket.socket) -> Self:
+        """Make a socket of the same kind and settings of an accepted connection."""
+        adopted = type(self).__new__(type(self))
+        Endpoint.__init__(
+            adopted,
+            KernelPort(connection),
+            connected=True,
+            on_torn="refuse" if self._sends.refuse_torn else "allow",
+        )
+        adopted._require_usable()  # from now on it is of this run, and its end is told there
+        return adopted
+
+    # -- the listening side -------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def bind(self, address: Any) -> None:
+        """Give the socket its own address.
+
+        Args:
+          address: a Python socket address. A host must be numeric or empty, for looking a name up would have to wait.
+
+        Raises:
+          SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE.
+          TypeError: ``address`` is of the wrong shape.
+          ValueError: the host is a name, or the port is none.
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        sock = self._require_kernel()
+        if numeric(sock.family, "address", address) is None:
+            raise ValueError(
+                f"address has the host {address[0]!r}, but bind takes an IP address or an empty string"
+            )
+        try:
+            sock.bind(address)
+        except OSError as error:
+            raise translate(error) from error
+
+    @trio.lowlevel.enable_ki_protection
+    def listen(self, backlog: int = 128) -> None:
+        """Let peers connect.
+
+        Args:
+          backlog: how many connections may wait to be accepted.
+
+        Raises:
+          TypeError: ``backlog`` is no whole number.
+          SocketException: the system refused.
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        backlog = require_whole_number("backlog", backlog, "connections")
+        try:
+            self._require_kernel().listen(backlog)
+        except OSError as error:
+            raise translate(error) from error
+        self._listening = True
+
+    # -- accept -------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def accept(self) -> Self:
+        """Wait for a connection and accept it.
+
+        Returns:
+          The socket of the connection; its `remote_end_point` is the peer.
+
+        Raises:
+          SocketException: the system refused, for example with TOO_MANY_OPEN_SOCKETS.
+          InvalidOperationError: the socket does not listen (F246), or the call comes from another thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and no connection has been accepted.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        step = self._accept_step()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        operation = Operation()
+        self._note(operation, step, _ACCEPT)
+        await perform(operation, self._reading_queue())
+        return step.accepted  # type: ignore[no-any-return]
+
+    @trio.lowlevel.enable_ki_protection
+    def accept_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to accept a connection into ``args.accept_socket``.
+
+        Args:
+          args: whom to tell. They are in use until the operation has ended.
+
+        Returns:
+          True if the operation is pending, and `SocketAsyncEventArgs.completed` will be raised; False if it has ended
+          on the spot.
+
+        Raises:
+          TypeError: ``args`` is no args (F246).
+          ValueError: ``args`` has a buffer list (F246) or a buffer (F247).
+          InvalidOperationError: the socket does not listen (F246), ``args.accept_socket`` still holds the previous
+            connection (F153), no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
+          OperationInProgressError: ``args`` is in use.
+          ObjectDisposedError: the socket or ``args`` was closed.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator and ends with it, and no
+        connection has been accepted then.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        self._require_args(args)
+        self._require_startable(args)
+        if args._buffer_list is not None:
+            raise ValueError(
+                "buffer_list is set, but an accept receives nothing; set it to None first"
+            )
+        if args._buffer is not None:
+            raise ValueError(
+                "buffer is set, but an accept receives nothing; call set_buffer(None) first"
+            )
+        if args._accept_socket is not None:
+            raise InvalidOperationError(
+                "accept_socket still holds the previous connection; set it to None first"
+            )
+        step = self._accept_step()
+        self._require_initiator()
+        self._note(args, step, _ACCEPT)
+        args._capture_context()
+        return self._begin(args, self._reading_queue(), _ACCEPT) or self._settle(args)
+
+    @trio.lowlevel.enable_ki_protection
+    def begin_accept(
+        self,
+        callback: Callable[[AsyncResult], object] | None = None,
+        state: Any = None,
+    ) -> AsyncResult:
+        """Start to accept a connection.
+
+        Args:
+          callback: a function or async function to call with the result when the operation has ended. It should call
+            `end_accept_nowait` or await `end_accept`.
+          state: anything of yours, found again as `AsyncResult.async_state`.
+
+        Returns:
+          The result to hand to `end_accept`.
+
+        Raises:
+          SocketException: the accept failed on the spot.
+          InvalidOperationError: the socket does not listen, no initiator is open, or the call comes from another
+            thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here; see `accept_async`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        step = self._accept_step()
+        return self._begin_step(step, self._reading_queue(), _ACCEPT, callback, state)
+
+    @trio.lowlevel.enable_ki_protection
+    async def end_accept(self, ar: AsyncResult) -> Self:
+        """Wait until an accept has ended and take its result; once for each.
+
+        Args:
+          ar: what `begin_accept` returned.
+
+        Returns:
+          The socket of the connection.
+
+        Raises:
+          SocketException: the accept failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        await self._wait_for_end(ar, _ACCEPT)
+        return self.end_accept_nowait(ar)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_accept_nowait(self, ar: AsyncResult) -> Self:
+        """Take the result of an accept that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_accept` returned.
+
+        Returns:
+          The socket of the connection.
+
+        Raises:
+          trio.WouldBlock: the accept is pending.
+          SocketException: the accept failed or was stopped.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of an accept on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._end_nowait(ar, _ACCEPT)
+        step = ar._step
+        assert isinstance(step, _AcceptStep)
+        return step.accepted  # type: ignore[no-any-return]
+
+    def _accept_step(self) -> _AcceptStep:
+        self._require_usable()
+        if not self._listening:
+            raise InvalidOperationError(
+                "this socket does not listen; call bind() and listen() before accepting"
+            )
+        return _AcceptStep()

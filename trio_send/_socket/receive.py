@@ -1,0 +1,399 @@
+"""Receiving, in a FIFO of its own: an attempt takes what has arrived, and what was stopped has taken nothing."""
+
+from __future__ import annotations
+
+import errno as errno_module
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._base.checks import require_whole_number
+from .._base.codes import (
+    CONNECTION_DEAD_ERRNOS,
+    SocketAsyncOperation,
+    SocketError,
+    SocketFlags,
+    native_receive_flags,
+)
+from .._base.errors import SocketException
+from .._kernel.port import KernelPort
+from .._messages.buffers import MAX_PIECES, Message, message_from_buffer, release, require_writable
+from .._operations.operation import Operation, Step, describe_os_error
+from .._operations.queue import CLOSED, UNCONNECTED
+from .._owners.awaiting_task import perform, tell_on_the_spot
+from .async_result import AsyncResult
+from .disconnect import Disconnecting
+from .send import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+    from .endpoint import Endpoint
+    from .event_args import SocketAsyncEventArgs
+
+_RECEIVE: Final = SocketAsyncOperation.RECEIVE
+
+#: After these a send is impossible, but what the peer has sent before is whole.
+_ONE_WAY_ERRNOS: Final = frozenset({errno_module.EPIPE, errno_module.ESHUTDOWN})
+
+
+class _ReceiveStep(Step):
+    """Receives once, into the message of the operation."""
+
+    __slots__ = ()
+
+    def attempt(self, operation: Operation) -> None:
+        socket: Endpoint = operation._socket
+        message = operation._message
+        assert message is not None
+        if len(message.pieces) > MAX_PIECES and not socket._port.is_stream:
+            # What the kernel would not take in one call would be lost.
+            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
+        queue = socket._receives
+        assert queue is not None
+        head = queue.head
+        views: list[memoryview] = []
+        opened: list[memoryview] = []
+        try:
+            message.open(0, views, opened, MAX_PIECES)
+            if queue.head is not head or queue.gate & CLOSED:
+                raise BlockingIOError  # a buffer's own code has interfered
+            port = _kernel_port(socket)
+            try:
+                operation._transferred = port.receive_into(views, operation._flags)
+            except BlockingIOError:
+                if not socket._receive_was_shut_down:
+                    raise
+                # Linux calls a datagram socket that was shut down readable for ever, though nothing is there.
+            except OSError as error:
+                _take_note(socket, error)
+                raise
+        finally:
+            release(opened)
+        if operation._transferred == 0:
+            _require_true_end(socket)
+
+
+class _ReceiveBytesStep(Step):
+    """Receives once, as `bytes`."""
+
+    __slots__ = ("_max_bytes", "data")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.data = b""
+
+    def attempt(self, operation: Operation) -> None:
+        socket: Endpoint = operation._socket
+        try:
+            self.data = _kernel_port(socket).sock.recv(self._max_bytes)
+        except BlockingIOError:
+            if not socket._receive_was_shut_down:
+                raise
+            # As above: this is the end.
+        except OSError as error:
+            _take_note(socket, error)
+            raise
+        if not self.data:
+            _require_true_end(socket)
+        operation._transferred = len(self.data)
+
+
+def _kernel_port(socket: Endpoint) -> KernelPort:
+    socket._require_kernel()
+    assert isinstance(socket._port, KernelPort)
+    return socket._port
+
+
+def _take_note(socket: Endpoint, error: OSError) -> None:
+    """Note an error that has killed the connection, for the kernel reports it to one caller only."""
+    if socket._port.is_stream and error.errno in CONNECTION_DEAD_ERRNOS:
+        code, errno, _ = describe_os_error(error)
+        socket._sends._break(code, errno)
+
+
+def _require_true_end(socket: Endpoint) -> None:
+    """Raise if the stream has not ended but broken, of which another caller was told before."""
+    broken = socket._sends.broken
+    if broken is not None and broken[1] not in _ONE_WAY_ERRNOS:
+        raise SocketException(broken[0], native_error_code=broken[1])
+
+
+#: It has no state of its own.
+_STEP: Final = _ReceiveStep()
+
+
+class Receiving(Disconnecting):
+    """The part of `Socket` that receives."""
+
+    __slots__ = ()
+
+    # -- event args ---------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def receive_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to receive into the buffer, or the buffer list, of ``args``.
+
+        The operation ends as soon as anything has arrived; `SocketAsyncEventArgs.bytes_transferred` tells how much, and
+        nothing behind that is touched. 0 bytes without an error mean that the peer has finished (F289), or an empty
+        datagram. What does not fit of a datagram is lost. Receives have a FIFO of their own, so sends that wait do not
+        hold them up, nor the other way round.
+
+        Args:
+          args: where to receive into, and with which flags: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE. They are in use
+            until the operation has ended.
+
+        Returns:
+          True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
+          has ended on the spot, one way or the other: the args tell how, and the event is not raised. A socket that is
+          not connected and flags that are not accepted are told by the args too.
+
+        Raises:
+          TypeError: ``args`` is None or something else.
+          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only or empty.
+          OperationInProgressError: ``args`` is in use.
+          ObjectDisposedError: the socket or ``args`` was closed.
+          InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
+
+        **Checkpoints**: never. After many starts in a row that ended on the spot, one is answered "pending" although it
+        has ended, as `send_async` does.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator and ends with it; then it has
+        received nothing, and what arrives is left for the next.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        self._require_args(args)
+        self._require_startable(args)
+        message = args._message
+        if message is None:
+            raise ValueError(
+                "args has nothing to receive into; give it a buffer with set_buffer(), or set its buffer_list"
+            )
+        is_list = args._buffer_list is not None
+        require_writable("buffer_list" if is_list else "buffer", message, is_list=is_list)
+        self._require_initiator()
+        return self._start_receive(args, message, args._socket_flags) or self._settle(args)
+
+    # -- begin and end ------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def begin_receive(
+        self,
+        buffer_or_list: Buffer | Sequence[Buffer],
+        offset: int = 0,
+        size: int | None = None,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+        callback: Callable[[AsyncResult], object] | None = None,
+        state: Any = None,
+    ) -> AsyncResult:
+        """Start to receive into a buffer, or into a list of buffers, one after the other.
+
+        Args:
+          buffer_or_list: a writable, contiguous bytes-like object, or a list or tuple of them; leave it alone
+            meanwhile. A list is looked at now and not again.
+          offset: where in the buffer to begin, in bytes. Not for lists.
+          size: how many bytes at most; None stands for all from ``offset`` on. Not for lists.
+          socket_flags: how to receive: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE.
+          callback: a function or async function to call with the result when the operation has ended, also when it
+            ended on the spot; never from inside this call. It should call `end_receive_nowait` or await `end_receive`.
+          state: anything of yours, found again as `AsyncResult.async_state`.
+
+        Returns:
+          The result to hand to `end_receive`.
+
+        Raises:
+          TypeError: the buffer is None, not bytes-like or not contiguous.
+          ValueError: ``offset`` or ``size`` leaves the buffer, or there is no room, or a buffer is read-only.
+          SocketException: the receive failed on the spot; nothing is pending and the callback will not be called.
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: no initiator is open, or the call comes from another thread.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here; see `receive_async`.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        message = message_of("buffer_or_list", buffer_or_list, offset, size)
+        require_writable(
+            "buffer_or_list", message, is_list=isinstance(buffer_or_list, (list, tuple))
+        )
+        initiator = self._require_initiator()
+        result = AsyncResult(self, callback, state)
+        self._conclude(result, self._start_receive(result, message, socket_flags), initiator)
+        if result._failed_on_the_spot:
+            raise result._exception()
+        return result
+
+    @trio.lowlevel.enable_ki_protection
+    async def end_receive(self, ar: AsyncResult) -> int:
+        """Wait until a receive has ended and take its result; once for each.
+
+        Args:
+          ar: what `begin_receive` returned.
+
+        Returns:
+          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
+
+        Raises:
+          SocketException: the receive failed or was stopped; then no byte was received.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator, and the result can
+        still be taken.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        return await self._end(ar, _RECEIVE)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_receive_nowait(self, ar: AsyncResult) -> int:
+        """Take the result of a receive that has ended, as a synchronous callback does.
+
+        Args:
+          ar: what `begin_receive` returned.
+
+        Returns:
+          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
+
+        Raises:
+          trio.WouldBlock: the receive is pending.
+          SocketException: the receive failed or was stopped; then no byte was received.
+          TypeError: ``ar`` is None.
+          ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
+          InvalidOperationError: the result was taken already, or the call comes from another thread.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        return self._end_nowait(ar, _RECEIVE)
+
+    # -- await --------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Receive what has arrived, as soon as something has.
+
+        Args:
+          max_bytes: how many bytes at most.
+
+        Returns:
+          The bytes; ``b""`` when the peer has finished, or for an empty datagram.
+
+        Raises:
+          SocketException: the connection is broken, or there is none.
+          TypeError: ``max_bytes`` is no whole number.
+          ValueError: ``max_bytes`` is not positive, or more than there can be.
+          InvalidOperationError: the call comes from another thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and nothing has been received.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        # Where it is used, the error would strike whoever makes the attempt, which may be another task.
+        max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
+        if not 1 <= max_bytes <= sys.maxsize:
+            raise ValueError(
+                f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
+            )
+        step = _ReceiveBytesStep(max_bytes)
+        await self._receive(step, None)
+        return step.data
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive_into(self, buffer: Buffer) -> int:
+        """Receive what has arrived into a buffer, as soon as something has.
+
+        Args:
+          buffer: a writable, contiguous bytes-like object; leave it alone meanwhile.
+
+        Returns:
+          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
+
+        Raises:
+          SocketException: the connection is broken, or there is none.
+          TypeError: ``buffer`` is not bytes-like or not contiguous.
+          ValueError: ``buffer`` is empty or read-only.
+          InvalidOperationError: the call comes from another thread.
+          ObjectDisposedError: the socket was closed.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and nothing has been received.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        message = message_from_buffer("buffer", buffer, 0, None)
+        require_writable("buffer", message, is_list=False)
+        return await self._receive(_STEP, message)
+
+    async def _receive(self, step: Step, message: Message | None) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        operation = Operation()
+        if self._describe_receive(
+            operation, step, message, SocketFlags.NONE
+        ) and self._admit_receive(operation):
+            return await perform(operation, self._reading_queue())
+        return await tell_on_the_spot(operation, self._sends)
+
+    # -- shared -------------------------------------------------------------------------------------------------------
+
+    def _start_receive(
+        self,
+        operation: SocketAsyncEventArgs | AsyncResult,
+        message: Message,
+        flags: SocketFlags,
+    ) -> bool:
+        """Begin a receive for the initiator that was checked; return whether it is pending."""
+        initiator = self._checked
+        assert initiator is not None
+        operation._capture_context()
+        if self._describe_receive(operation, _STEP, message, flags) and (
+            initiator._stopped is not None or self._admit_receive(operation)
+        ):
+            return self._begin(operation, self._reading_queue(), _RECEIVE)
+        return False
+
+    def _describe_receive(
+        self, operation: Operation, step: Step, message: Message | None, flags: SocketFlags
+    ) -> bool:
+        """Note what to receive and how; return False if that is impossible, with the reason in the results."""
+        operation._message = message
+        self._note(operation, step, _RECEIVE)
+        native = native_receive_flags(flags)
+        if native is None:
+            operation._set_error(
+                SocketError.OPERATION_NOT_SUPPORTED,
+                0,
+                f"{SocketFlags(flags)!r} cannot be used to receive on this system",
+            )
+            return False
+        operation._flags = native
+        return True
+
+    def _admit_receive(self, operation: Operation) -> bool:
+        """Return False if there is nobody to receive from, with the reason in the results."""
+        if self._sends.gate & UNCONNECTED and self._port.is_stream:
+            # Also while it is being connected: the kernel would tell the receive, and it alone, why that has failed.
+            operation._set_error(SocketError.NOT_CONNECTED, errno_module.ENOTCONN)
+            return False
+        return True

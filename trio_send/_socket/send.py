@@ -1,0 +1,374 @@
+"""Two of the three faces of sending: event args and await."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._base.codes import (
+    SocketAsyncOperation,
+    SocketError,
+    SocketFlags,
+    native_send_flags,
+    require_flags,
+)
+from .._base.errors import ObjectDisposedError
+from .._messages.buffers import Message, message_from_buffer, message_from_list
+from .._operations.operation import CUT, Operation
+from .._operations.queue import BUSY
+from .._operations.send_attempts import PLAIN_FLAGS
+from .._owners.awaiting_task import describe_interruption, perform, tell_on_the_spot
+from .._owners.current import get_initiator
+from .endpoint import Endpoint
+from .event_args import SocketAsyncEventArgs
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from typing_extensions import Buffer
+
+    from .._owners.leaving_owner import Leaver
+
+_SEND: Final = SocketAsyncOperation.SEND
+_SUCCESS: Final = int(SocketError.SUCCESS)
+#: What a caller that passes no flags passes; the truth of a flag costs more than all the rest of the look at a start.
+NO_FLAGS: Final = SocketFlags.NONE
+
+_NOTHING_TO_SEND: Final = (
+    "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
+)
+
+
+class Sending(Endpoint):
+    """The part of `Socket` that sends."""
+
+    __slots__ = ()
+
+    # -- event args ---------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def send_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to send the message of ``args``.
+
+        What the kernel takes at once is sent at once. All bytes of the message are sent, in however many steps, before
+        the first byte of any message that is started later on this socket.
+
+        Args:
+          args: what to send. They are in use until the operation has ended.
+
+        Returns:
+          True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
+          has ended on the spot, one way or the other: the args tell how, and the event is not raised (F119). Errors of
+          the connection, a message too long for a datagram (F178), a socket that was never connected (F091), and a torn
+          stream are told by the args too, not raised.
+
+        Raises:
+          TypeError: ``args`` is None or something else.
+          ValueError: ``args`` has neither a buffer nor a buffer list.
+          OperationInProgressError: ``args`` is in use (F087).
+          ObjectDisposedError: the socket or ``args`` was closed (F081, F088).
+          InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
+            was cut and stands half sent on a torn stream.
+
+        **Checkpoints**: never. After many starts in a row that ended on the spot, one is answered "pending" although it
+        has ended, so that a loop over `send_async` and `SocketAsyncEventArgs.wait` yields now and then.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator, ends with it, and carries the
+        exact count.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: the `send_async` page.
+        """
+        # The fast path: one look at each of what could be in the way, then the send. Everything else is for the others.
+        initiator = get_initiator(None)
+        queue = self._sends
+        try:
+            data = args._direct
+        except AttributeError:
+            data = None
+        if (
+            data is None
+            or initiator is None
+            or initiator is not self._checked
+            or args._state
+            or initiator._budget < 0
+            or get_ident() != self._thread
+        ):
+            return self._send_async(args)
+        if queue.gate:
+            # If nothing is in the way but those in front, a long queue should cost as little as a short one.
+            if queue.gate == BUSY:
+                return self._send_async_stuck(args, initiator, 0)
+            return self._send_async(args)
+        try:
+            sent = self._send(data, PLAIN_FLAGS)
+        except BlockingIOError:
+            return self._send_async_stuck(args, initiator, 0)
+        except OSError as error:
+            return self._send_async_stuck(args, initiator, 0, error)
+        queue.accepted += sent
+        args._transferred = sent
+        args._code = _SUCCESS
+        args._fresh = False
+        args._last_operation = _SEND
+        if sent == args._size:
+            if initiator._budget:
+                initiator._budget -= 1
+                return False
+            args._socket = self
+            args._capture_context()
+            return self._settle(args)
+        return self._send_async_stuck(args, initiator, sent)
+
+    def _send_async_stuck(
+        self,
+        args: SocketAsyncEventArgs,
+        initiator: Leaver,
+        sent: int,
+        error: OSError | None = None,
+    ) -> bool:
+        """Go on with plain args that have to wait, or whose first attempt failed."""
+        args._reset_results()
+        args._transferred = sent
+        args._last_operation = _SEND
+        args._socket = self
+        args._flags = PLAIN_FLAGS
+        args._address = args._step = None
+        args._capture_context()
+        if sent or error is not None:
+            pending = self._sends.go_on(args, initiator, error)
+        else:
+            pending = self._sends.join(args, initiator)
+        return pending or self._settle(args)
+
+    def _send_async(self, args: SocketAsyncEventArgs) -> bool:
+        message = self._require_message(args)
+        if message is None:
+            return False
+        checked = self._checked
+        initiator = self._require_initiator()
+        if initiator is not checked and initiator._budget >= 0 and args._direct is not None:
+            # Perhaps the short way lacked nothing else, as with the first send on a connection.
+            return self.send_async(args)
+        return self._begin_args(args, message, None, _SEND)
+
+    def _require_message(self, args: SocketAsyncEventArgs) -> Message | None:
+        """Return the message of args that can be started; None if they are to be left as they are, or raise."""
+        self._require_usable()
+        self._require_args(args)
+        if args._state == CUT and self._require_initiator()._stopped is not None:
+            # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
+            return None
+        self._require_startable(args)
+        if args._message is None:
+            raise ValueError(_NOTHING_TO_SEND)
+        return args._message
+
+    def _begin_args(
+        self,
+        args: SocketAsyncEventArgs,
+        message: Message,
+        address: Any,
+        kind: SocketAsyncOperation,
+    ) -> bool:
+        """Begin the send of args that were checked; return whether it is pending."""
+        args._reset_results()
+        args._capture_context()
+        return self._begin_send(args, message, args._socket_flags, address, kind) or self._settle(
+            args
+        )
+
+    def _require_args(self, args: SocketAsyncEventArgs) -> None:
+        if not isinstance(args, SocketAsyncEventArgs):
+            raise TypeError(f"args must be a SocketAsyncEventArgs, not {type(args).__name__}")
+        if args._closed:
+            raise ObjectDisposedError("these args were closed; make others")
+
+    def _begin_send(
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
+    ) -> bool:
+        """Begin a send whose results are reset, for the initiator that was checked; return whether it is pending."""
+        initiator = self._checked
+        assert initiator is not None
+        if self._describe(operation, message, flags, address, kind) and (
+            initiator._stopped is not None or self._admit(operation)
+        ):
+            return self._begin(operation, self._sends, kind)
+        operation._socket = self
+        return False
+
+    def _describe(
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
+    ) -> bool:
+        """Note what to send and how; return False if that is impossible, with the reason in the results."""
+        operation._message = message
+        operation._address = address
+        operation._step = None
+        operation._last_operation = kind
+        if self._sends.audience.instruments:
+            self._sends.audience.started(operation, self._sends)
+        return self._describe_flags(operation, flags)
+
+    def _describe_flags(self, operation: Operation, flags: SocketFlags) -> bool:
+        native = native_send_flags(flags)
+        if native is None:
+            operation._set_error(
+                SocketError.OPERATION_NOT_SUPPORTED,
+                0,
+                f"{SocketFlags(flags)!r} cannot be used to send on this system",
+            )
+            return False
+        operation._flags = native
+        return True
+
+    def _admit(self, operation: Operation) -> bool:
+        """Return False if the socket takes no sends, with the reason in the results."""
+        refusal = self._sends.refusal(operation)
+        if refusal is not None:
+            operation._set_error(*refusal)
+            return False
+        return True
+
+    # -- await --------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def send(
+        self,
+        data: Buffer | Sequence[Buffer] | SocketAsyncEventArgs,
+        socket_flags: SocketFlags = SocketFlags.NONE,
+    ) -> int:
+        """Send a whole message and wait until the kernel has accepted all of it.
+
+        The calling task owns the operation, so no initiator is needed. It waits its turn in the socket's one queue.
+
+        Args:
+          data: a contiguous bytes-like object, a list or tuple of them as one message, or args. Args tell afterwards,
+            whatever happened, how many bytes were accepted and what remains; they bring their own flags, and
+            `SocketAsyncEventArgs.completed` is not raised.
+          socket_flags: how to send.
+
+        Returns:
+          How many bytes were accepted: all of them.
+
+        Raises:
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+          TypeError: ``data`` is None, not bytes-like or not contiguous.
+          ValueError: ``data`` is args without a buffer.
+          OperationInProgressError: ``data`` is args that are in use.
+          ObjectDisposedError: the socket, or the args, was closed.
+          InvalidOperationError: the call comes from another thread, or the message of the args stands half sent on a
+            torn stream.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and no further byte is sent. If some bytes were accepted, the stream is
+        torn; `torn` tells the count and the rest, and so do args. If the socket was closed in the same moment, it is
+        not torn, and only args tell.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        if (
+            type(data) is bytes
+            and socket_flags is NO_FLAGS
+            and not self._sends.gate
+            and not self._sends.audience.instruments
+            and self._token is not None
+            and get_ident() == self._thread
+            and trio.lowlevel.current_trio_token() is self._token
+        ):
+            # The same short way as in `send_async`. It does not yield before the send, so nothing can come between.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            sent = 0
+            error: OSError | None = None
+            try:
+                sent = self._send(data, PLAIN_FLAGS)
+            except OSError as caught:
+                # With a traceback, this frame and the exception would hold each other.
+                error = caught.with_traceback(None)
+            self._sends.accepted += sent
+            if sent < len(data) or error is not None:
+                return await self._send_awaited_stuck(data, sent, error)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return sent
+        self._require_usable()
+        if isinstance(data, SocketAsyncEventArgs):
+            self._require_args(data)
+            self._require_startable(data)
+            if data._message is None:
+                raise ValueError(_NOTHING_TO_SEND)
+            return await self._send_awaited(data, data._message, data._socket_flags, None, _SEND)
+        return await self._send_awaited(
+            Operation(), message_of("data", data, 0, None), socket_flags, None, _SEND
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    def _send_awaited_stuck(
+        self, data: bytes, sent: int, error: OSError | None
+    ) -> Coroutine[Any, Any, int]:
+        """Go on after a first attempt on the short way that did not send everything; return what to await."""
+        operation = Operation()
+        operation._fresh = False
+        operation._message = message_of("data", data, 0, None)
+        operation._flags = PLAIN_FLAGS
+        operation._last_operation = _SEND
+        operation._transferred = sent
+        return perform(operation, self._sends, self._sends.go_on, error)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _send_awaited(
+        self,
+        operation: Operation,
+        message: Message,
+        flags: SocketFlags,
+        address: Any,
+        kind: SocketAsyncOperation,
+    ) -> int:
+        require_flags(flags)
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except BaseException as interruption:
+            # It has ended before it began, and must not go on saying how the operation before it ended.
+            operation._reset_results()
+            operation._last_operation = kind
+            operation._set_error(
+                SocketError.OPERATION_ABORTED, 0, describe_interruption(interruption)
+            )
+            raise
+        operation._reset_results()
+        if self._describe(operation, message, flags, address, kind) and self._admit(operation):
+            return await perform(operation, self._sends)
+        return await tell_on_the_spot(operation, self._sends)
+
+
+def message_of(
+    name: str, data: Buffer | Sequence[Buffer], offset: int, size: int | None
+) -> Message:
+    """Check what is to be sent, one buffer or a list of them."""
+    if isinstance(data, (list, tuple)):
+        if offset != 0 or size is not None:
+            raise ValueError(
+                "offset and size are for a single buffer; slice the members of a list instead"
+            )
+        if not data:
+            raise ValueError(f"{name} is an empty list, but must hold at least one buffer")  # F017
+        return message_from_list(name, data)
+    return message_from_buffer(
+        name,
+        data,  # type: ignore[arg-type]
+        offset,
+        size,
+        otherwise="or a list or tuple of them",
+    )

@@ -1,0 +1,144 @@
+"""Sending files: as elements of one message with event args, or one file and await."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
+from .._base.errors import SocketException
+from .._messages.packet_element import file_element
+from .._messages.packets import Packets
+from .._operations.operation import CUT, Operation
+from .send import Sending
+
+if TYPE_CHECKING:
+    import os
+
+    from .event_args import SocketAsyncEventArgs
+
+_SEND_PACKETS: Final = SocketAsyncOperation.SEND_PACKETS
+_NOT_SUPPORTED: Final = "packets and files can only be sent on streams and without flags"
+
+
+class SendingFiles(Sending):
+    """The part of `Socket` that sends files."""
+
+    __slots__ = ()
+
+    @trio.lowlevel.enable_ki_protection
+    def send_packets_async(self, args: SocketAsyncEventArgs) -> bool:
+        """Start to send the ``send_packets_elements`` of ``args``, buffers and files in turn, as one message.
+
+        It is a send like any other: all of it goes out before the first byte of any message that is started later, its
+        count is exact, and if it is cut the stream is torn. Files are opened here. They are sent as they are now: what
+        is appended to them later is not, and if one becomes shorter before its turn has come, the operation fails with
+        FAULT and its exact count. The kernel moves the bytes itself where it can; else they are read and sent.
+
+        While a message that was cut may still be resumed, its files stay open: until it has been sent, or
+        `forget_torn` or `close` gives it up.
+
+        Args:
+          args: what to send. They are in use until the operation has ended. Their buffers have no part in it.
+
+        Returns:
+          True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
+          has ended on the spot, one way or the other; the args tell how. A socket other than a stream, and any
+          ``socket_flags``, are told by the args with OPERATION_NOT_SUPPORTED.
+
+        Raises:
+          TypeError: ``args`` is None or something else.
+          ValueError: ``args`` has no ``send_packets_elements``; or a file does not have the range, does not say how
+            long it is while no count is given, is a pipe or the like, or was closed.
+          OSError: a file could not be opened, for example `FileNotFoundError`. Nothing has changed then.
+          OperationInProgressError: ``args`` is in use.
+          ObjectDisposedError: the socket or ``args`` was closed.
+          InvalidOperationError: as for `send_async`.
+
+        **Checkpoints**: never. But it waits for the disk, like every later step that sends a part of a file that the
+        system does not have in memory, and no other task runs meanwhile. One step sends at most 2 MiB.
+
+        **If cancelled**: nothing is raised here. The operation belongs to the initiator, ends with it, and carries the
+        exact count.
+
+        **Threads**: only from the Trio thread that uses the socket.
+
+        Source: .NET's ``Socket.SendPacketsAsync``; facts F106, F203, F204 and F260.
+        """
+        self._require_usable()
+        self._require_args(args)
+        if args._state == CUT and self._require_initiator()._stopped is not None:
+            return False  # as in send_async
+        self._require_startable(args)
+        if args._elements is None:
+            raise ValueError("args has no send_packets_elements; set them to a list")
+        self._require_initiator()
+        packets = args._packets = Packets(args._snapshot)
+        if self._port.is_stream and args._socket_flags == SocketFlags.NONE:
+            pending = self._begin_args(args, packets, None, _SEND_PACKETS)
+        else:
+            args._reset_results()
+            args._capture_context()
+            self._describe(args, packets, SocketFlags.NONE, None, _SEND_PACKETS)
+            args._set_error(SocketError.OPERATION_NOT_SUPPORTED, 0, _NOT_SUPPORTED)
+            args._socket = self
+            pending = self._settle(args)
+        args._let_go()
+        return pending
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_file(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        offset: int = 0,
+        count: int | None = None,
+    ) -> int:
+        """Send a file, or a range of one, as one message and wait until the kernel has accepted all of it.
+
+        The calling task owns the operation, so no initiator is needed. It waits its turn in the socket's one queue.
+        How much is sent is settled when the file is opened: what is appended later is not.
+
+        Args:
+          file: a path, or a file that is open for reading in binary mode. Its position is neither used nor moved, and
+            it may be closed meanwhile.
+          offset: where in the file to begin, in bytes.
+          count: how many bytes to send; None stands for all from ``offset`` on.
+
+        Returns:
+          How many bytes were accepted: all of them.
+
+        Raises:
+          SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact. FAULT if the file became
+            shorter meanwhile, OPERATION_NOT_SUPPORTED if the socket is not a stream.
+          OSError: the file could not be opened, for example `FileNotFoundError`.
+          TypeError: ``file`` is neither a path nor a file, or a file in text mode.
+          ValueError: the file does not have the range, does not say how long it is while no count is given, is a pipe
+            or the like, or is not open for reading.
+          ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from another thread.
+
+        **Checkpoints**: always. Between them it waits for the disk if the system does not have the file in memory, at
+        most 2 MiB at a time, and no other task runs meanwhile.
+
+        **If cancelled**: `trio.Cancelled`, and no further byte is sent. If some bytes were accepted, the stream is
+        torn; `torn` tells the count, and `send_rest` sends the rest of the same file, which stays open until then.
+
+        **Threads**: only from the Trio thread that uses the socket.
+        """
+        self._require_usable()
+        element = file_element(file, offset, count)
+        if not self._port.is_stream:
+            raise SocketException(SocketError.OPERATION_NOT_SUPPORTED, detail=_NOT_SUPPORTED)
+        operation = Operation()
+        try:
+            operation._message = packets = Packets([element])
+        except (OSError, ValueError):
+            await trio.lowlevel.checkpoint()
+            raise
+        try:
+            return await self._send_awaited(
+                operation, packets, SocketFlags.NONE, None, _SEND_PACKETS
+            )
+        finally:
+            operation._let_go()

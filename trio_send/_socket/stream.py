@@ -1,0 +1,222 @@
+"""A socket as a Trio stream, for everything that speaks to streams: ``trio.SSLStream``, protocols, file copies.
+
+`trio.SocketStream` sends past the queue and cannot tell what became of a send that was cancelled. This stream sends
+through the queue, in order with all other faces, and after a cancelled send the socket knows which bytes are missing.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketShutdown
+from .._base.errors import SocketException
+from .._messages.buffers import measure
+from .._operations.operation import Operation, Step
+from .._operations.queue import CLOSED, TORN
+from .._owners.awaiting_task import TurnStep, perform
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+    from .._kernel.port import Port
+    from .socket import Socket
+
+#: What a receive asks for when the caller leaves it open; what Trio's own streams ask for.
+DEFAULT_RECEIVE_SIZE: Final = 65536
+
+
+class _WritableStep(Step):
+    """Waits until the kernel has room."""
+
+    __slots__ = ("_port", "must_be_awaited")
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.must_be_awaited = True
+
+    async def wait_ready(self, operation: Operation) -> None:
+        await self._port.wait_writable()
+        self.must_be_awaited = False
+
+    def attempt(self, operation: Operation) -> None:
+        if self.must_be_awaited:
+            raise BlockingIOError
+
+
+class _Guard:
+    """Keeps a second task out of what is for one at a time.
+
+    Args:
+      verb: what the tasks do, for the error's sentence.
+      advice: what to do about it.
+    """
+
+    __slots__ = ("_advice", "_is_busy", "_verb")
+
+    def __init__(self, verb: str, advice: str) -> None:
+        self._verb = verb
+        self._advice = advice
+        self._is_busy = False
+
+    def __enter__(self) -> None:
+        if self._is_busy:
+            raise trio.BusyResourceError(
+                f"another task is {self._verb} this stream; {self._advice}"
+            )
+        self._is_busy = True
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_busy = False
+
+
+class _NoGuard:
+    """Lets everybody in, to wait their turn in the queue."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+@final
+class SocketStream(trio.abc.HalfCloseableStream):
+    """What `Socket.as_stream` returns."""
+
+    def __init__(self, socket: Socket, *, shared: bool) -> None:
+        self.socket = socket
+        self._send_guard: _Guard | _NoGuard = (
+            _NoGuard()
+            if shared
+            else _Guard(
+                "sending on",
+                "send from one task, or have sends wait their turn with as_stream(shared=True)",
+            )
+        )
+        self._receive_guard = _Guard("receiving from", "receive from one task")
+        #: Whether the end was announced, or is about to be.
+        self._is_ended = False
+
+    def __repr__(self) -> str:
+        return f"<stream of {self.socket!r}>"
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_all(self, data: Buffer) -> None:
+        """Send all of ``data``, behind whatever is queued on the socket already."""
+        with self._send_guard:
+            self._require_sendable()
+            if type(data) is not bytes:
+                measure("data", data)  # the socket would take lists and args too
+            try:
+                await self.socket.send(data)
+            except SocketException as error:
+                raise self._translated(error) from error
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the queue is empty and the kernel has room."""
+        with self._send_guard:
+            self._require_sendable()
+            await self._wait_for(_WritableStep(self.socket._port))
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_eof(self) -> None:
+        """Tell the peer that nothing more comes, behind whatever is queued on the socket already."""
+        with self._send_guard:
+            self._require_open()
+            if self._is_ended or self.socket._send_was_shut_down:
+                await trio.lowlevel.checkpoint()
+                return
+            self._is_ended = True
+            try:
+                await self._wait_for(TurnStep())
+                if self.socket._sends.gate & TORN:
+                    # The peer would take what it has for all there was.
+                    raise self._broken()
+                try:
+                    self.socket.shutdown(SocketShutdown.SEND)
+                except SocketException as error:
+                    raise self._translated(error) from error
+            except BaseException:
+                self._is_ended = False
+                raise
+
+    async def _wait_for(self, step: Step) -> None:
+        """Wait for the turn, and then for the step."""
+        socket = self.socket
+        await trio.lowlevel.checkpoint_if_cancelled()
+        operation = Operation()
+        socket._note(operation, step, SocketAsyncOperation.NONE)
+        try:
+            await perform(operation, socket._sends)
+        except SocketException as error:
+            raise self._translated(error) from error
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive what has arrived, as soon as something has; ``b""`` when the peer has finished."""
+        with self._receive_guard:
+            self._require_open()
+            size = DEFAULT_RECEIVE_SIZE if max_bytes is None else operator.index(max_bytes)
+            try:
+                return await self.socket.receive(size)
+            except SocketException as error:
+                raise self._translated(error) from error
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def aclose(self) -> None:
+        """Close the socket at once; what waits in its queue ends, and the peer sees a reset then."""
+        self.socket.close()
+        await trio.lowlevel.checkpoint()
+
+    # -- errors -------------------------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self.socket._sends.gate & CLOSED:
+            raise trio.ClosedResourceError("this socket was closed")
+
+    def _require_sendable(self) -> None:
+        self._require_open()
+        if self._is_ended or self.socket._send_was_shut_down:
+            raise trio.ClosedResourceError(
+                "the end of this stream was announced, so nothing can be sent any more"
+            )
+
+    def _translated(self, error: SocketException) -> Exception:
+        """Return what a Trio stream raises instead."""
+        gate = self.socket._sends.gate
+        if gate & CLOSED:
+            return trio.ClosedResourceError("this socket was closed meanwhile")
+        if gate & TORN:
+            return self._broken()
+        return trio.BrokenResourceError(f"the connection is of no use any more: {error}")
+
+    def _broken(self) -> trio.BrokenResourceError:
+        torn = self.socket.torn
+        assert torn is not None
+        return trio.BrokenResourceError(
+            f"a message on this stream was cut after {torn.bytes_transferred} of {torn.size} bytes; before anything "
+            "else can be sent, send the rest with 'await stream.socket.send_rest()', or give it up with "
+            "stream.socket.forget_torn()"
+        )

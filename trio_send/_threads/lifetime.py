@@ -1,0 +1,259 @@
+"""Threads that are not Trio's: how long each lasts, whose host serves it, and how it waits.
+
+A start needs somebody to own it. Where the program has not said who, in a ``with`` block, that is the thread, for as
+long as it lasts; and this is how that is found out:
+
+*A thread of the program* lasts until it ends. Python clears a thread's `threading.local` values when it does, before
+`threading.Thread.join` returns (on 3.10 to 3.13, and however the thread ends). So a value that nobody else refers to is
+finalised then.
+
+*A call of* `trio.to_thread.run_sync` lasts until it returns; its thread goes on to the next call. Nothing tells of that
+but this: Trio names the thread after each call while it runs, and takes the name back when the function has returned or
+raised, before anybody is told. So the name is replaced by an equal one that is finalised when it is taken back. What is
+posted then is taken in before the task goes on that has waited for the call.
+
+Somebody may refer to the name for longer, such as a log that keeps its records. So which call this is stands in a
+context variable as well, for Trio runs each call in a context of its own and drops that when the call is over; only a
+copy of it, or the traceback of an exception that left the call, could keep it. Then the call's sends end when both are
+gone; at the latest, as all others, with their host. A ``with`` block is exact in every case.
+
+The finalisers work by reference counts alone, and none waits for anything: they may run in the Trio thread, which would
+have to do what they waited for.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import sys
+import threading
+import time
+import weakref
+from threading import get_ident
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .._base.errors import InvalidOperationError
+from .._owners.current import current_owner, find_initiator
+from .._owners.initiator import Initiator
+from .._owners.thread_initiator import ThreadInitiator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from .._base.wait_handle import WaitHandle
+    from .._owners.leaving_owner import Leaver
+
+#: Trio tells a thread that its call of `trio.to_thread.run_sync` was cancelled when it is asked, and only then; so a
+#: thread that blocks asks this often, in seconds. One that asks costs 0.2 % of a core.
+POLL: Final = 0.05
+
+
+def require_plain_thread(name: str, instead: str) -> None:
+    """Raise if this thread runs Trio, where ``instead`` is to be called."""
+    if trio.lowlevel.in_trio_run():
+        raise InvalidOperationError(
+            f"from_thread.{name}() is for threads that do not run Trio; in this one, {instead}"
+        )
+
+
+def is_trio_call() -> bool:
+    """Tell whether this is a call of `trio.to_thread.run_sync`, rather than a thread of the program's own."""
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:
+        return False
+    except trio.Cancelled:
+        pass
+    return True
+
+
+# Whose sends these are ------------------------------------------------------------------------------------------------
+
+
+class _Life:
+    """What the life of a thread, or of a call, holds on to; when it is finalised, the thread or call is over."""
+
+    __slots__ = ("__weakref__", "_why", "ident", "initiators", "is_over")
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self.ident = get_ident()
+        self.is_over = False
+        #: The implicit initiators, by host.
+        self.initiators: dict[Leaver, ThreadInitiator] = {}
+
+    def initiator(self, host: Initiator) -> ThreadInitiator:
+        """Return the implicit initiator that ``host`` serves."""
+        found = self.initiators.get(host)
+        if found is None or found._host is not host:
+            # A thread that outlives many hosts must not keep them.
+            for past, initiator in list(self.initiators.items()):
+                if initiator._host._exited:
+                    del self.initiators[past]
+            name = f"thread {threading.current_thread().name}"
+            found = self.initiators[host] = ThreadInitiator(host, name=name)
+        return found
+
+    def end(self) -> None:
+        """Have the sends of the implicit initiators end."""
+        self.is_over = True
+        while self.initiators:
+            _, initiator = self.initiators.popitem()
+            initiator._post_over(self._why)
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the process daemon threads stop where they are, with the locks that they hold. The one that runs
+        # Trio may hold the lock of Trio's way in for other threads, and whoever knocks then would wait for ever.
+        if not is_finalizing():
+            self.end()
+
+
+class _Name(str):
+    """The name of a thread while it runs a call; equal to what it was."""
+
+    __slots__ = ("_life",)
+
+    #: Weak, or whoever keeps the name would keep the life.
+    _life: weakref.ref[_Life]
+
+    def __new__(cls, name: str, life: _Life) -> Self:
+        made = super().__new__(cls, name)
+        made._life = weakref.ref(life)
+        return made
+
+    def __str__(self) -> str:
+        return self  # `threading.Thread` keeps the string that the name says it is
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return str, (str.__str__(self),)
+
+    def __del__(self) -> None:
+        # Unless the thread was just given another name in the middle of its call.
+        life = self._life()
+        if life is not None and life.ident == get_ident() and not is_trio_call():
+            life.end()
+
+
+class _Locals(threading.local):
+    life: _Life | None = None
+
+
+_locals: Final = _Locals()
+_call: Final[contextvars.ContextVar[_Life | None]] = contextvars.ContextVar(
+    "trio_send.call", default=None
+)
+
+#: The innermost ``with`` block, and in which thread it is; a copy of the context may be anywhere.
+_entered: Final[contextvars.ContextVar[tuple[int, ThreadInitiator] | None]] = (
+    contextvars.ContextVar("trio_send.thread_initiator", default=None)
+)
+
+
+def _current_life() -> _Life:
+    if is_trio_call():
+        life = _call.get()
+        if life is None or life.is_over or life.ident != get_ident():
+            life = _Life("the call of trio.to_thread.run_sync() that started it is over")
+            _call.set(life)
+            thread = threading.current_thread()
+            thread.name = _Name(thread.name, life)
+        return life
+    life = _locals.life
+    if life is None:
+        life = _locals.life = _Life("the thread that started it has exited")
+    return life
+
+
+def entered_initiator() -> ThreadInitiator | None:
+    """Return the initiator of the innermost ``with`` block of this thread."""
+    entered = _entered.get()
+    if entered is None or entered[0] != get_ident():
+        return None
+    initiator: Leaver | None = entered[1]
+    while initiator is not None and initiator._successor is not None:
+        initiator = initiator._successor
+    return initiator if isinstance(initiator, ThreadInitiator) and not initiator._exited else None
+
+
+def enter(initiator: ThreadInitiator) -> contextvars.Token[tuple[int, ThreadInitiator] | None]:
+    """Have the sends that this thread starts belong to ``initiator``."""
+    return _entered.set((get_ident(), initiator))
+
+
+leave: Final = _entered.reset
+
+
+def find_host(host: Initiator | None, name: str) -> Initiator:
+    """Return who serves this thread: ``host``, or who was inherited."""
+    if host is not None and not isinstance(host, Initiator):
+        raise TypeError(
+            f"host must be what 'async with trio_send.open_initiator()' gave, not {type(host).__name__}"
+        )
+    found: Leaver | None = find_initiator() if host is None else host
+    if found is None:
+        raise InvalidOperationError(
+            f"no initiator serves this thread; pass one that is open as host= to from_thread.{name}(), or start the "
+            "thread with trio.to_thread.run_sync() inside 'async with trio_send.open_initiator():'",
+        )
+    while found._successor is not None:
+        found = found._successor
+    server = found._server
+    assert isinstance(server, Initiator)
+    if server._exited:
+        raise InvalidOperationError(
+            "the initiator that would serve this thread has exited, and perhaps its run of Trio with it; "
+            "pass host= one that is open",
+        )
+    return server
+
+
+def find_owner(host: Initiator | None, name: str) -> ThreadInitiator:
+    """Return who owns what this thread starts."""
+    entered = entered_initiator()
+    if entered is not None and (host is None or host is entered._host):
+        return entered
+    return _current_life().initiator(find_host(host, name))
+
+
+def prepare_for_handlers(owner: ThreadInitiator) -> None:
+    """Make the current context one for the handlers of a send: what they start belongs to ``owner`` as well."""
+    current_owner.set(owner)
+    _entered.set(None)
+    _call.set(None)  # or the call could not be over before its sends are
+
+
+# Waiting --------------------------------------------------------------------------------------------------------------
+
+
+def wait(handle: WaitHandle, timeout: float = math.inf, *, cancellable: bool = True) -> bool:
+    """Block until a flag is set, for at most ``timeout`` seconds; return whether it was.
+
+    Raises:
+      trio.Cancelled: if ``cancellable``, this is a call of `trio.to_thread.run_sync`, and was cancelled.
+    """
+    lock = handle._enlist()
+    if lock is None:
+        return True
+    try:
+        if _acquire(lock, timeout, polls=cancellable and is_trio_call()):
+            return True
+    except BaseException:
+        handle._withdraw(lock)
+        raise
+    return handle._withdraw(lock)
+
+
+def _acquire(lock: threading.Lock, timeout: float, *, polls: bool) -> bool:
+    ends_at = time.monotonic() + timeout
+    while True:
+        if polls:
+            trio.from_thread.check_cancelled()
+        left = min(max(0.0, ends_at - time.monotonic()), threading.TIMEOUT_MAX)
+        if lock.acquire(timeout=min(left, POLL) if polls else left):
+            return True
+        if left == 0.0:
+            return False

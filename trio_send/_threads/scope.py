@@ -1,0 +1,117 @@
+"""The ``with`` block that says how long a thread that does not run Trio owns its sends."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, final
+
+from .._base.inbox import LOCK
+from .._base.wait_handle import WaitHandle
+from .._owners.exit_policy import ExitPolicy, require_policy
+from .._owners.thread_initiator import ThreadInitiator
+from .lifetime import enter, entered_initiator, find_host, leave, require_plain_thread, wait
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from .._owners.initiator import Initiator
+
+
+@final
+class _ThreadScope:
+    """The context manager that `initiator` returns."""
+
+    __slots__ = ("_grace", "_host", "_initiator", "_name", "_on_exit", "_token")
+
+    def __init__(
+        self, host: Initiator | None, on_exit: ExitPolicy, grace: float | None, name: str | None
+    ) -> None:
+        self._host = host
+        self._on_exit = on_exit
+        self._grace = grace
+        self._name = name
+
+    def __enter__(self) -> ThreadInitiator:
+        require_plain_thread("initiator", "use 'async with trio_send.open_initiator():'")
+        around = entered_initiator()
+        if around is not None and (self._host is None or self._host is around._host):
+            host = around._host
+        else:
+            host = find_host(self._host, "initiator")
+        heir = None
+        if self._on_exit is ExitPolicy.ADOPT:
+            heir = around if around is not None and around._host is host else host
+        self._initiator = initiator = ThreadInitiator(
+            host, self._on_exit, self._grace, self._name, heir
+        )
+        with LOCK:
+            initiator._require_open()
+        self._token = enter(initiator)
+        return initiator
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave(self._token)
+        initiator = self._initiator
+        if initiator._host._exited:
+            return  # it has ended everything, and there may be no Trio left to ask
+        left = WaitHandle()
+        why = (
+            "its thread's initiator exited"
+            if exc is None
+            else "its thread was left by an exception"
+        )
+        try:
+            if initiator._door.post(partial(initiator._leave, left, why, exc is not None)):
+                wait(left)
+        except BaseException:
+            why = "the wait at its exit was interrupted"
+            if initiator._door.post(partial(initiator._give_up, left, why)):
+                wait(left, cancellable=False)
+            raise
+
+
+def initiator(
+    host: Initiator | None = None,
+    on_exit: ExitPolicy = ExitPolicy.ABORT,
+    *,
+    grace: float | None = None,
+    name: str | None = None,
+) -> AbstractContextManager[ThreadInitiator]:
+    """Say how long this thread owns the sends that it starts, and what becomes of those that are pending then.
+
+    Use it as ``with from_thread.initiator(host=...):``. Leaving it blocks the thread until every send that was started
+    inside has ended and its synchronous handlers were called. Initiators of one thread nest; the innermost one owns.
+
+    Args:
+      host: the initiator that serves this thread. Not needed in threads that inherit one, as those of
+        `trio.to_thread.run_sync` do, and inside another such block.
+      on_exit: as for `open_initiator`. ADOPT hands over to the block around this one, or to the host.
+      grace: as for `open_initiator`.
+      name: what to call it in representations.
+
+    Returns:
+      A context manager whose value is the `ThreadInitiator`.
+
+    Raises:
+      TypeError: ``on_exit`` is not an `ExitPolicy`; at the entry, ``host`` is something else.
+      ValueError: ``grace`` is missing, not finite, negative, or not for this policy.
+      InvalidOperationError: at the entry, if this thread runs Trio, has no host, or its host has exited.
+
+    **Checkpoints**: none, for this is no task. Entering never blocks, leaving does.
+
+    **If cancelled**: if this is a call of `trio.to_thread.run_sync` that is cancelled while it waits at the exit, or if
+    Ctrl-C strikes there, what is pending is stopped, everything is told, and the exception leaves the block. If the
+    host is cancelled, its own policy ends what is pending here.
+
+    **Threads**: only those that do not run Trio; in Trio, `open_initiator`.
+
+    Source: the `begin_send` page, "All I/O initiated by a given thread is canceled when that thread exits" (F222).
+    """
+    require_policy(on_exit, grace)
+    return _ThreadScope(host, on_exit, grace, name)

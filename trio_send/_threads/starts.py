@@ -1,0 +1,402 @@
+"""Starting and stopping sends from a thread that does not run Trio; see `trio_send.from_thread` for the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
+from .._base.errors import InvalidOperationError, ObjectDisposedError
+from .._base.inbox import LOCK
+from .._operations.operation import CUT, QUEUED
+from .._operations.queue import CLOSED, CLOSED_DETAIL
+from .._owners.leaving_owner import Leaver
+from .._socket.async_result import AsyncResult
+from .._socket.event_args import SocketAsyncEventArgs
+from .._socket.send import message_of
+from .._socket.socket import Socket
+from .lifetime import (
+    enter,
+    find_owner,
+    prepare_for_handlers,
+    require_plain_thread,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+    from .._messages.buffers import Message
+    from .._owners.initiator import Initiator
+    from .._owners.thread_initiator import ThreadInitiator
+
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_SOCKET_ERROR: Final = int(SocketError.SOCKET_ERROR)
+
+
+class _Start:
+    """A start on its way into the Trio thread."""
+
+    __slots__ = ("_operation", "_owner", "_socket")
+
+    def __init__(
+        self, socket: Socket, operation: AsyncResult | SocketAsyncEventArgs, owner: ThreadInitiator
+    ) -> None:
+        self._socket = socket
+        self._operation = operation
+        self._owner = owner
+
+    def __call__(self) -> None:
+        """Make the first attempt; the end is told in any case, for the thread was answered "pending"."""
+        socket, operation, owner = self._socket, self._operation, self._owner
+        owner._arrive()
+        sends = socket._sends
+        if owner._stopped is not None:
+            operation._set_error(_OPERATION_ABORTED, 0, owner._stopped)
+        elif sends.gate & CLOSED:
+            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+        else:
+            try:
+                socket._require_usable()  # which notes the run that it is used in
+                if sends.audience.instruments:
+                    sends.audience.started(operation, sends)
+                if socket._admit(operation) and sends.start(operation, owner):
+                    return
+            except Exception as error:
+                # A buffer may be a program that raises; there is nobody here to hear of it.
+                operation._set_error(_SOCKET_ERROR, 0, f"its buffer raised {error!r}")
+        operation._end_later(owner)
+        operation._queue = sends  # which knows whether the message was cut
+        owner._ended(operation, None)
+        if sends.audience.instruments:
+            sends.audience.ended_on_the_spot(operation, sends)
+
+
+def _require_socket(socket: Socket, owner: ThreadInitiator) -> None:
+    if not isinstance(socket, Socket):
+        raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
+    if socket._thread != owner._host._thread:
+        raise InvalidOperationError(
+            "this socket belongs to another thread than the one in which the host's run of Trio takes place; make it "
+            "in the Trio thread",
+        )
+    if socket._token is not None and socket._token is not owner._door.token:
+        raise InvalidOperationError(
+            "this socket was used in another call of trio.run() than the host's; make a socket for each",
+        )
+    if socket._sends.gate & CLOSED:
+        raise ObjectDisposedError("this socket was closed")
+
+
+def _start(
+    socket: Socket,
+    operation: AsyncResult | SocketAsyncEventArgs,
+    message: Message,
+    flags: SocketFlags,
+    owner: ThreadInitiator,
+    caller: Callable[[], object] | None = None,
+) -> bool:
+    """Post a send; return False if it has failed on the spot, with the reason in the results."""
+    start = _Start(socket, operation, owner)
+    with LOCK:
+        owner._require_open()
+        if isinstance(operation, SocketAsyncEventArgs):
+            socket._require_args(operation)
+            if operation._state == CUT and owner._refusal is not None:
+                return False  # as in Trio: a blind restart while its owner leaves keeps its count
+            socket._require_startable(operation)
+        operation._reset_results()
+        operation._message = message
+        operation._address = operation._step = None
+        operation._last_operation = SocketAsyncOperation.SEND
+        operation._socket = socket
+        can_be_sent = socket._describe_flags(operation, flags)
+        if owner._refusal is not None:
+            operation._set_error(_OPERATION_ABORTED, 0, owner._refusal)
+            return False
+        if not can_be_sent or not socket._admit(operation):
+            return False
+        operation._capture_context()
+        if operation._context is not None:
+            operation._context.run(prepare_for_handlers, owner)
+        if isinstance(operation, SocketAsyncEventArgs):
+            operation._caller = caller
+        operation._post(owner)
+        owner._door.put(start)
+    if not owner._door.knock():
+        owner._door.take_back(start)
+        operation._unpost()
+        raise InvalidOperationError(
+            "the run of Trio that served this thread is over; nothing was sent"
+        )
+    return True
+
+
+def begin_send(
+    socket: Socket,
+    buffer_or_list: Buffer | Sequence[Buffer],
+    offset: int = 0,
+    size: int | None = None,
+    socket_flags: SocketFlags = SocketFlags.NONE,
+    callback: Callable[[AsyncResult], object] | None = None,
+    state: Any = None,
+    *,
+    host: Initiator | None = None,
+    callbacks_in_thread: bool = False,
+) -> AsyncResult:
+    """Start to send a buffer, or a list of buffers as one message, from a thread that does not run Trio.
+
+    Args:
+      socket: the socket, which lives in the Trio thread.
+      buffer_or_list: as for `Socket.begin_send`, like the others up to ``state``. Leave it alone until the end.
+      offset: where in the buffer to begin, in bytes.
+      size: how many bytes to send.
+      socket_flags: how to send.
+      callback: a function or async function to call with the result when the operation has ended.
+      state: anything of yours.
+      host: the initiator that serves this thread. Not needed inside ``with initiator(...)``, and in threads that
+        inherit one, as those of `trio.to_thread.run_sync` do.
+      callbacks_in_thread: whether ``callback`` is called in a worker thread, by `trio.to_thread.run_sync`, and may
+        block there. Otherwise it is called in the Trio thread.
+
+    Returns:
+      The result to hand to `end_send`. The first attempt may be yet to come, so an error that the kernel reports is
+      found there.
+
+    Raises:
+      TypeError: the buffer is None, not bytes-like or not contiguous; ``socket`` or ``host`` is something else.
+      ValueError: ``offset`` or ``size`` leaves the buffer, or the list is empty.
+      SocketException: the socket was never connected, is torn or broken, or the owner or host is leaving; nothing is
+        pending and the callback will not be called.
+      ObjectDisposedError: the socket was closed.
+      InvalidOperationError: this thread runs Trio, or has no host; the host has exited; the socket belongs to another
+        thread or run than the host.
+
+    **Checkpoints**: never; it does not wait for the Trio thread either.
+
+    **If cancelled**: nothing is raised here. The operation belongs to the thread, ends with it or with its host, and
+    carries the exact count.
+
+    **Threads**: only those that do not run Trio; in Trio, `Socket.begin_send`.
+
+    Source: the `begin_send` page, "the ability to send data within a separate execution thread".
+    """
+    result = _begin(
+        "begin_send",
+        socket,
+        buffer_or_list,
+        offset,
+        size,
+        socket_flags,
+        callback,
+        state,
+        host,
+        callbacks_in_thread,
+    )
+    if result._failed_on_the_spot:
+        raise result._exception()
+    return result
+
+
+def try_begin_send(
+    socket: Socket,
+    buffer_or_list: Buffer | Sequence[Buffer],
+    offset: int = 0,
+    size: int | None = None,
+    socket_flags: SocketFlags = SocketFlags.NONE,
+    callback: Callable[[AsyncResult], object] | None = None,
+    state: Any = None,
+    *,
+    host: Initiator | None = None,
+    callbacks_in_thread: bool = False,
+) -> tuple[AsyncResult | None, SocketError]:
+    """Start to send as `begin_send` does, and return a failure on the spot instead of raising it.
+
+    Args:
+      socket: as for `begin_send`, like all the others.
+      buffer_or_list: what to send.
+      offset: where in the buffer to begin, in bytes.
+      size: how many bytes to send.
+      socket_flags: how to send.
+      callback: what to call when the operation has ended.
+      state: anything of yours.
+      host: the initiator that serves this thread.
+      callbacks_in_thread: whether ``callback`` is called in a worker thread.
+
+    Returns:
+      The result and SUCCESS; or None and the error if the send failed on the spot (F053).
+
+    Raises:
+      TypeError: as `begin_send`.
+      ValueError: as `begin_send`.
+      ObjectDisposedError: as `begin_send`.
+      InvalidOperationError: as `begin_send`.
+
+    **Checkpoints**: never; it does not wait for the Trio thread either.
+
+    **If cancelled**: nothing is raised here; see `begin_send`.
+
+    **Threads**: only those that do not run Trio; in Trio, `Socket.try_begin_send`.
+
+    Source: the `begin_send` page, the overload with ``errorCode``.
+    """
+    result = _begin(
+        "try_begin_send",
+        socket,
+        buffer_or_list,
+        offset,
+        size,
+        socket_flags,
+        callback,
+        state,
+        host,
+        callbacks_in_thread,
+    )
+    if result._failed_on_the_spot:
+        return None, SocketError(result._code)
+    return result, SocketError.SUCCESS
+
+
+def _begin(
+    name: str,
+    socket: Socket,
+    buffer_or_list: Buffer | Sequence[Buffer],
+    offset: int,
+    size: int | None,
+    flags: SocketFlags,
+    callback: Callable[[AsyncResult], object] | None,
+    state: Any,
+    host: Initiator | None,
+    callbacks_in_thread: bool,
+) -> AsyncResult:
+    """Begin a send for the function of that name; if it has failed on the spot, the result tells how."""
+    require_plain_thread(name, f"call socket.{name}()")
+    owner = find_owner(host, name)
+    _require_socket(socket, owner)
+    require_flags(flags)
+    result = AsyncResult(socket, callback, state)
+    if callback is not None and callbacks_in_thread:
+        result._callback = partial(_call_in_thread, owner, callback)
+    message = message_of("buffer_or_list", buffer_or_list, offset, size)
+    result._completed_synchronously = not _start(socket, result, message, flags, owner)
+    return result
+
+
+def send_async(
+    socket: Socket,
+    args: SocketAsyncEventArgs,
+    *,
+    host: Initiator | None = None,
+    callbacks_in_thread: bool = False,
+) -> bool:
+    """Start to send the message of ``args`` from a thread that does not run Trio.
+
+    Args:
+      socket: the socket, which lives in the Trio thread.
+      args: what to send. They are in use until the operation has ended; until then leave them alone, but for reading.
+      host: as for `begin_send`.
+      callbacks_in_thread: whether the handlers of `SocketAsyncEventArgs.completed` are called in a worker thread.
+
+    Returns:
+      True if the operation is pending, which it is even if the kernel takes everything at the first attempt, for that
+      may be yet to come: ``completed`` will be raised, exactly once. False if it has failed on the spot: the args tell
+      how, and the event is not raised.
+
+    Raises:
+      TypeError: ``args``, ``socket`` or ``host`` is something else.
+      ValueError: ``args`` has neither a buffer nor a buffer list.
+      OperationInProgressError: ``args`` is in use.
+      ObjectDisposedError: the socket or ``args`` was closed.
+      InvalidOperationError: as `begin_send`; or the message of ``args`` was cut and stands half sent on a torn stream.
+
+    **Checkpoints**: never; it does not wait for the Trio thread either.
+
+    **If cancelled**: nothing is raised here; see `begin_send`.
+
+    **Threads**: only those that do not run Trio; in Trio, `Socket.send_async`.
+
+    Source: the `send_async` page.
+    """
+    require_plain_thread("send_async", "call socket.send_async()")
+    owner = find_owner(host, "send_async")
+    _require_socket(socket, owner)
+    socket._require_args(args)
+    if args._message is None:
+        raise ValueError(
+            "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
+        )
+    caller = partial(_call_in_thread, owner, args.on_completed) if callbacks_in_thread else None
+    return _start(socket, args, args._message, args._socket_flags, owner, caller)
+
+
+# Handlers in a worker thread ------------------------------------------------------------------------------------------
+
+
+async def _call_in_thread(
+    owner: ThreadInitiator, handler: Callable[..., object], *args: object
+) -> None:
+    """Call a handler in a worker thread, whatever is cancelled; if it proves asynchronous, finish it here."""
+    with trio.CancelScope(shield=True):
+        (result,) = await trio.to_thread.run_sync(_call_here, owner, handler, *args)
+    if isinstance(result, Coroutine):
+        await result
+
+
+def _call_here(
+    owner: ThreadInitiator, handler: Callable[..., object], *args: object
+) -> tuple[object]:
+    """Call a handler; what it starts belongs to the thread whose send it is told of."""
+    enter(owner)
+    return (handler(*args),)
+
+
+# Stopping -------------------------------------------------------------------------------------------------------------
+
+
+def cancel(operation: AsyncResult | SocketAsyncEventArgs, reason: str | None = None) -> None:
+    """Stop a send that is pending, without waiting until it has stopped.
+
+    It ends with OPERATION_ABORTED, the exact count and ``reason`` in its error's text, unless it has ended or all its
+    bytes were accepted by then. The next use of the same args is not touched.
+
+    Args:
+      operation: what `begin_send` returned, or the args that were passed to `send_async`.
+      reason: why, for people.
+
+    Raises:
+      TypeError: ``operation`` is something else.
+      InvalidOperationError: this thread runs Trio, or the operation is awaited by a task, whose scope is to be
+        cancelled instead.
+
+    **Checkpoints**: never; it does not wait for the Trio thread either.
+
+    **If cancelled**: nothing is raised here.
+
+    **Threads**: only those that do not run Trio; in Trio, `AsyncResult.cancel` and `SocketAsyncEventArgs.cancel`.
+    """
+    require_plain_thread("cancel", "call cancel() of the operation")
+    if not isinstance(operation, (AsyncResult, SocketAsyncEventArgs)):
+        raise TypeError(
+            "operation must be what begin_send() returned, or args that are in use, "
+            f"not {type(operation).__name__}"
+        )
+    activation = operation._activation
+    owner = operation._owner
+    if owner is None:
+        return
+    if not isinstance(owner, Leaver):
+        raise InvalidOperationError(
+            "these args are awaited by a task; cancel the scope of that task"
+        )
+
+    def stop() -> None:
+        if operation._activation == activation and operation._state == QUEUED:
+            operation._queue.stop(
+                operation, _OPERATION_ABORTED, reason or "the operation was cancelled"
+            )
+
+    owner._door.post(stop)

@@ -1,0 +1,94 @@
+"""Blocking a thread that does not run Trio until a send has ended, or a flag is set."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from .._base.checks import require_seconds
+from .._base.codes import SocketAsyncOperation
+from .._base.wait_handle import WaitHandle
+from .._socket.async_result import AsyncResult
+from .lifetime import require_plain_thread, wait
+
+_SEND: Final = SocketAsyncOperation.SEND
+
+
+def end_send(ar: AsyncResult) -> int:
+    """Block this thread until a send has ended and take its result; once for each.
+
+    Args:
+      ar: what `begin_send` returned, here or in another thread.
+
+    Returns:
+      How many bytes the kernel accepted: all of them.
+
+    Raises:
+      SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact.
+      TypeError: ``ar`` is None.
+      ValueError: ``ar`` is no result of a send; it is left as it was.
+      InvalidOperationError: the result was taken already (F038), or this thread runs Trio.
+      trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled; see below.
+
+    **Checkpoints**: none, for this is no task. The thread is blocked.
+
+    **If cancelled**: the call of `trio.to_thread.run_sync`, that is: `trio.Cancelled` within a twentieth of a second,
+    as by `trio.from_thread.check_cancelled`. The operation goes on, for it belongs to the thread's initiator, and the
+    result can still be taken.
+
+    **Threads**: only those that do not run Trio; in Trio, `Socket.end_send`. It does not have to be the one that
+    started the send.
+
+    Source: the `begin_send` page, "will block on EndSend until the Socket sends the number of bytes requested or throws
+    an exception" (F040, F047).
+    """
+    require_plain_thread(
+        "end_send", "await socket.end_send(), or in a callback call end_send_nowait()"
+    )
+    if ar is None:
+        raise TypeError("ar is None, but must be what begin_send() returned")
+    if not isinstance(ar, AsyncResult):
+        raise ValueError(f"ar must be what begin_send() returned, not {type(ar).__name__}")
+    if ar._last_operation != _SEND:
+        raise ValueError(f"ar is the result of {ar._last_operation.name}, not of SEND")
+    if not ar.is_completed and not ar._ended:
+        ar._ask()
+        wait(ar.async_wait_handle)
+    ar._take()
+    try:
+        if ar._code:
+            raise ar._exception()
+        return ar._transferred
+    finally:
+        del ar  # a frame that holds what it raised is a cycle
+
+
+def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:
+    """Block this thread until a flag is set.
+
+    Args:
+      handle: `AsyncResult.async_wait_handle`, or a `ManualResetEvent`.
+      timeout: how many seconds to wait at most.
+
+    Returns:
+      True when the flag is set, False when ``timeout`` ran out first.
+
+    Raises:
+      TypeError: ``handle`` is something else, or ``timeout`` is no number.
+      ValueError: ``timeout`` is negative or NaN.
+      InvalidOperationError: this thread runs Trio.
+      trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled.
+
+    **Checkpoints**: none, for this is no task. The thread is blocked.
+
+    **If cancelled**: as `end_send`; the flag and the operation behind it are untouched.
+
+    **Threads**: only those that do not run Trio; in Trio, `WaitHandle.wait_one`.
+
+    Source: the `begin_send` page, "If you want the original thread to block after you call the BeginSend method, use
+    the WaitHandle::WaitOne method".
+    """
+    require_plain_thread("wait_one", "await handle.wait_one()")
+    if not isinstance(handle, WaitHandle):
+        raise TypeError(f"handle must be a trio_send.WaitHandle, not {type(handle).__name__}")
+    return wait(handle, require_seconds("timeout", timeout))

@@ -1,0 +1,332 @@
+"""Who watches the operations of one run, and what they are told; nothing to pay when nobody does.
+
+Each call of `trio.run` has one `Audience`. A socket is given it when it is first used in the run, so that whatever
+happens to an operation finds out by one look whether anybody wants to know.
+
+*The synchronous path has no look at all.* While somebody watches, every open initiator keeps its real budget elsewhere
+and shows an empty one, and an empty budget is one of the things for which `send_async` leaves its fast path anyhow. The
+other ways through the code look at ``audience.instruments``.
+
+*What happened is noted at once and told at the end of the step.* A step is one protected, synchronous function, such as
+a drain. In its middle a queue is not fit to be seen: bytes may be accepted and not yet accounted for, so a hook that
+cancels or closes something would make counts wrong. At its end everything is as any caller may find it. Nothing else
+runs between the two, so the order of the hooks is the order of the events, and buffers still hold what was sent.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from contextlib import AbstractContextManager
+from itertools import count as count_up
+from typing import TYPE_CHECKING, Any, Final, final
+
+import trio
+
+from .._base.codes import SocketAsyncOperation, SocketError
+from .._base.errors import InvalidOperationError
+from .._messages.datagrams import Datagrams
+from .instrument import Instrument, TracedOperation, logger
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol
+
+    from .._kernel.port import Port
+    from .._operations.operation import Operation
+
+    class Performer(Protocol):
+        """An initiator, as far as an audience goes."""
+
+        def _set_watched(self, watched: bool) -> None: ...
+
+    class Place(Protocol):
+        """A queue, as far as an audience goes."""
+
+        @property
+        def port(self) -> Port: ...
+        @property
+        def socket_id(self) -> int: ...
+        @property
+        def length(self) -> int: ...
+
+
+_NONE: Final = SocketAsyncOperation.NONE
+
+#: The kinds whose message is theirs. Args may hold one that an accept has nothing to do with.
+_WITH_BYTES: Final = frozenset(SocketAsyncOperation) - {
+    SocketAsyncOperation.NONE,
+    SocketAsyncOperation.ACCEPT,
+    SocketAsyncOperation.DISCONNECT,
+}
+
+
+@final
+class Audience:
+    """The instruments of one run.
+
+    Attributes:
+      instruments: who watches. Empty means that nothing may be noted.
+    """
+
+    __slots__ = (
+        "_notes",
+        "_operations",
+        "_performers",
+        "_season",
+        "_sockets",
+        "_telling",
+        "instruments",
+    )
+
+    def __init__(self) -> None:
+        self.instruments: tuple[Instrument, ...] = ()
+        #: The open initiators of the run.
+        self._performers: set[Performer] = set()
+        #: What happened and has yet to be told.
+        self._notes: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._telling = False
+        self._season: object = None
+        self._operations = count_up(1)
+        self._sockets = count_up(1)
+
+    # -- who watches whom ---------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def add(self, instrument: Instrument) -> None:
+        """Let an instrument watch; harmless if it does."""
+        if any(each is instrument for each in self.instruments):
+            return
+        if not self.instruments:
+            self._season = object()
+            for performer in self._performers:
+                performer._set_watched(True)
+        self.instruments = (*self.instruments, instrument)
+
+    @trio.lowlevel.enable_ki_protection
+    def remove(self, instrument: Instrument) -> bool:
+        """Let an instrument watch no more; return whether it did."""
+        others = tuple(each for each in self.instruments if each is not instrument)
+        if others == self.instruments:
+            return False
+        self.instruments = others
+        if not self.instruments:
+            self._notes.clear()
+            for performer in self._performers:
+                performer._set_watched(False)
+        return True
+
+    def enter(self, performer: Performer) -> None:
+        """Take note of an initiator that was opened."""
+        self._performers.add(performer)
+        if self.instruments:
+            performer._set_watched(True)
+
+    def leave(self, performer: Performer) -> None:
+        """Forget an initiator that has exited."""
+        self._performers.discard(performer)
+
+    def number_socket(self) -> int:
+        """Return the number of the next socket."""
+        return next(self._sockets)
+
+    # -- what happens; to be called only while somebody watches -------------------------------------------------------
+
+    def _trace(self, operation: Operation, queue: Place, just_now: int = 0) -> TracedOperation:
+        trace: TracedOperation | None = operation._trace
+        if trace is None or trace._season is not self._season:
+            return self._begin(operation, queue, operation._transferred - just_now)
+        return trace
+
+    def _begin(self, operation: Operation, queue: Place, before: int) -> TracedOperation:
+        message, step, kind = operation._message, operation._step, operation._last_operation
+        operation._trace = trace = TracedOperation(
+            number=next(self._operations),
+            socket_id=queue.socket_id,
+            kind=kind,
+            size=message.size if message is not None and kind in _WITH_BYTES else 0,
+            accepted_before=before,
+            is_stream=queue.port.is_stream,
+            address=operation._address if step is None else step.address,
+            operation=weakref.ref(operation),
+            season=self._season,
+        )
+        return trace
+
+    def started(self, operation: Operation, queue: Place) -> None:
+        """Note a start that passed its checks."""
+        if operation._last_operation != _NONE:
+            trace = self._begin(operation, queue, operation._transferred)
+            self._notes.append(("operation_started", (trace,)))
+
+    def queued(self, operation: Operation, queue: Place) -> None:
+        """Note that an operation is the last of a queue."""
+        if operation._last_operation != _NONE:
+            trace = self._trace(operation, queue)
+            trace._queued_at = trio.current_time()
+            self._notes.append(("operation_queued", (trace, queue.length - 1)))
+
+    def accepted(self, operation: Operation, queue: Place, count: int) -> None:
+        """Note bytes that the operation's count holds already."""
+        arguments = (self._trace(operation, queue, count), count, operation._transferred)
+        self._notes.append(("bytes_accepted", arguments))
+
+    def completed(self, operation: Operation, queue: Place, *, on_the_spot: bool = False) -> None:
+        """Note that an operation has ended."""
+        if operation._last_operation == _NONE:
+            return
+        trace = self._trace(operation, queue)
+        delay: float | None = None
+        if on_the_spot:
+            delay = 0.0
+        elif trace._queued_at is not None:
+            delay = trio.current_time() - trace._queued_at
+        if operation._step is not None:
+            trace.address = operation._step.address
+        error = SocketError(operation._code)
+        is_connect = trace.kind is SocketAsyncOperation.CONNECT
+        if not trace.is_stream and trace.kind in _WITH_BYTES and (trace.size or not is_connect):
+            batch = operation._message
+            trace.datagrams = batch.sent if isinstance(batch, Datagrams) else int(not error)
+        arguments = (trace, error, operation._transferred, delay, operation._detail)
+        self._notes.append(("operation_completed", arguments))
+
+    def ended_on_the_spot(self, operation: Operation, queue: Place) -> None:
+        """Note and tell that the first attempt has ended an operation, or that none was made."""
+        self.completed(operation, queue, on_the_spot=True)
+        self.tell()
+
+    def raising(self, operation: Operation) -> None:
+        """Tell that an operation's owner is being told."""
+        trace = operation._trace
+        if trace is not None and trace._season is self._season:
+            self._notes.append(("event_raised", (trace,)))
+            self.tell()
+
+    def closed(self, socket_id: int, reset: bool) -> None:
+        """Tell that a socket was closed, unless that happens after the end of the run."""
+        if trio.lowlevel.in_trio_run() and current_audience() is self:
+            self._notes.append(("socket_closed", (socket_id, reset)))
+            self.tell()
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """Call the hooks for all that was noted; the end of a step."""
+        if self._telling:
+            return  # a hook did something all the same; what came of it is told in its turn
+        self._telling = True
+        try:
+            while self._notes:
+                hook, arguments = self._notes.popleft()
+                for instrument in self.instruments:
+                    try:
+                        getattr(instrument, hook)(*arguments)
+                    except BaseException:
+                        self.remove(instrument)
+                        logger.exception(
+                            "The instrument %r raised in its hook %s and was removed; no count and no completion is "
+                            "lost by that.",
+                            instrument,
+                            hook,
+                        )
+        finally:
+            self._telling = False
+
+
+#: Where nobody can watch: the audience of a socket that was not used in any run yet.
+NOBODY: Final = Audience()
+
+_audience: Final[trio.lowlevel.RunVar[Audience]] = trio.lowlevel.RunVar("trio_send.audience")
+
+
+def current_audience() -> Audience:
+    """Return the audience of the current run.
+
+    Raises:
+      RuntimeError: there is no run.
+    """
+    try:
+        return _audience.get()
+    except LookupError:
+        audience = Audience()
+        _audience.set(audience)
+        return audience
+
+
+def _require_audience() -> Audience:
+    if not trio.lowlevel.in_trio_run():
+        raise InvalidOperationError(
+            "an instrument watches one call of trio.run(); add and remove it from inside that"
+        )
+    return current_audience()
+
+
+@final
+class _Registration(AbstractContextManager["Instrument"]):
+    """What `add_instrument` returns."""
+
+    __slots__ = ("_audience", "_instrument")
+
+    def __init__(self, audience: Audience, instrument: Instrument) -> None:
+        self._audience = audience
+        self._instrument = instrument
+
+    def __enter__(self) -> Instrument:
+        return self._instrument
+
+    @trio.lowlevel.enable_ki_protection
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._audience.remove(self._instrument)
+
+
+def add_instrument(instrument: Instrument) -> AbstractContextManager[Instrument]:
+    """Let an instrument watch the operations of all sockets in the current call of `trio.run`.
+
+    What is pending already is seen from then on. While at least one instrument watches, `Socket.send_async` leaves its
+    fast path; otherwise tracing costs nothing there.
+
+    Args:
+      instrument: what to call. Adding one twice is harmless.
+
+    Returns:
+      A context manager that gives the instrument, and removes it at its end; or ignore it.
+
+    Raises:
+      TypeError: ``instrument`` is something else.
+      InvalidOperationError: there is no run here.
+
+    **Checkpoints**: never.
+
+    **Threads**: only from inside Trio.
+    """
+    if not isinstance(instrument, Instrument):
+        raise TypeError(
+            f"instrument must be a trio_send.abc.Instrument, not {type(instrument).__name__}"
+        )
+    audience = _require_audience()
+    audience.add(instrument)
+    return _Registration(audience, instrument)
+
+
+def remove_instrument(instrument: Instrument) -> None:
+    """Let an instrument watch no more.
+
+    Args:
+      instrument: one that was added in the current call of `trio.run`.
+
+    Raises:
+      KeyError: it does not watch; it may have been removed because it raised.
+      InvalidOperationError: there is no run here.
+
+    **Checkpoints**: never.
+
+    **Threads**: only from inside Trio.
+    """
+    if not _require_audience().remove(instrument):
+        raise KeyError(instrument)
