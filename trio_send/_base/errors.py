@@ -127,12 +127,48 @@ def _rebuild(
 class ObjectDisposedError(trio.ClosedResourceError):
     """Report the use of a socket, or of an operation object, after it was closed.
 
+    Of a socket it is a `SocketException` with OPERATION_ABORTED too, whether the close came before the call or ended
+    its wait. So one ``except`` clause, with either of the two names, meets the close of another task at any moment.
+
     Args:
         message: one sentence that says what was closed.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+
+
+class SocketClosedError(SocketException, ObjectDisposedError):
+    """Report that the socket was closed, before the call or during it.
+
+    Who waits on a socket that another task closes cannot know which of the two it will meet, so both are this error.
+
+    Args:
+        detail: one sentence that says what the close has met.
+        bytes_transferred: how many bytes of the operation the kernel accepted, if there was one.
+        native_error_code: the errno. By default EBADF, which is what the system says of a call that comes too late;
+            None stands for that of an operation that was pending.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        bytes_transferred: int | None = None,
+        native_error_code: int | None = _errno.EBADF,
+    ) -> None:
+        SocketException.__init__(
+            self,
+            SocketError.OPERATION_ABORTED,
+            bytes_transferred=bytes_transferred,
+            native_error_code=native_error_code,
+            detail=detail,
+        )
+
+    def __str__(self) -> str:
+        if self.native_error_code == _errno.EBADF and self._detail is not None:
+            return self._detail  # nothing was pending, so nothing was aborted
+        return SocketException.__str__(self)
 
 
 class InvalidOperationError(RuntimeError):

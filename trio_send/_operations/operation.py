@@ -28,7 +28,7 @@ import outcome
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
-from .._base.errors import InvalidOperationError, SocketException
+from .._base.errors import InvalidOperationError, SocketClosedError, SocketException
 from .._messages.packets import Packets
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
+
+#: Why operations end whose socket is closed. By this very object it is known that they did.
+CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
 
 _SUCCESS: Final = int(SocketError.SUCCESS)
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
@@ -404,10 +407,13 @@ class Operation:
         A stored exception would hold the frames it was raised through, and those the operation: a cycle for each
         failure. So it is built for each reader.
         """
+        # Only a send speaks of bytes.
+        count = self._transferred if self._step is None else None
+        if self._detail is CLOSED_DETAIL:
+            return SocketClosedError(CLOSED_DETAIL, bytes_transferred=count, native_error_code=None)
         return SocketException(
             self._code,
-            # Only a send speaks of bytes.
-            bytes_transferred=self._transferred if self._step is None else None,
+            bytes_transferred=count,
             native_error_code=self._errno or None,
             detail=self._detail,
         )

@@ -38,7 +38,7 @@ import trio
 from .._base.codes import SocketError
 from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
-from .operation import QUEUED, Operation, Owner, describe_os_error
+from .operation import CLOSED_DETAIL, QUEUED, Operation, Owner, describe_os_error
 from .time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ _FAULT: Final = int(SocketError.FAULT)
 #: What ending one operation costs of a drain's allowance, so that a crowd of tiny operations counts as work too.
 OPERATION_COST: Final = 1024
 
-CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._base.errors import ObjectDisposedError
+from .._base.errors import SocketClosedError
 from .._base.statistics import SocketStatistics
 from .._operations.queue import CLOSED
 
@@ -89,7 +89,7 @@ class BackPressure:
             return
         await self._sends.marks.wait()
         if self._sends.gate & CLOSED:
-            raise ObjectDisposedError("this socket was closed while its queue was waited for")
+            raise SocketClosedError("this socket was closed while its queue was waited for")
 
     def statistics(self) -> SocketStatistics:
         """Return a snapshot of what is known of the socket; also after it was closed.

@@ -10,8 +10,8 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
 from .._base.errors import (
     InvalidOperationError,
-    ObjectDisposedError,
     OperationInProgressError,
+    SocketClosedError,
     SocketException,
 )
 from .._kernel.port import INET, KernelPort, Port
@@ -108,7 +108,7 @@ class Endpoint(BackPressure):
                 "trio.from_thread.run_sync()",
             )
         if self._sends.gate & CLOSED:
-            raise ObjectDisposedError("this socket was closed")
+            raise SocketClosedError("this socket was closed")
         try:
             token = trio.lowlevel.current_trio_token()
         except RuntimeError:
@@ -236,7 +236,7 @@ class Endpoint(BackPressure):
 
     def _require_open(self) -> None:
         if self._sends.gate & CLOSED:
-            raise ObjectDisposedError("this socket was closed")
+            raise SocketClosedError("this socket was closed")
 
     def fileno(self) -> int:
         """Return the descriptor, or -1 if the socket is closed.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketShutdown
-from .._base.errors import SocketException
+from .._base.errors import SocketClosedError, SocketException
 from .._messages.buffers import measure
 from .._operations.operation import Operation, Step
 from .._operations.queue import CLOSED, TORN
@@ -126,6 +126,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
                 measure("data", data)  # the socket would take lists and args too
             try:
                 await self.socket.send(data)
+            except SocketClosedError:
+                raise
             except SocketException as error:
                 raise self._translated(error) from error
 
@@ -152,6 +154,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
                     raise self._broken()
                 try:
                     self.socket.shutdown(SocketShutdown.SEND)
+                except SocketClosedError:
+                    raise
                 except SocketException as error:
                     raise self._translated(error) from error
             except BaseException:
@@ -166,6 +170,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
         socket._note(operation, step, SocketAsyncOperation.NONE)
         try:
             await perform(operation, socket._sends)
+        except SocketClosedError:
+            raise
         except SocketException as error:
             raise self._translated(error) from error
 
@@ -179,6 +185,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
             size = DEFAULT_RECEIVE_SIZE if max_bytes is None else operator.index(max_bytes)
             try:
                 return await self.socket.receive(size)
+            except SocketClosedError:
+                raise
             except SocketException as error:
                 raise self._translated(error) from error
 
@@ -194,7 +202,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     def _require_open(self) -> None:
         if self.socket._sends.gate & CLOSED:
-            raise trio.ClosedResourceError("this socket was closed")
+            raise SocketClosedError("this socket was closed")
 
     def _require_sendable(self) -> None:
         self._require_open()
@@ -205,10 +213,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     def _translated(self, error: SocketException) -> Exception:
         """Return what a Trio stream raises instead."""
-        gate = self.socket._sends.gate
-        if gate & CLOSED:
-            return trio.ClosedResourceError("this socket was closed meanwhile")
-        if gate & TORN:
+        if self.socket._sends.gate & TORN:
             return self._broken()
         return trio.BrokenResourceError(f"the connection is of no use any more: {error}")
 

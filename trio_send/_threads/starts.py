@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
-from .._base.errors import InvalidOperationError, ObjectDisposedError
+from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
-from .._operations.operation import CUT, QUEUED
-from .._operations.queue import CLOSED, CLOSED_DETAIL
+from .._operations.operation import CLOSED_DETAIL, CUT, QUEUED
+from .._operations.queue import CLOSED
 from .._owners.leaving_owner import Leaver
 from .._socket.async_result import AsyncResult
 from .._socket.event_args import SocketAsyncEventArgs
@@ -89,7 +89,7 @@ def _require_socket(socket: Socket, owner: ThreadInitiator) -> None:
             "this socket was used in another call of trio.run() than the host's; make a socket for each",
         )
     if socket._sends.gate & CLOSED:
-        raise ObjectDisposedError("this socket was closed")
+        raise SocketClosedError("this socket was closed")
 
 
 def _start(
