@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from socket import SOCK_DGRAM, SOCK_STREAM
 from typing import Any
 
 import attrs
@@ -23,6 +25,7 @@ from trio_send import (
     socketpair,
 )
 from trio_send._operations.operation import QUEUED
+from trio_send._operations.watermarks import OPERATION_WEIGHT as WEIGHT
 from trio_send._owners.leaving_owner import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
@@ -145,32 +148,73 @@ async def goes_through(socket: Socket) -> bool:
 async def test_above_begins_above_the_high_mark_and_ends_at_the_low_one(
     autojump_clock: Any,
 ) -> None:
-    socket, port = scripted(Blocked(), 1, Blocked(), 49, Blocked(), 1, Blocked())
-    socket.low_water, socket.high_water = 50, 100
+    socket, port = scripted(Blocked(), 1, Blocked(), 49, Blocked())
+    socket.low_water, socket.high_water = 50 + 2 * WEIGHT, 99 + 3 * WEIGHT
     async with open_initiator():
-        pieces = [args_of(50), args_of(50), args_of(1)]
-        socket.send_async(pieces[0])
-        assert await goes_through(socket)
-        socket.send_async(pieces[1])
-        assert socket.queued_bytes == 100
-        assert await goes_through(socket)  # at the mark is not above it
-        socket.send_async(pieces[2])
-        assert socket.queued_bytes == 101
+        pieces = [args_of(50), args_of(49), args_of(0), args_of(1)]
+        for piece in pieces[:3]:
+            socket.send_async(piece)
+            assert await goes_through(socket)
+        assert (socket.queued_bytes, socket.queued_operations) == (
+            99,
+            3,
+        )  # at the mark is not above it
+        pieces[2].cancel()
+        socket.send_async(pieces[3])
+        assert (socket.queued_bytes, socket.queued_operations) == (100, 3)
         assert not await goes_through(socket)
         assert socket.statistics().is_above_high_water
 
         await unblock(port)
-        assert socket.queued_bytes == 100
+        assert (socket.queued_bytes, socket.queued_operations) == (99, 3)
         assert not await goes_through(socket)  # not above it any more, and yet not below the other
         await unblock(port)
-        assert socket.queued_bytes == 51
-        assert not await goes_through(socket)
-        await unblock(port)
-        assert socket.queued_bytes == 50
+        assert (socket.queued_bytes, socket.queued_operations) == (50, 2)
         assert await goes_through(socket)
         assert not socket.statistics().is_above_high_water
         await unblock(port)
         await pieces[-1].wait()
+
+
+@pytest.mark.parametrize(("kind", "size"), [(SOCK_STREAM, 1), (SOCK_DGRAM, 1), (SOCK_DGRAM, 0)])
+@pytest.mark.parametrize("face", ["send_async", "begin_send", "send"])
+async def test_messages_of_hardly_any_bytes_reach_the_marks_by_their_number(
+    kind: int, size: int, face: str, autojump_clock: Any
+) -> None:
+    """Unlike their bytes, of which there may be none at all, the memory that they take has no limit of its own."""
+    socket, port = scripted(Blocked(), is_stream=kind == SOCK_STREAM)
+    most = socket.high_water // (WEIGHT + size)
+    message = bytes(size)
+    async with open_initiator(), trio.open_nursery() as nursery:
+        while await goes_through(socket):
+            if face == "send_async":
+                assert socket.send_async(SocketAsyncEventArgs(message))
+            elif face == "begin_send":
+                assert not socket.begin_send(message).is_completed
+            else:
+                nursery.start_soon(socket.send, message)
+                await wait_all_tasks_blocked()
+        assert (socket.queued_operations, socket.queued_bytes) == (most + 1, (most + 1) * size)
+        await unblock(port)
+        assert await goes_through(socket)
+        assert socket.queued_operations == 0
+
+
+async def test_an_operation_weighs_about_what_it_takes_of_memory() -> None:
+    """Measured, so that the constant is not far from the truth on any version of Python."""
+    socket, _ = scripted(Blocked())
+    count = 1000
+    async with open_initiator():
+        socket.begin_send(b"m")
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(count):
+                socket.begin_send(b"m")
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert WEIGHT / 2 < (after - before) / count < WEIGHT * 2
 
 
 async def test_all_that_wait_are_woken_together_and_once(autojump_clock: Any) -> None:
@@ -264,7 +308,7 @@ async def test_setting_a_mark_looks_at_the_queue_at_once(autojump_clock: Any) ->
     socket, _ = scripted(Blocked())
     assert (socket.high_water, socket.low_water) == (64 * KIB, 16 * KIB)
     async with open_initiator(), trio.open_nursery() as nursery:
-        socket.send_async(args_of(20 * KIB))
+        socket.send_async(args_of(20 * KIB - WEIGHT))
         assert await goes_through(socket)
         socket.high_water = 20 * KIB - 1
         assert not await goes_through(socket)
@@ -312,7 +356,7 @@ async def test_marks_that_make_no_sense_are_refused() -> None:
         ),
         max_size=14,
     ),
-    marks=st.tuples(st.integers(0, 80), st.integers(0, 80)),
+    marks=st.tuples(*[st.integers(0, 80 + 4 * WEIGHT)] * 2),
 )
 def test_the_bytes_and_the_marks_are_right_at_every_moment(
     script: list[Any], deeds: list[tuple[str, int]], marks: tuple[int, int]
@@ -334,9 +378,10 @@ def test_the_bytes_and_the_marks_are_right_at_every_moment(
             )
             assert socket.queued_bytes == waiting
             assert socket.queued_operations == sum(each._state == QUEUED for each in started)
-            if waiting > high:
+            weight = waiting + socket.queued_operations * WEIGHT
+            if weight > high:
                 above = True
-            elif waiting <= low:
+            elif weight <= low:
                 above = False
             assert socket.statistics().is_above_high_water == above
 
@@ -374,7 +419,7 @@ async def test_a_producer_that_waits_never_queues_more_than_the_mark_and_one_mes
                     most = max(most, socket.queued_bytes)
                     await socket.wait_below_low_water()
 
-        socket.low_water, socket.high_water = 1 * KIB, 20 * KIB
+        socket.low_water, socket.high_water = 1 * KIB, 20 * KIB + 3 * WEIGHT
         async with trio.open_nursery() as nursery:
             nursery.start_soon(produce)
             await wait_all_tasks_blocked()

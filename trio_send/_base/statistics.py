@@ -20,7 +20,7 @@ class SocketStatistics:
     bytes_accepted: int
     #: Whether a message was cut on the stream, so that starts are refused.
     is_torn: bool
-    #: Whether more than ``high_water`` bytes were queued, and never since no more than ``low_water``.
+    #: Whether the queue weighed more than ``high_water``, and never since no more than ``low_water``.
     is_above_high_water: bool
     #: How many tasks are in `Socket.wait_below_low_water`.
     tasks_waiting_below_low_water: int

@@ -40,6 +40,7 @@ from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
 from .operation import CLOSED_DETAIL, QUEUED, Operation, Owner, describe_os_error
 from .time_limit import TimeLimit
+from .watermarks import OPERATION_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -120,6 +121,11 @@ class OperationQueue:
         """How many bytes wait to be accepted."""
         return 0 if self.head is None or self.marks is None else self.marks.goal - self.accepted
 
+    @property
+    def weight(self) -> int:
+        """What the queue weighs for its marks, in bytes: those that wait, and a constant for each operation."""
+        return self.queued_bytes + self.length * OPERATION_WEIGHT
+
     def _expect_no_more_of(self, operation: Operation) -> None:
         """Take note that an operation leaves before all its bytes were accepted."""
         if self.marks is not None:
@@ -195,7 +201,7 @@ class OperationQueue:
         """Leave the queue fit to be seen, after operations may have ended, and let everybody know who cares."""
         self._rewatch()
         if self.marks is not None and self.marks.is_above:
-            self.marks.update(self.queued_bytes)
+            self.marks.update(self.weight)
         if self.audience.instruments:
             self.audience.tell()
 
@@ -249,7 +255,7 @@ class OperationQueue:
             if self.head is operation:
                 marks.goal = self.accepted
             marks.goal += operation._size_to_send
-            if marks.goal - self.accepted > marks.high:
+            if marks.goal - self.accepted + self.length * OPERATION_WEIGHT > marks.high:
                 marks.is_above = True
         owner._joined(self)
         if operation._limits is not None:

@@ -33,14 +33,19 @@ class BackPressure:
 
     @property
     def queued_bytes(self) -> int:
-        """How many bytes wait in the sending queue: all of those of pending sends that the kernel has not accepted."""
+        """How many bytes wait in the sending queue: all of those of pending sends that the kernel has not accepted.
+
+        The marks count 512 bytes for each operation besides.
+        """
         return self._sends.queued_bytes
 
     @property
     def high_water(self) -> int:
-        """More queued bytes than this make `wait_below_low_water` wait; 65,536 by default.
+        """A queue that weighs more bytes than this makes `wait_below_low_water` wait; 65,536 by default.
 
-        Nothing is refused because of it. Setting it to less than `low_water` is a `ValueError`.
+        It weighs `queued_bytes`, and 512 bytes for each of the `queued_operations`: about the memory that one takes
+        while it waits. So messages of one byte, and empty datagrams, reach the mark as well. Nothing is refused because
+        of it. Setting it to less than `low_water` is a `ValueError`.
         """
         return self._sends.marks.high
 
@@ -48,13 +53,13 @@ class BackPressure:
     @trio.lowlevel.enable_ki_protection
     def high_water(self, value: int) -> None:
         self._require_usable()
-        self._sends.marks.set_high(value, self._sends.queued_bytes)
+        self._sends.marks.set_high(value, self._sends.weight)
 
     @property
     def low_water(self) -> int:
-        """So many queued bytes, or fewer, end the wait of `wait_below_low_water`; 16,384 by default.
+        """A queue that weighs so many bytes, or fewer, ends the wait of `wait_below_low_water`; 16,384 by default.
 
-        Setting it to more than `high_water` is a `ValueError`.
+        It weighs as `high_water` says. Setting it to more than `high_water` is a `ValueError`.
         """
         return self._sends.marks.low
 
@@ -62,13 +67,14 @@ class BackPressure:
     @trio.lowlevel.enable_ki_protection
     def low_water(self, value: int) -> None:
         self._require_usable()
-        self._sends.marks.set_low(value, self._sends.queued_bytes)
+        self._sends.marks.set_low(value, self._sends.weight)
 
     async def wait_below_low_water(self) -> None:
         """Wait while the sending queue is too full.
 
-        It is too full from the moment at which more than `high_water` bytes are queued, until no more than `low_water`
-        are. In between it is what it was before. So a producer that calls this after each start pauses when the peer
+        It is too full from the moment at which it weighs more than `high_water`, until it weighs no more than
+        `low_water`. It weighs the bytes that are queued, and 512 bytes for each operation. In between it is what it was
+        before. So a producer that calls this after each start pauses when the peer
         does not keep up, and goes on when the queue is well below the mark, not at the first byte that went. It does
         not matter why bytes left the queue; that they were not accepted, the operations tell. All that wait are woken
         together, and return even if one that was woken earlier has filled the queue again.
