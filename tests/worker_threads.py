@@ -47,9 +47,15 @@ async def in_own_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return await Worker(function, *arguments).join()
 
 
+#: Where they go away, what was entered is left.
+_never_left: list[object] = []
+
+
 def outliving(host: Initiator, function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function in a thread whose end nobody hears of, so that its sends are left to the host."""
-    from_thread.initiator(host).__enter__()
+    block = from_thread.initiator(host)
+    block.__enter__()
+    _never_left.append(block)
     return function(*arguments)
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .interrupts import one_step
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -81,6 +83,7 @@ class Door:
             raise
         return True
 
+    @one_step
     def post(self, post: Callable[[], None]) -> bool:
         """Have ``post`` called in the Trio thread, soon; return False if the run is over, and everything has ended."""
         self.put(post)
@@ -89,12 +92,13 @@ class Door:
         self.take_back(post)
         return False
 
-    def take_back(self, post: Callable[[], None]) -> None:
-        """Take back a post that nobody will take in any more."""
+    def take_back(self, post: Callable[[], None]) -> bool:
+        """Take back a post that nobody may ever take in; return whether it has not been taken in yet."""
         try:
             self._posts.remove(post)
         except ValueError:
-            pass
+            return False
+        return True
 
     def _answer(self) -> None:
         self._knocked = False
@@ -102,6 +106,7 @@ class Door:
         if self._posts and not self.knock():
             self.take_in()  # this was the last trip of all
 
+    @trio.lowlevel.enable_ki_protection
     def take_in(self, at_most: int = sys.maxsize) -> None:
         """Call what was posted, in order; only in the Trio thread."""
         for _ in range(min(len(self._posts), at_most)):

@@ -7,12 +7,15 @@ the flag, and whoever sets it first sets it and then looks who waits: one of the
 from __future__ import annotations
 
 import math
-import threading
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
 from .checks import require_seconds
+from .interrupts import one_step
+
+if TYPE_CHECKING:
+    import threading
 
 
 class WaitHandle:
@@ -36,7 +39,7 @@ class WaitHandle:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'set' if self._is_set else 'not set'}, {len(self._lot)} waiting>"
 
-    @trio.lowlevel.enable_ki_protection
+    @one_step
     def _signal(self) -> None:
         self._is_set = True
         while self._blocked:
@@ -54,15 +57,13 @@ class WaitHandle:
                 except trio.RunFinishedError:
                     pass  # and its tasks with it
 
-    def _enlist(self) -> threading.Lock | None:
-        """Return a lock that will be released when the flag is set; None if it is set."""
-        lock = threading.Lock()
-        lock.acquire()
+    def _enlist(self, lock: threading.Lock) -> bool:
+        """Have a lock released when the flag is set; return whether it is set, and so need not be."""
         self._blocked.append(lock)
         if self._is_set:
             self._withdraw(lock)
-            return None
-        return lock
+            return True
+        return False
 
     def _withdraw(self, lock: threading.Lock) -> bool:
         """Wait with ``lock`` no more; return whether the flag was set meanwhile."""

@@ -10,6 +10,7 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
+from .._base.interrupts import one_step
 from .._base.wait_handle import WaitHandle
 from .._operations.operation import IDLE, Operation
 
@@ -70,7 +71,7 @@ class AsyncResult(Operation):
         return self._async_state
 
     @property
-    @trio.lowlevel.enable_ki_protection
+    @one_step
     def async_wait_handle(self) -> WaitHandle:
         """A flag that is set when the operation has ended, before the callback is called (F067).
 

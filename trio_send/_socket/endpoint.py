@@ -14,6 +14,7 @@ from .._base.errors import (
     SocketClosedError,
     SocketException,
 )
+from .._base.interrupts import one_step
 from .._kernel.port import INET, KernelPort, Port
 from .._operations.operation import IDLE, Operation, Step, describe_os_error
 from .._operations.queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
@@ -298,7 +299,7 @@ class Endpoint(BackPressure):
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
+    @one_step
     def shutdown(self, how: SocketShutdown) -> None:
         """Say that nothing more will be sent, or received, or both.
 
@@ -350,7 +351,7 @@ class Endpoint(BackPressure):
             # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
             self._sends.drain(SOCKET_ALLOWANCE)
 
-    @trio.lowlevel.enable_ki_protection
+    @one_step
     def close(self, *, reset: bool | None = None) -> None:
         """Close the socket at once; repeated calls are harmless.
 

@@ -168,7 +168,6 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         return self._accept_socket  # type: ignore[no-any-return]
 
     @accept_socket.setter
-    @trio.lowlevel.enable_ki_protection
     def accept_socket(self, socket: Socket | None) -> None:
         self._accept_socket = socket
 
@@ -321,7 +320,6 @@ class SocketAsyncEventArgs(ConfiguredOperation):
             self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
         )
 
-    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """Let go of the buffers and refuse further use; repeated calls are harmless (F155).
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
 from .._base.checks import require_seconds
 from .._base.codes import SocketAsyncOperation, SocketFlags, require_flags
 from .._base.errors import ObjectDisposedError, OperationInProgressError
@@ -76,10 +74,25 @@ class ConfiguredOperation(Operation):
                 "these args are in use by an operation that is pending; wait for it to end, or use other args",
             )
 
-    def _assign(self, message: Message | None) -> None:
-        self._prepared = message
-        self._use_prepared()
-        self._refresh()
+    def _assign(
+        self, buffer: Buffer | None, buffers: Sequence[Buffer] | None, message: Message | None
+    ) -> None:
+        """Set what to send: all that says so, or nothing of it, whenever Ctrl-C strikes.
+
+        Python looks at signals where a function begins, behind a call, and where a loop goes round. There is nothing of
+        the kind between the first of the assignments and the last, nor is anything finalised there. So nobody has to
+        keep Ctrl-C for later, and a loop that does nothing else can be interrupted.
+        """
+        size = 0 if message is None else message.size
+        direct = self._direct_part(message, self._socket_flags)
+        before = self._buffer, self._buffer_list, self._prepared, self._message, self._direct
+        self._buffer = buffer
+        self._buffer_list = buffers
+        self._prepared = self._message = message
+        self._fresh = True
+        self._size = size
+        self._direct = direct
+        del before
 
     def _use_prepared(self) -> None:
         self._message = self._prepared
@@ -90,14 +103,10 @@ class ConfiguredOperation(Operation):
         if self._state == IDLE and self._message is not self._prepared:
             self._use_prepared()
 
-    def _refresh(self) -> None:
-        message = self._prepared
-        self._direct = None
-        self._size = 0
-        if message is not None:
-            self._size = message.size
-            if self._socket_flags == _NO_FLAGS and not self._closed:
-                self._direct = message.direct
+    @staticmethod
+    def _direct_part(message: Message | None, flags: SocketFlags) -> bytes | memoryview | None:
+        """Return what the fast path can send of a message, all or nothing."""
+        return None if message is None or flags != _NO_FLAGS else message.direct
 
     @property
     def buffer(self) -> Buffer | None:
@@ -118,7 +127,6 @@ class ConfiguredOperation(Operation):
             return 0
         return self._prepared.size
 
-    @trio.lowlevel.enable_ki_protection
     def set_buffer(self, buffer: Buffer | None, offset: int = 0, count: int | None = None) -> None:
         """Set what to send, or where to receive into: a range of one buffer, which is not copied.
 
@@ -139,19 +147,16 @@ class ConfiguredOperation(Operation):
         """
         self._require_configurable()
         if buffer is None:
-            self._buffer = None
             if self._buffer_list is None:
-                self._assign(None)
+                self._assign(None, None, None)
             return
         if self._buffer_list is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; set buffer_list to None first"
             )
         message = message_from_buffer("buffer", buffer, offset, count, "count")
-        self._buffer = buffer
-        self._assign(message)
+        self._assign(buffer, None, message)
 
-    @trio.lowlevel.enable_ki_protection
     def set_range(self, offset: int, count: int | None = None) -> None:
         """Choose another range of the buffer that is set; without one, do nothing (F103).
 
@@ -181,21 +186,18 @@ class ConfiguredOperation(Operation):
         return self._buffer_list
 
     @buffer_list.setter
-    @trio.lowlevel.enable_ki_protection
     def buffer_list(self, buffers: Sequence[Buffer] | None) -> None:
         self._require_configurable()
         if buffers is None:
             if self._buffer_list is not None:
-                self._buffer_list = None
-                self._assign(None)
+                self._assign(None, None, None)
             return
         if self._buffer is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; call set_buffer(None) first"
             )
         message = message_from_list("buffer_list", buffers)
-        self._buffer_list = buffers
-        self._assign(message)
+        self._assign(None, buffers, message)
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
@@ -207,13 +209,14 @@ class ConfiguredOperation(Operation):
         return self._elements
 
     @send_packets_elements.setter
-    @trio.lowlevel.enable_ki_protection
     def send_packets_elements(self, elements: Sequence[SendPacketsElement] | None) -> None:
         self._require_configurable()
         snapshot = () if elements is None else require_elements(elements)
-        self._elements = elements
+        before = self._elements, self._snapshot, self._packets
+        self._elements = elements  # one step with the others, as in `_assign`
         self._snapshot = snapshot
         self._packets = None
+        del before
 
     @property
     def socket_flags(self) -> SocketFlags:
@@ -221,11 +224,12 @@ class ConfiguredOperation(Operation):
         return self._socket_flags
 
     @socket_flags.setter
-    @trio.lowlevel.enable_ki_protection
     def socket_flags(self, flags: SocketFlags) -> None:
         require_flags(flags)
-        self._socket_flags = SocketFlags(flags)
-        self._refresh()
+        flags = SocketFlags(flags)
+        direct = self._direct_part(self._prepared, flags)
+        self._socket_flags = flags
+        self._direct = direct
 
     @property
     def remote_end_point(self) -> Any:
@@ -236,7 +240,6 @@ class ConfiguredOperation(Operation):
         return self._remote_end_point
 
     @remote_end_point.setter
-    @trio.lowlevel.enable_ki_protection
     def remote_end_point(self, address: Any) -> None:
         self._remote_end_point = address
 
@@ -250,7 +253,6 @@ class ConfiguredOperation(Operation):
         return math.inf if self._limits is None else self._limits[0]
 
     @timeout.setter
-    @trio.lowlevel.enable_ki_protection
     def timeout(self, seconds: float) -> None:
         self._set_limits("timeout", seconds, self.stall_timeout)
 
@@ -264,7 +266,6 @@ class ConfiguredOperation(Operation):
         return math.inf if self._limits is None else self._limits[1]
 
     @stall_timeout.setter
-    @trio.lowlevel.enable_ki_protection
     def stall_timeout(self, seconds: float) -> None:
         self._set_limits("stall_timeout", seconds, self.timeout)
 
@@ -275,10 +276,22 @@ class ConfiguredOperation(Operation):
         self._limits = None if limits == (math.inf, math.inf) else limits
 
     def _retire(self) -> None:
-        """Let go of everything that was set, and refuse to have more set."""
+        """Let go of everything that was set, and refuse to have more set; one step, as `_assign` is."""
+        before = (
+            self._direct,
+            self._buffer,
+            self._buffer_list,
+            self._elements,
+            self._prepared,
+            self._packets,
+            self._snapshot,
+            self._message,
+        )
         self._closed = True
+        self._direct = None
+        self._size = 0
         self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
         self._snapshot = ()
         if self._state == IDLE:  # of a message that was cut, the socket may still want the rest
             self._message = None
-        self._refresh()
+        del before

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .._base.errors import InvalidOperationError
+from .._base.interrupts import one_step, quietly
 from .._owners.current import current_owner, find_initiator
 from .._owners.initiator import Initiator
 from .._owners.thread_initiator import ThreadInitiator
@@ -98,6 +99,7 @@ class _Life:
             found = self.initiators[host] = ThreadInitiator(host, name=name)
         return found
 
+    @one_step
     def end(self) -> None:
         """Have the sends of the implicit initiators end."""
         self.is_over = True
@@ -108,8 +110,9 @@ class _Life:
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At the end of the process daemon threads stop where they are, with the locks that they hold. The one that runs
         # Trio may hold the lock of Trio's way in for other threads, and whoever knocks then would wait for ever.
-        if not is_finalizing():
-            self.end()
+        # And Ctrl-C may have struck before there was anything to end.
+        if not is_finalizing() and hasattr(self, "initiators"):
+            quietly(self.end)
 
 
 class _Name(str):
@@ -235,11 +238,10 @@ def wait(handle: WaitHandle, timeout: float = math.inf, *, cancellable: bool = T
     Raises:
       trio.Cancelled: if ``cancellable``, this is a call of `trio.to_thread.run_sync`, and was cancelled.
     """
-    lock = handle._enlist()
-    if lock is None:
-        return True
+    lock = threading.Lock()
+    lock.acquire()
     try:
-        if _acquire(lock, timeout, polls=cancellable and is_trio_call()):
+        if handle._enlist(lock) or _acquire(lock, timeout, polls=cancellable and is_trio_call()):
             return True
     except BaseException:
         handle._withdraw(lock)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from .._base.inbox import LOCK
+from .._base.interrupts import one_step, quietly
 from .._base.wait_handle import WaitHandle
 from .._owners.exit_policy import ExitPolicy, require_policy
 from .._owners.thread_initiator import ThreadInitiator
 from .lifetime import enter, entered_initiator, find_host, leave, require_plain_thread, wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
     from .._owners.initiator import Initiator
+
+_INTERRUPTED: Final = "the wait at its exit was interrupted"
 
 
 @final
@@ -31,7 +36,15 @@ class _ThreadScope:
         self._on_exit = on_exit
         self._grace = grace
         self._name = name
+        self._initiator: ThreadInitiator | None = None
 
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Ctrl-C may strike where `__exit__` begins, and then nothing of it is done.
+        initiator, self._initiator = self._initiator, None
+        if initiator is not None and not is_finalizing():
+            quietly(partial(initiator._post_over, _INTERRUPTED))
+
+    @one_step
     def __enter__(self) -> ThreadInitiator:
         require_plain_thread("initiator", "use 'async with trio_send.open_initiator():'")
         around = entered_initiator()
@@ -56,10 +69,8 @@ class _ThreadScope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        leave(self._token)
         initiator = self._initiator
-        if initiator._host._exited:
-            return  # it has ended everything, and there may be no Trio left to ask
+        assert initiator is not None
         left = WaitHandle()
         why = (
             "its thread's initiator exited"
@@ -67,13 +78,20 @@ class _ThreadScope:
             else "its thread was left by an exception"
         )
         try:
-            if initiator._door.post(partial(initiator._leave, left, why, exc is not None)):
+            leave(self._token)
+            # Otherwise it has ended everything, and there may be no Trio left to ask.
+            if not initiator._host._exited and initiator._door.post(
+                partial(initiator._leave, left, why, exc is not None)
+            ):
                 wait(left)
         except BaseException:
-            why = "the wait at its exit was interrupted"
-            if initiator._door.post(partial(initiator._give_up, left, why)):
+            if not initiator._host._exited and initiator._door.post(
+                partial(initiator._give_up, left, _INTERRUPTED)
+            ):
                 wait(left, cancellable=False)
             raise
+        finally:
+            self._initiator = None
 
 
 def initiator(

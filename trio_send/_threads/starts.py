@@ -11,6 +11,7 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
+from .._base.interrupts import one_step
 from .._operations.operation import CLOSED_DETAIL, CUT, QUEUED
 from .._operations.queue import CLOSED
 from .._owners.leaving_owner import Leaver
@@ -126,10 +127,20 @@ def _start(
         if isinstance(operation, SocketAsyncEventArgs):
             operation._caller = caller
         operation._post(owner)
-        owner._door.put(start)
-    if not owner._door.knock():
-        owner._door.take_back(start)
-        operation._unpost()
+        try:
+            owner._door.put(start)
+        except BaseException:
+            operation._unpost()
+            raise
+    taken_in = False
+    try:
+        taken_in = owner._door.knock()
+    finally:
+        if not taken_in:
+            taken_in = not owner._door.take_back(start)
+            if not taken_in:
+                operation._unpost()
+    if not taken_in:
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was sent"
         )
@@ -261,6 +272,7 @@ def try_begin_send(
     return result, SocketError.SUCCESS
 
 
+@one_step
 def _begin(
     name: str,
     socket: Socket,
@@ -286,6 +298,7 @@ def _begin(
     return result
 
 
+@one_step
 def send_async(
     socket: Socket,
     args: SocketAsyncEventArgs,
@@ -357,6 +370,7 @@ def _call_here(
 # Stopping -------------------------------------------------------------------------------------------------------------
 
 
+@one_step
 def cancel(operation: AsyncResult | SocketAsyncEventArgs, reason: str | None = None) -> None:
     """Stop a send that is pending, without waiting until it has stopped.
 

@@ -1,0 +1,71 @@
+"""Ctrl-C in a thread that runs no Trio.
+
+In the main thread Python raises KeyboardInterrupt where a function begins, behind a call of a function that is written
+in C, and where a loop goes round. Where that thread runs Trio, what must not be left in the middle is marked with
+`trio.lowlevel.enable_ki_protection`, which costs nothing at a call, and Trio keeps the interrupt for later. Where Trio
+runs in another thread, or has yet to run, nobody looks at the marks: Python's own handler raises at once.
+
+There a handler of ours takes the place of Python's for as long as a step lasts. It takes note of the interrupt, which
+is repeated when the step is done. `signal.signal` itself is one step: what is struck before it has changed nothing yet.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from _thread import interrupt_main
+from functools import wraps
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[int, Any], object]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _handler_to_replace() -> Handler | None:
+    """Return the handler of Ctrl-C if it may raise in this thread, whatever is marked; None otherwise."""
+    if get_ident() != threading.main_thread().ident or trio.lowlevel.in_trio_run():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else None
+
+
+def one_step(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Make a synchronous function one step for Ctrl-C, whichever thread calls it.
+
+    An interrupt comes right behind the step, in the code of whoever has called it. The function should not wait in a
+    thread that runs no Trio, for whoever presses Ctrl-C would wait with it. What it costs there is two system calls in
+    the main thread, and little in any other.
+    """
+
+    @trio.lowlevel.enable_ki_protection
+    def step(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        handler = _handler_to_replace()
+        if handler is None:
+            return function(*args, **kwargs)
+        kept: list[signal.Signals] = []
+        try:
+            signal.signal(signal.SIGINT, lambda *_: kept.append(signal.SIGINT))
+            return function(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            # Python looks at signals behind a call, and this is none: a list is filled, and then the step is over.
+            _ = [*map(interrupt_main, kept)]
+
+    return wraps(function)(step)
+
+
+def quietly(step: Callable[[], None]) -> None:
+    """Take a step in a finaliser, out of which Python lets no exception: an interrupt comes right behind that."""
+    try:
+        step()
+    except KeyboardInterrupt:  # before the step had begun
+        step()
+        _ = [*map(interrupt_main, (signal.SIGINT,))]
