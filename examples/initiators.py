@@ -42,7 +42,8 @@ async def report(who: str, result: AsyncResult, sender: Socket, peer: Socket) ->
         found += len(piece)
     peer.close()
     try:
-        result.outcome.unwrap()
+        await sender.end_send(result)
+        ended = "SUCCESS"
     except trio_send.SocketException as error:
         ended = error.socket_error_code.name
     counted = len(b"hello") + result.bytes_transferred

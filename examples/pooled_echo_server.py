@@ -127,6 +127,7 @@ class EchoServer:
                 await trio.sleep(0.1)
             return
         socket = self.accept_args.accept_socket
+        assert socket is not None  # an accept that succeeded has made one
         self.served += 1
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
@@ -162,7 +163,7 @@ class EchoServer:
         # The echo has narrowed the range to what it sent. The classic server leaves it so, and from then on receives no
         # more at once than in its shortest message so far.
         args.set_range(args.offset, BUFFER_SIZE)
-        return args.user_token.socket.receive_async(args)
+        return self.socket_of(args).receive_async(args)
 
     def process_receive(self, args: SocketAsyncEventArgs) -> bool:
         """Echo what was received. No bytes without an error are the client's way to say that it has finished."""
@@ -171,7 +172,7 @@ class EchoServer:
             self.close_client(args)
             return False
         args.set_range(args.offset, args.bytes_transferred)
-        return not args.user_token.socket.send_async(args)
+        return not self.socket_of(args).send_async(args)
 
     def process_send(self, args: SocketAsyncEventArgs) -> bool:
         """Receive again. A send that succeeded has sent all; there is no such thing as half a success."""
@@ -181,10 +182,16 @@ class EchoServer:
             return False
         return not self.receive(args)
 
+    def socket_of(self, args: SocketAsyncEventArgs) -> Socket:
+        """Return the socket of the client whom args serve."""
+        client: Client = args.user_token
+        assert client.socket is not None
+        return client.socket
+
     def close_client(self, args: SocketAsyncEventArgs) -> None:
         """Say goodbye to a client, and put its args back for the next one."""
-        client = args.user_token
-        socket, client.socket = client.socket, None
+        socket = self.socket_of(args)
+        args.user_token.socket = None
         # An echo that was cut must not look complete. Without a goodbye, closing resets the connection then.
         if socket.torn is None:
             try:

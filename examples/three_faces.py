@@ -16,6 +16,10 @@ async def read_slowly(peer: trio_send.Socket, wanted: int) -> None:
     print(f"the peer has read {received} bytes")
 
 
+def on_completed(socket: trio_send.Socket, args: SocketAsyncEventArgs) -> None:
+    print(f"Completed: {args.bytes_transferred} bytes")
+
+
 async def main() -> None:
     message = bytes(300_000)
     sender, peer = trio_send.socketpair()
@@ -25,7 +29,7 @@ async def main() -> None:
 
         # 1. Event args: a reusable operation. False means that it is done already and nothing will be raised.
         args = SocketAsyncEventArgs(message)
-        args.completed += lambda socket, args: print(f"Completed: {args.bytes_transferred} bytes")
+        args.completed += on_completed
         if sender.send_async(args):
             print("event args: pending")
             await args.wait()

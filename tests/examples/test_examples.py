@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.typed_programs import programs
+
 ROOT = Path(__file__).parents[2]
 
 #: What the last lines of each example must say, as regular expressions; how much a kernel takes at once is its affair.
@@ -79,11 +81,8 @@ def test_example(name: str) -> None:
 
 
 def test_the_program_in_the_readme(tmp_path: Path) -> None:
-    (program,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
-    )
     file = tmp_path / "readme.py"
-    file.write_text(program, "utf-8")
+    file.write_text(programs()["readme_1.py"], "utf-8")
     pending, ended, missing = run(str(file))
     accepted = pending.removeprefix("pending, accepted so far: ")
     assert ended == f"ended: OPERATION_ABORTED {accepted}"

@@ -56,6 +56,9 @@ TYPES_ONLY = {
     ("_owners.initiator", "_owners.thread_initiator"),
     # The socket that an accept or a connect made.
     ("_socket.event_args", "_socket.socket"),
+    # What a handler is called with.
+    ("_socket.completed_event", "_socket.event_args"),
+    ("_socket.completed_event", "_socket.socket"),
     # The operation that was cut.
     ("_operations.torn", "_socket.async_result"),
     ("_operations.torn", "_socket.event_args"),

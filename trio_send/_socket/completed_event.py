@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Self
+
+    from .event_args import SocketAsyncEventArgs
+    from .socket import Socket
+
+    #: Whatever an async function returns is an object too.
+    Handler: TypeAlias = Callable[[Socket, SocketAsyncEventArgs], object]
 
 
 @final
@@ -22,9 +28,9 @@ class CompletedEvent:
     __slots__ = ("_handlers",)
 
     def __init__(self) -> None:
-        self._handlers: tuple[Callable[[Any, Any], object], ...] = ()
+        self._handlers: tuple[Handler, ...] = ()
 
-    def __iadd__(self, handler: Callable[[Any, Any], object]) -> Self:
+    def __iadd__(self, handler: Handler) -> Self:
         if not callable(handler):
             raise TypeError(
                 f"handler must be a function of (socket, args), not {type(handler).__name__}"
@@ -32,7 +38,7 @@ class CompletedEvent:
         self._handlers = (*self._handlers, handler)
         return self
 
-    def __isub__(self, handler: Callable[[Any, Any], object]) -> Self:
+    def __isub__(self, handler: Handler) -> Self:
         handlers = list(self._handlers)
         for index in range(len(handlers) - 1, -1, -1):
             # The latest of equal ones, as .NET has it; an unknown one is ignored.

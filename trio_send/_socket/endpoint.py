@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
 import trio
 
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
     from .._owners.leaving_owner import Leaver
 
-_ON_TORN: Final = ("refuse", "allow")
+#: What to do when a message on a stream was cut.
+OnTorn: TypeAlias = Literal["refuse", "allow"]
+
+_ON_TORN: Final = get_args(OnTorn)
 
 
 def translate(error: OSError) -> SocketException:
@@ -41,7 +44,7 @@ def translate(error: OSError) -> SocketException:
     return SocketException(code, native_error_code=number, detail=detail)
 
 
-def require_on_torn(on_torn: str) -> None:
+def require_on_torn(on_torn: OnTorn) -> None:
     """Raise `ValueError` unless ``on_torn`` says what to do about a cut message."""
     if on_torn not in _ON_TORN:
         raise ValueError(
@@ -69,7 +72,7 @@ class Endpoint(BackPressure):
         "_trio",
     )
 
-    def __init__(self, port: Port, *, connected: bool, on_torn: str) -> None:
+    def __init__(self, port: Port, *, connected: bool, on_torn: OnTorn) -> None:
         require_on_torn(on_torn)
         self._port = port
         self._kernel = port.sock if isinstance(port, KernelPort) else None

@@ -15,7 +15,7 @@ from .._operations.operation import Operation
 from .._operations.queue import BROKEN, CLOSED, TORN
 from .._owners.awaiting_task import TurnStep, perform
 from .audit import Auditing
-from .endpoint import Endpoint, require_on_torn, translate
+from .endpoint import Endpoint, OnTorn, require_on_torn, translate
 from .receive import Receiving
 from .resume import Resuming
 from .send_files import SendingFiles
@@ -57,7 +57,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         type: int = stdlib_socket.SOCK_STREAM,  # the standard library's name
         proto: int = 0,
         *,
-        on_torn: str = "refuse",
+        on_torn: OnTorn = "refuse",
     ) -> None:
         require_on_torn(on_torn)
         try:
@@ -72,7 +72,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
     @classmethod
     @lowlevel.enable_ki_protection
-    def from_port(cls, port: Port, *, connected: bool = True, on_torn: str = "refuse") -> Self:
+    def from_port(cls, port: Port, *, connected: bool = True, on_torn: OnTorn = "refuse") -> Self:
         """Make a socket that sends through a port of your own, such as a `trio_send.testing.ScriptedPort`.
 
         What the port does not offer, such as receiving, is refused with OPERATION_NOT_SUPPORTED.
@@ -99,7 +99,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
     @classmethod
     @lowlevel.enable_ki_protection
-    def from_stdlib(cls, sock: stdlib_socket.socket, *, on_torn: str = "refuse") -> Self:
+    def from_stdlib(cls, sock: stdlib_socket.socket, *, on_torn: OnTorn = "refuse") -> Self:
         """Take over a socket of the standard library.
 
         Args:
@@ -142,7 +142,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
     @classmethod
     @lowlevel.enable_ki_protection
-    def from_trio(cls, sock: trio_socket.SocketType, *, on_torn: str = "refuse") -> Self:
+    def from_trio(cls, sock: trio_socket.SocketType, *, on_torn: OnTorn = "refuse") -> Self:
         """Take over a trio socket.
 
         Args:
@@ -280,7 +280,7 @@ def socketpair(
     type: int = stdlib_socket.SOCK_STREAM,  # the standard library's name
     proto: int = 0,
     *,
-    on_torn: str = "refuse",
+    on_torn: OnTorn = "refuse",
 ) -> tuple[Socket, Socket]:
     """Make two sockets that are connected to each other.
 
