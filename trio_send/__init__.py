@@ -53,7 +53,8 @@ from ._tracing.instrument import TracedOperation as TracedOperation
 from ._tracing.logging_instrument import LoggingInstrument as LoggingInstrument
 from ._version import __version__ as __version__
 
-fixup_module_metadata(__name__, globals())
+# What is abstract first, for what inherits from it keeps its names.
 fixup_module_metadata(abc.__name__, vars(abc))
+fixup_module_metadata(__name__, globals())
 fixup_module_metadata(from_thread.__name__, vars(from_thread))
 del fixup_module_metadata

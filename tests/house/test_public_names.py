@@ -221,6 +221,52 @@ def test_names_say_where_users_find_them(namespace: types.ModuleType) -> None:
     assert faults == []
 
 
+def test_functions_go_by_their_public_names() -> None:
+    """Python names the function when it is called with wrong arguments, and users know no private classes."""
+    classes = [
+        value
+        for module in public_namespaces()
+        for value in public_names(module).values()
+        if isinstance(value, type)
+    ]
+    names = {
+        # Of several public classes that share a method, any will do.
+        f"{cls.__module__}.{cls.__name__}.{member_name}": {
+            f"{holder.__name__}.{member_name}"
+            for holder in classes
+            if inspect.getattr_static(holder, member_name, None) is member
+        }
+        for cls in classes
+        for member_name, member in members(cls)
+    }
+    faults = []
+    for full, function in every_function():
+        allowed = names.get(full, {full.rpartition(".")[2]})
+        while function is not None:  # what a decorator has wrapped is what complains
+            if function.__qualname__ not in allowed:
+                faults.append(f"{full} says that it is {function.__qualname__}")
+            function = getattr(function, "__wrapped__", None)
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda: trio_send.Socket.send_async(), "Socket.send_async() missing 2"),
+        (lambda: trio_send.Socket.close(1, 2, 3), "Socket.close() takes 1"),
+        (lambda: trio_send.Socket.end_connect(1), "Socket.end_connect() missing 1"),
+        (lambda: trio_send.SocketAsyncEventArgs().set_range(), "SocketAsyncEventArgs.set_range()"),
+        (lambda: trio_send.ManualResetEvent().wait_one(1, 2), "WaitHandle.wait_one() takes"),
+    ],
+)
+def test_wrong_numbers_of_arguments_are_complained_of_in_public_names(
+    call: Callable[[], object], complaint: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(complaint)
+
+
 def test_the_reference_and_the_package_agree() -> None:
     reference = Path(__file__).parents[2] / "docs" / "reference.rst"
     if not reference.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from types import FunctionType
 from typing import Any
 
 
@@ -36,25 +37,61 @@ def require_seconds(name: str, seconds: float) -> float:
 
 
 def fixup_module_metadata(namespace_name: str, namespace: dict[str, object]) -> None:
-    """Make every public class and function of ``namespace`` say that it lives there.
+    """Make every public class and function of ``namespace`` say that it lives there, under the name it has there.
 
-    Reprs, pickles and the documentation then show the name that people import, not the private module behind it.
+    Reprs, pickles, the documentation and Python's complaint of wrong arguments then show the names that people use, not
+    the private modules behind them, nor the private classes that a public one is put together from.
     """
-    seen: set[int] = set()
+    found = {
+        name: thing
+        for name, thing in namespace.items()
+        if not name.startswith("_") and _is_hidden(thing)
+    }
+    classes = [thing for thing in found.values() if isinstance(thing, type)]
+    for thing in found.values():
+        thing.__module__ = namespace_name
+    for cls in classes:
+        _name_functions(cls, cls, namespace_name)
+    # Only then, for what a public class inherits from another one keeps that one's name.
+    for cls in classes:
+        for base in cls.__mro__[1:]:
+            _name_functions(cls, base, namespace_name)
 
-    def fix(qualname: str, obj: object) -> None:
-        if id(obj) in seen:
-            return
-        seen.add(id(obj))
-        module = getattr(obj, "__module__", None)
-        if module is None or not str(module).startswith("trio_send."):
-            return
-        obj.__module__ = namespace_name
-        if isinstance(obj, type):
-            for name, attribute in vars(obj).items():
-                if callable(attribute) and not isinstance(attribute, type):
-                    fix(f"{qualname}.{name}", attribute)
 
-    for name, obj in list(namespace.items()):
-        if not name.startswith("_"):
-            fix(name, obj)
+def _is_hidden(thing: object) -> bool:
+    return str(getattr(thing, "__module__", "")).startswith("trio_send.")
+
+
+def _is_written_here(function: FunctionType) -> bool:
+    """Tell a function of the package's source from one that a decorator made, and may have given to many classes."""
+    return str(function.__globals__.get("__name__")).startswith("trio_send.")
+
+
+def _name_functions(cls: type, base: type, namespace_name: str) -> None:
+    """Name the public functions in the body of ``base`` as methods of ``cls``, unless they have a public name."""
+    if not base.__module__.startswith("trio_send"):
+        return
+    for name, member in vars(base).items():
+        if name.startswith("_") and not name.endswith("__"):
+            continue
+        for function in _functions_of(member):
+            if "._" in function.__module__ and _is_written_here(function):
+                function.__module__ = namespace_name
+                function.__qualname__ = f"{cls.__qualname__}.{name}"
+
+
+def _functions_of(member: object) -> list[FunctionType]:
+    """Return the plain functions behind a member of a class, those that a decorator has wrapped included."""
+    functions: list[object]
+    if isinstance(member, property):
+        functions = [member.fget, member.fset, member.fdel]
+    elif isinstance(member, (classmethod, staticmethod)):
+        functions = [member.__func__]
+    else:
+        functions = [member]
+    found: list[FunctionType] = []
+    for function in functions:
+        while isinstance(function, FunctionType):
+            found.append(function)
+            function = getattr(function, "__wrapped__", None)
+    return found
