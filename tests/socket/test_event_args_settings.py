@@ -93,6 +93,8 @@ def test_a_bad_range_is_refused_and_changes_nothing(make: Any) -> None:
         assert shape(args) == before
     with pytest.raises(TypeError, match=r"^buffer must be a bytes-like object"):
         args.set_buffer("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"call set_range\(offset, count\)$"):
+        args.set_buffer(2, 5)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         args.set_buffer(b"abc", "1")  # type: ignore[arg-type]
     assert shape(args) == before

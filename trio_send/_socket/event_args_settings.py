@@ -154,6 +154,11 @@ class ConfiguredOperation(Operation):
             raise ValueError(
                 "buffer and buffer_list exclude each other; set buffer_list to None first"
             )
+        if isinstance(buffer, int):  # .NET's SetBuffer(offset, count)
+            raise TypeError(
+                "buffer must be a bytes-like object, not a number; to choose another range of the buffer that is set, "
+                "call set_range(offset, count)"
+            )
         message = message_from_buffer("buffer", buffer, offset, count, "count")
         self._assign(buffer, None, message)
 

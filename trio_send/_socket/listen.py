@@ -158,9 +158,9 @@ class Accepting(Connecting):
         Raises:
           TypeError: ``args`` is no args (F246).
           ValueError: ``args`` has a buffer list (F246) or a buffer (F247).
-          InvalidOperationError: the socket does not listen (F246), ``args.accept_socket`` still holds the previous
-            connection (F153), no initiator is open, the call comes from another thread, or the message of ``args``
-            was cut and stands half sent on a torn stream.
+          InvalidOperationError: the socket does not listen (F246), ``args.accept_socket`` is set already, for
+            example to the connection before (F153), no initiator is open, the call comes from another thread, or the
+            message of ``args`` was cut and stands half sent on a torn stream.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
 
@@ -184,7 +184,8 @@ class Accepting(Connecting):
             )
         if args._accept_socket is not None:
             raise InvalidOperationError(
-                "accept_socket still holds the previous connection; set it to None first"
+                "accept_socket is set already, to a connection that was accepted before or to a socket of yours, "
+                "but each accept makes a socket of its own; set it to None first"
             )
         step = self._accept_step()
         self._require_initiator()

@@ -57,7 +57,9 @@ class Resuming(Sending):
 
         Args:
           args: the ones that were cut; their count goes on where it stopped. For a message that was started in another
-            way, fresh args for exactly its rest: ``SocketAsyncEventArgs(buffer_list=socket.torn.remaining)``.
+            way, fresh args for exactly its rest: ``SocketAsyncEventArgs(buffer_list=socket.torn.remaining)``. The
+            time limits of the args that are passed apply, counted from this call; if one of them has cut the message,
+            set a longer one first, or the rest may be cut in the same way.
 
         Returns:
           Whether the operation is pending, as `send_async` does.
@@ -109,7 +111,10 @@ class Resuming(Sending):
     async def send_rest(self) -> int:
         """Send the rest of the message that was cut on this stream, which is then whole again.
 
-        The count of args that were cut goes on where it stopped.
+        The count of args that were cut goes on where it stopped. Their own `SocketAsyncEventArgs.timeout` and
+        `SocketAsyncEventArgs.stall_timeout` apply again, counted from this call; if one of them has cut the message,
+        set a longer one first, or the rest may be cut in the same way. Of a message that was started in another way,
+        the scope around this call is the only limit.
 
         Returns:
           How many bytes the rest was.
