@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import functools
 import inspect
 import re
@@ -23,6 +24,7 @@ from trio_send import (
     OperationInProgressError,
     SocketException,
 )
+from trio_send._base.errors import SocketClosedError
 from trio_send._kernel.port import KernelPort
 from trio_send._messages.files import read_at
 
@@ -112,6 +114,12 @@ def is_documented(what: str, error: BaseException, *, wrong_type: bool) -> bool:
     if wrong_type and type(error) is TypeError:
         return True
     documented = errors_of(what)
+    if isinstance(
+        error, SocketClosedError
+    ):  # it is both, and the call knows which of the two it is here
+        return bool(
+            {SocketException, ObjectDisposedError, trio.ClosedResourceError} & {*documented}
+        )
     # Errors of the system are documented by their base, others by their own name.
     return type(error) in documented or (
         OSError in documented and isinstance(error, OSError) and type(error) is not SocketException
@@ -120,6 +128,8 @@ def is_documented(what: str, error: BaseException, *, wrong_type: bool) -> bool:
 
 def is_refusal(error: BaseException) -> bool:
     """Tell whether an error says that the call was wrong and has changed nothing."""
+    if isinstance(error, SocketClosedError):
+        return error.native_error_code == errno.EBADF  # otherwise it has ended what was pending
     return not isinstance(error, SocketException) and isinstance(
         error, (TypeError, ValueError, RuntimeError, trio.ClosedResourceError, OSError)
     )

@@ -201,6 +201,28 @@ async def read_to_end(peer: stdlib_socket.socket) -> bytes:
     return bytes(data)
 
 
+#: How a stream can end for its peer.
+RESET, CLEAN = "reset", "clean"
+
+
+async def end_of(peer: stdlib_socket.socket) -> tuple[bytes, str]:
+    """Read all there is; return it, and how the stream ended."""
+    data = bytearray()
+    while True:
+        try:
+            piece = await read_some(peer)
+        except ConnectionResetError:
+            return bytes(data), RESET
+        if not piece:
+            return bytes(data), CLEAN
+        data += piece
+
+
+def a_reset(kind: str) -> str:
+    """How a stream ends for the peer that was to be reset. A Unix socket knows no resets."""
+    return CLEAN if kind == "unix" else RESET
+
+
 def nothing_to_read(peer: stdlib_socket.socket) -> bool:
     """Whether the peer has been sent nothing, neither a byte nor an end."""
     try:

@@ -18,9 +18,12 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import (
     BIG,
+    CLEAN,
     HOSTS,
     Ends,
+    a_reset,
     connected,
+    end_of,
     ends as ends,
     kind as kind,
     nothing_to_read,
@@ -43,27 +46,6 @@ from trio_send import (
     socketpair,
 )
 from trio_send.testing import Blocked, ScriptedPort
-
-RESET, CLEAN = "reset", "clean"
-
-
-async def end_of(peer: stdlib_socket.socket) -> tuple[bytes, str]:
-    """Read all there is; return it, and how the stream ended."""
-    data = bytearray()
-    while True:
-        try:
-            piece = await read_some(peer)
-        except ConnectionResetError:
-            return bytes(data), RESET
-        if not piece:
-            return bytes(data), CLEAN
-        data += piece
-
-
-def a_reset(kind: str) -> str:
-    """How a stream ends for the peer that was to be reset. A Unix socket knows no resets."""
-    return CLEAN if kind == "unix" else RESET
-
 
 # Making one -----------------------------------------------------------------------------------
 

@@ -37,6 +37,9 @@ INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 #: What a TCP connection says its protocol is: the default, its number, or that of Multipath TCP.
 _TCP: Final = (0, stdlib_socket.IPPROTO_TCP, getattr(stdlib_socket, "IPPROTO_MPTCP", 262))
 
+#: What SO_LINGER is made of: whether it is on, and for how many seconds.
+_LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
+
 #: What Linux calls the cutting of one buffer into datagrams; the standard library does not know it.
 _UDP_SEGMENT: Final = 103
 
@@ -221,22 +224,43 @@ class KernelPort(Port):
     def wait_readable(self) -> Coroutine[Any, Any, None]:
         return trio.lowlevel.wait_readable(self.sock)  # noqa: ASYNC105
 
+    def wake_all(self) -> None:
+        """Wake every task that waits for the descriptor."""
+        if trio.lowlevel.in_trio_run():
+            trio.lowlevel.notify_closing(self.sock)
+
     def close(self, *, reset: bool) -> None:
         if self.sock.fileno() < 0:
             return
-        if reset:
-            try:
+        try:
+            if reset:
                 # Lingering for zero seconds is how a reset is asked for: unsent bytes are dropped and the peer's next
                 # read fails. Unix sockets ignore it.
-                linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-                self.sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
-            except OSError:
-                pass  # already disconnected, so there is nobody left to tell
+                self._set_linger(is_on=True)
+            elif self._lingers():
+                # The call would block for as long, and with it the whole program. Without the option the system goes
+                # on delivering just the same.
+                self._set_linger(is_on=False)
+        except OSError:
+            pass  # already disconnected, so there is nobody left to tell
         # Tasks that wait for this descriptor must learn of the close from Trio, for the kernel does not tell them, and
         # the number may belong to another socket a moment later.
-        if trio.lowlevel.in_trio_run():
-            trio.lowlevel.notify_closing(self.sock)
+        self.wake_all()
         self.sock.close()
+
+    def _lingers(self) -> bool:
+        """Whether the program has asked for closing to wait."""
+        option = self.sock.getsockopt(
+            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.size
+        )
+        is_on, seconds = _LINGER.unpack(option)
+        return bool(is_on and seconds)
+
+    def _set_linger(self, *, is_on: bool) -> None:
+        """Have closing linger for zero seconds, which is a reset, or not linger at all."""
+        self.sock.setsockopt(
+            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.pack(is_on, 0)
+        )
 
     def connect_begin(self, address: Any) -> bool:
         """Start to connect; return True when the connection stands at once.

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 import attrs
 import trio
 
 from .._base.codes import SocketError
 from .._base.errors import SocketException
-from .._kernel.tcp_totals import kernel_totals
+from .._kernel.tcp_totals import FIRST_PAUSE, LONGEST_PAUSE, kernel_totals
 from .endpoint import Endpoint, translate
-
-# How often to ask about acknowledgements: soon enough for a peer next door, seldom enough for one overseas.
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.05
 
 
 @final
@@ -105,7 +101,7 @@ class Auditing(Endpoint):
         **Threads**: only from the Trio thread that uses the socket.
         """
         accepted = self._sends.accepted
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             audit = self.audit()
             if audit.bytes_acknowledged >= accepted:
@@ -118,4 +114,4 @@ class Auditing(Endpoint):
                     detail=f"{audit.bytes_acknowledged} of {accepted} bytes were acknowledged before that",
                 )
             await trio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)

@@ -80,6 +80,7 @@ class Disconnecting(Accepting):
         Args:
           reuse_socket: whether to connect the socket again. It then gets a fresh descriptor, to which neither options
             nor the own address nor `trio` are carried over, and sends before the next connect end with NOT_CONNECTED.
+            The old one is closed, so input that nobody has read costs the peer what `close` says.
 
         Raises:
           SocketException: the socket is not connected, with NOT_CONNECTED.

@@ -59,6 +59,7 @@ class Endpoint(BackPressure):
         "__weakref__",
         "_acknowledged_before",
         "_checked",
+        "_ending",
         "_kernel",
         "_listening",
         "_port",
@@ -90,6 +91,8 @@ class Endpoint(BackPressure):
         #: The initiator that was found fit for this socket at the latest start, so that the next one need not look.
         self._checked: Leaver | None = None
         self._trio: Any = None
+        #: Set when the descriptor is closed; None unless `aclose` has closed the socket and still reads from it.
+        self._ending: trio.Event | None = None
         #: What the kernel counted as acknowledged, or about to be, before the library's first byte.
         self._acknowledged_before = 0
 
@@ -358,8 +361,16 @@ class Endpoint(BackPressure):
     def close(self, *, reset: bool | None = None) -> None:
         """Close the socket at once; repeated calls are harmless.
 
-        Every pending operation ends with OPERATION_ABORTED and its exact count (F205, F206), each once. Bytes that the
-        kernel has accepted are still delivered, unless the connection is reset.
+        Every pending operation ends with OPERATION_ABORTED and its exact count (F205, F206), each once, and its error
+        is an `ObjectDisposedError` too. Bytes that the kernel has accepted are still delivered in the background, with
+        two exceptions. A reset drops those that have not reached the peer, also of messages that had ended with
+        success. And if something has arrived that nobody has read, or still arrives, the kernel itself resets a TCP
+        connection, whatever ``reset`` says. `aclose` loses nothing in that way.
+
+        The call never waits, whatever SO_LINGER says: a time other than 0 makes no difference, and 0 seconds ask for a
+        reset, as ever.
+
+        In a process that was forked off, it closes the descriptor of that process and touches nothing else.
 
         Args:
           reset: whether the peer sees a reset instead of an orderly end. None stands for: if sends were pending or the
@@ -375,17 +386,24 @@ class Endpoint(BackPressure):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if self._sends.gate & CLOSED:
+        if self._sends.gate & CLOSED and self._ending is None:
             return
         if get_ident() != self._thread:
             self._require_usable()
         if reset is None:
             cut = self._sends.gate & TORN or self._sends.length
             reset = bool(cut) and self._port.is_stream and not self._send_was_shut_down
+        self._close_queues()
+        self._port.close(reset=reset)
+        if self._ending is not None:
+            self._ending.set()
+            self._ending = None
+        if self._sends.audience.instruments:
+            self._sends.audience.closed(self._sends.socket_id, reset)
+
+    def _close_queues(self) -> None:
+        """End every operation, and let nobody start another."""
         self._sends.close()
         if self._receives is not None:
             self._receives.close()
         self._checked = None
-        self._port.close(reset=reset)
-        if self._sends.audience.instruments:
-            self._sends.audience.closed(self._sends.socket_id, reset)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import socket as stdlib_socket
 from typing import TYPE_CHECKING, final
 
-from trio import abc, lowlevel, socket as trio_socket
+from trio import Event, abc, lowlevel, socket as trio_socket
 
 from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketException
+from .._kernel.orderly_end import read_until_acknowledged
 from .._kernel.port import KernelPort, Port
 from .._kernel.tcp_totals import kernel_totals
 from .._operations.operation import Operation
-from .._operations.queue import BROKEN, CLOSED, TORN
+from .._operations.queue import CLOSED, TORN, UNCONNECTED
 from .._owners.awaiting_task import TurnStep, perform
 from .audit import Auditing
 from .endpoint import Endpoint, OnTorn, require_on_torn, translate
@@ -223,7 +224,20 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
     @lowlevel.enable_ki_protection
     async def aclose(self) -> None:
-        """Let the queued sends finish, tell the peer that nothing more comes, and close.
+        """Let the queued sends finish, tell the peer that nothing more comes, and close; lose no accepted byte.
+
+        From the moment at which the peer is told, the socket is closed for everybody else: receives that are pending
+        end as by `close`. But if something has arrived that nobody has read, or still arrives, the kernel would answer
+        the close with a reset, and drop accepted bytes that have not reached the peer yet. So input is read and thrown
+        away until the peer's kernel has acknowledged everything, or the peer is gone. **A peer that neither reads nor
+        goes holds this call until its scope ends**, so limit it::
+
+            with trio.move_on_after(10):
+                await socket.aclose()
+
+        No event tells of acknowledgements. The kernel is asked when input comes, and after 1 ms first and at last every
+        50 ms. Only Linux can be asked, and only about TCP; where nobody tells, and with Unix sockets, what has arrived
+        is read, and then the socket is closed. SO_LINGER neither limits the wait nor adds to it.
 
         A torn stream cannot be finished, so it is closed at once, with a reset.
 
@@ -238,7 +252,10 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         """
         try:
             if self._sends.gate & CLOSED:
-                await lowlevel.checkpoint()
+                if self._ending is None:
+                    await lowlevel.checkpoint()
+                else:
+                    await self._ending.wait()
                 return
             self._require_usable()
             await lowlevel.checkpoint_if_cancelled()
@@ -251,11 +268,22 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
                     pass  # whatever ended the queue has told its operations
                 if not self._sends.length:
                     break  # or something was started meanwhile, and would be cut
-            if self.connected and self._port.is_stream and not self._sends.gate & (TORN | BROKEN):
+            if self.connected and self._port.is_stream and not self._sends.gate & TORN:
                 try:
                     self.shutdown(SocketShutdown.SEND)
                 except SocketException:
                     pass  # the peer is gone, so there is nobody to tell
+            port = self._port
+            if (
+                isinstance(port, KernelPort)
+                and port.sock.type != stdlib_socket.SOCK_DGRAM
+                and not self._sends.gate & (UNCONNECTED | CLOSED | TORN)
+            ):
+                self._ending = ending = Event()
+                self._close_queues()
+                if not ending.is_set():  # or whoever was told of an end has closed it
+                    port.wake_all()
+                    await read_until_acknowledged(port, ending)
         finally:
             self.close()
 
