@@ -39,6 +39,7 @@ from ._socket.pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
 )
+from ._socket.receiver import Receiver as Receiver
 from ._socket.send_datagrams import DatagramBatch as DatagramBatch
 from ._socket.socket import Socket as Socket, socketpair as socketpair
 from ._tracing.audience import (

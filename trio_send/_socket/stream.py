@@ -17,6 +17,7 @@ from .._messages.buffers import measure
 from .._operations.operation import Operation, Step
 from .._operations.queue import CLOSED, TORN
 from .._owners.awaiting_task import TurnStep, perform
+from .guard import Guard
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,37 +49,6 @@ class _WritableStep(Step):
             raise BlockingIOError
 
 
-class _Guard:
-    """Keeps a second task out of what is for one at a time.
-
-    Args:
-      verb: what the tasks do, for the error's sentence.
-      advice: what to do about it.
-    """
-
-    __slots__ = ("_advice", "_is_busy", "_verb")
-
-    def __init__(self, verb: str, advice: str) -> None:
-        self._verb = verb
-        self._advice = advice
-        self._is_busy = False
-
-    def __enter__(self) -> None:
-        if self._is_busy:
-            raise trio.BusyResourceError(
-                f"another task is {self._verb} this stream; {self._advice}"
-            )
-        self._is_busy = True
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._is_busy = False
-
-
 class _NoGuard:
     """Lets everybody in, to wait their turn in the queue."""
 
@@ -100,15 +70,15 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, socket: Socket, *, shared: bool) -> None:
         self.socket = socket
-        self._send_guard: _Guard | _NoGuard = (
+        self._send_guard: Guard | _NoGuard = (
             _NoGuard()
             if shared
-            else _Guard(
-                "sending on",
+            else Guard(
+                "sending on this stream",
                 "send from one task, or have sends wait their turn with as_stream(shared=True)",
             )
         )
-        self._receive_guard = _Guard("receiving from", "receive from one task")
+        self._receive_guard = Guard("receiving from this stream", "receive from one task")
         #: Whether the end was announced, or is about to be.
         self._is_ended = False
 
