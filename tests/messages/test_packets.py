@@ -59,6 +59,17 @@ def test_an_element_of_a_buffer() -> None:
     buffer.append(1)  # nothing is locked
 
 
+def test_an_element_says_whether_it_is_copied(path: Path) -> None:
+    for source in (b"abc", path):
+        assert SendPacketsElement(source).copy is False
+        element = SendPacketsElement(source, 1, 2, copy=True)
+        assert element.copy is True
+        packets = Packets([element])
+        (rest,) = packets.rest(1)
+        assert (rest.offset, rest.count, rest.copy) == (2, 1, True)
+        packets.close()
+
+
 def test_an_element_of_a_path(path: Path) -> None:
     element = SendPacketsElement(path)
     assert element.file_path is path
@@ -92,10 +103,46 @@ def test_a_map_of_a_file_is_a_buffer(path: Path) -> None:
 def test_temporary_files_are_files(opener: Callable[[], Any]) -> None:
     with opener() as file:
         file.write(b"abc")
-        file.flush()
         packets = Packets([SendPacketsElement(file)])
-        assert packets.size == 3
+        assert content(packets) == b"abc"
         packets.close()
+
+
+@pytest.mark.parametrize("mode", ["r+b", "w+b", "a+b", "x+b"])
+@pytest.mark.parametrize("buffering", [-1, 0, 5])
+def test_what_was_written_and_not_flushed_is_flushed(
+    tmp_path: Path, mode: str, buffering: int
+) -> None:
+    """Or a program that writes a file and then sends it would send nothing, and be told that this was a success."""
+    path = tmp_path / "written"
+    if mode == "r+b":
+        path.touch()
+    with open(path, mode, buffering) as file:
+        element = SendPacketsElement(file)
+        file.writelines((b"ab", b"cd", b"ef"))
+        place = file.tell()
+        packets = Packets([SendPacketsElement(b"0"), element, element])
+        assert content(packets) == b"0abcdefabcdef"
+        assert file.tell() == place
+        packets.close()
+        # What comes later is not sent, as of any file.
+        packets = Packets([element])
+        file.write(b"later")
+        file.flush()
+        assert content(packets) == b"abcdef"
+        packets.close()
+
+
+@needs_proc
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no such device")
+def test_a_file_that_cannot_be_flushed_is_not_sent() -> None:
+    file = open("/dev/full", "w+b")  # noqa: SIM115
+    file.write(b"abc")
+    with pytest.raises(OSError, match="No space left"):
+        Packets([SendPacketsElement(file)])
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
+    assert times_open(Path("/dev/full")) == 0
 
 
 @pytest.mark.parametrize(
@@ -378,8 +425,7 @@ def test_what_cannot_be_read_any_more_is_left_out(path: Path) -> None:
 def test_a_descriptor_that_is_gone_already_does_no_harm(path: Path) -> None:
     """A disk, too, may have something to say when a file is closed, and nobody to say it to."""
     packets = Packets([SendPacketsElement(path)])
-    place = packets.file_at(0)
-    assert place is not None
-    os.close(place[0]._raw.fileno())
+    (file,) = packets._files.values()
+    os.close(file._raw.fileno())
     packets.close()
     packets.close()

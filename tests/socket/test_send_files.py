@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import socket as stdlib_socket
+import stat
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +250,250 @@ async def test_a_file_that_the_kernel_does_not_send_is_read(ends: Ends) -> None:
         expected = file.read(10)
     assert await ours.send_file(name, 0, 10) == 10
     assert await read_exactly(peer, 10) == expected
-    with pytest.raises(SocketException, match="has become shorter") as caught:
+    with pytest.raises(
+        SocketException, match="before the 1048576 bytes from offset 0 on"
+    ) as caught:
         await ours.send_file(name, 0, 2**20)
     assert caught.value.bytes_transferred > 0
+
+
+# Files that are copied ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", ["send_file", "send_packets_async"])
+@pytest.mark.parametrize("change", ["overwrite", "truncate"])
+async def test_what_was_accepted_of_a_copied_file_cannot_be_changed(
+    ends: Ends, tmp_path: Path, face: str, change: str
+) -> None:
+    """The file is the program's again as soon as the send has ended, whatever the peer has read by then."""
+    ours, peer = ends
+    path = tmp_path / "data"
+    path.write_bytes(ten("before") * 300)
+    if face == "send_file":
+        assert await ours.send_file(path, copy=True) == 3000
+    else:
+        async with open_initiator():
+            args = packets(SendPacketsElement(path, copy=True))
+            ours.send_packets_async(args)
+            assert await args.wait() == 3000
+    if change == "overwrite":
+        with path.open("r+b") as file:
+            file.write(ten("behind") * 300)
+    else:
+        os.truncate(path, 0)
+    assert await read_exactly(peer, 3000) == ten("before") * 300
+
+
+async def test_a_large_file_that_is_copied_arrives_whole(ends: Ends, path: Path) -> None:
+    ours, peer = ends
+    args = packets(b"head", SendPacketsElement(path, copy=True), path, b"tail")
+    async with open_initiator():
+        assert ours.send_packets_async(args)
+        assert await read_exactly(peer, 2 * len(BIG) + 8) == b"head" + BIG + BIG + b"tail"
+        assert await args.wait() == 2 * len(BIG) + 8
+    assert nothing_to_read(peer)
+
+
+@pytest.mark.parametrize("way", ["copy", "refused by the kernel", "a port without files"])
+async def test_a_piece_of_which_a_part_was_accepted_is_sent_as_it_was_read(
+    small: Path, way: str
+) -> None:
+    """Read anew, its second part would be of another version of the file than the first."""
+    script: list[Any] = [3, Blocked(), 2, Blocked()]
+    if way == "refused by the kernel":
+        script.insert(0, "EINVAL")
+    port = (SpyPort if way == "a port without files" else ScriptedPort)(script)
+    inner = port.inner if isinstance(port, SpyPort) else port
+    ours = Socket.from_port(port)
+    args = packets(SendPacketsElement(small, copy=way == "copy"), small)
+    async with open_initiator():
+        assert ours.send_packets_async(args)
+        await wait_all_tasks_blocked()
+        small.write_bytes(b"abcdefghij")
+        inner.unblock()
+        await wait_all_tasks_blocked()
+        assert args.bytes_transferred == 5
+        args.cancel()
+        await args.wait()
+        small.write_bytes(b"ABCDEFGHIJ")
+        inner.unblock()
+        assert not ours.resume(args)  # the rest is of the piece that was cut, too
+    assert args.bytes_transferred == 20
+    assert inner.accepted == b"0123456789" + b"ABCDEFGHIJ"
+    assert args._packets is not None
+    assert args._packets.peek(10, 10) == b""  # nothing is kept of what has ended
+
+
+async def test_of_a_copied_file_no_more_than_a_piece_is_in_memory(tmp_path: Path) -> None:
+    size = 64 * CHUNK_SIZE
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        with path.open("wb") as file:
+            file.truncate(size)
+    sizes: list[int] = []
+
+    def discard(call: Call) -> None:
+        sizes.append(len(call.offered))
+        port.calls.clear()
+        port.inner.accepted.clear()
+        port.inner.messages.clear()
+
+    port = SpyPort(on_call=discard)
+    ours = Socket.from_port(port)
+    args = packets(*[SendPacketsElement(path, copy=True) for path in paths])
+    async with open_initiator():
+        tracemalloc.start()
+        try:
+            assert ours.send_packets_async(args)
+            assert await args.wait() == 2 * size
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert sizes == [CHUNK_SIZE] * 128
+    # The piece, the next one while it is read, and what the port makes of it.
+    assert peak < 8 * CHUNK_SIZE
+
+
+async def test_instruments_see_of_a_copied_file_what_was_sent(small: Path) -> None:
+    seen: list[bytes] = []
+
+    class Listening(Instrument):
+        def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
+            small.write_bytes(b"-" * 10)
+            seen.append(operation.peek(total - count, count))
+
+    ours, _ = scripted(3, Blocked(0.01), 4)
+    instrument = Listening()
+    add_instrument(instrument)
+    try:
+        assert await ours.send_file(small, copy=True) == 10
+    finally:
+        remove_instrument(instrument)
+    assert seen == [b"012", b"3456", b"789"]
+
+
+# Files whose length is not what they say --------------------------------------------------------
+
+
+def overstating(monkeypatch: pytest.MonkeyPatch, path: Path, size: int) -> None:
+    """Have a file say that it has ``size`` bytes, as files of the kernel's do."""
+    number = path.stat().st_ino
+    ask = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        status = ask(descriptor)
+        if status.st_ino != number:
+            return status
+        fields = list(status)
+        fields[stat.ST_SIZE] = size
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+
+
+async def test_a_file_of_the_kernels_is_sent_for_as_long_as_it_is(ends: Ends) -> None:
+    ours, peer = ends
+    name = "/sys/class/net/lo/mtu"
+    if not os.path.exists(name):
+        pytest.skip(f"this system has no {name}")
+    content = Path(name).read_bytes()
+    assert os.stat(name).st_size > len(content)
+    for copy in (False, True):
+        assert await ours.send_file(name, copy=copy) == len(content)
+        assert await read_exactly(peer, len(content)) == content
+    with pytest.raises(
+        SocketException, match=f"ends at offset {len(content)}, before the 100 byte"
+    ):
+        await ours.send_file(name, 0, 100)
+    assert ours.torn is not None
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_file_that_overstates_its_length_ends_where_it_ends(
+    small: Path, copy: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overstating(monkeypatch, small, 4096)
+    ours, port = scripted(*[1, 3, Blocked()] * waits)
+    args = packets(b"<", SendPacketsElement(small, copy=copy), SendPacketsElement(small, 8), b">")
+    async with open_initiator():
+        ours.send_packets_async(args)
+        if waits:
+            behind = SocketAsyncEventArgs(b"behind")
+            ours.send_async(behind)
+            assert ours.queued_bytes == 4096 - 3 + 4088 + 1 + 6
+            await wait_all_tasks_blocked()
+            port.unblock()
+            await behind.wait()
+        await args.wait()
+        assert ours.queued_bytes == 0
+        assert args.bytes_transferred == 14
+        assert args.socket_error is SUCCESS
+        assert args.remaining_elements == []
+        assert (
+            repr(args) == "<SocketAsyncEventArgs: SEND_PACKETS, SUCCESS, 14 of 14 bytes accepted>"
+        )
+    assert port.accepted == b"<0123456789" + b"89" + b">" + b"behind" * waits
+    assert ours.torn is None
+
+
+async def test_what_is_queued_is_counted_right_when_a_file_ends_early(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overstating(monkeypatch, small, 4096)
+    ours, port = scripted(10, Blocked(), 0, Blocked())
+    args = packets(small, b"tail")
+    behind = SocketAsyncEventArgs(bytes(100))
+    async with open_initiator():
+        ours.send_packets_async(args)
+        ours.send_async(behind)
+        assert ours.queued_bytes == 4086 + 4 + 100
+        await wait_all_tasks_blocked()
+        port.unblock()
+        await wait_all_tasks_blocked()
+        assert (
+            ours.queued_bytes == 4 + 100
+        )  # the end of the file was found, and the tail has to wait
+        args.cancel()
+        assert (args.bytes_transferred, ours.queued_bytes) == (10, 0)
+        assert ours.torn is not None
+        assert (ours.torn.size, ours.torn.bytes_transferred) == (14, 10)
+        await args.wait()
+        port.unblock()
+        assert not ours.resume(args)
+    assert port.accepted == b"0123456789tail"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("grown_again", [False, True])
+async def test_a_file_that_was_cut_meanwhile_is_none_that_overstates(
+    path: Path, copy: bool, grown_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it has its old length again by the time that it is asked for."""
+    ours, _ = scripted(CHUNK_SIZE, Blocked())
+    args = packets(SendPacketsElement(path, copy=copy))
+    async with open_initiator():
+        assert ours.send_packets_async(args)
+        await wait_all_tasks_blocked()
+        path.write_bytes(BIG[:CHUNK_SIZE])
+        ask = os.fstat
+
+        def fstat(descriptor: int) -> os.stat_result:
+            if grown_again:
+                path.write_bytes(BIG)
+            return ask(descriptor)
+
+        monkeypatch.setattr(os, "fstat", fstat)
+        ours._port.unblock()  # type: ignore[attr-defined]
+        await args.wait()
+    monkeypatch.undo()
+    assert args.socket_error is SocketError.FAULT
+    # One that is copied had its next piece read before it was cut.
+    assert args.bytes_transferred == CHUNK_SIZE * (1 + copy)
+    with pytest.raises(SocketException, match="has become shorter while it was sent"):
+        args.outcome.unwrap()  # type: ignore[union-attr]
+    assert ours.torn is not None
+    ours.close()
 
 
 async def test_a_device_is_sent_for_as_long_as_was_asked(ends: Ends) -> None:

@@ -112,6 +112,7 @@ class OpenFile:
             )
         else:
             self.name = getattr(source, "name", "")
+            source.flush()  # what the program has written may still stand in the object, and not in the file
             self._raw = io.FileIO(os.dup(source.fileno()))
         #: Whether the kernel cannot send it by itself.
         self.must_be_read = False
@@ -126,70 +127,182 @@ class OpenFile:
     def read(self, offset: int, count: int) -> bytes:
         return read_at(self._raw.fileno(), offset, count)
 
-    def range(self, offset: int, count: int | None) -> FileRange:
+    def length(self) -> int:
+        """Return how long the file says it is; 0 if it is of a kind that does not say."""
+        status = os.fstat(self._raw.fileno())
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def range(self, offset: int, count: int | None, *, copies: bool) -> FileRange:
         """Return a range of the file as it is now.
 
         Raises:
           ValueError: the file has no such range, does not say how long it is, or cannot be read by offset.
         """
-        status = os.fstat(self._raw.fileno())
+        length = self.length()
         try:
             os.lseek(self._raw.fileno(), 0, os.SEEK_CUR)
         except OSError as error:
             raise ValueError(
                 f"{self.name!r} is a pipe or the like and cannot be read by offset; read() it and send what it gives"
             ) from error
-        length = status.st_size if stat.S_ISREG(status.st_mode) else 0
         if length == 0 and self.read(offset, 1):  # a device, or one of the kernel's own files
             if count is None:
                 raise ValueError(f"{self.name!r} does not say how long it is; give a count")
-            return FileRange(self, offset, count)
+            return FileRange(self, offset, count, length, ends_with_file=False, copies=copies)
         if offset > length:
             raise ValueError(f"offset is {offset}, but {self.name!r} has {length} bytes")
+        ends_with_file = count is None
         if count is None:
             count = length - offset
         if count > length - offset:
             raise ValueError(
                 f"count is {count}, but {self.name!r} has {length - offset} bytes from offset {offset} on"
             )
-        return FileRange(self, offset, count)
+        return FileRange(self, offset, count, length, ends_with_file=ends_with_file, copies=copies)
 
-    def send(self, port: Port, flags: int, offset: int, count: int) -> tuple[int, int]:
-        """Send a range in one attempt, or the first part of it; return how many bytes were accepted and tried.
+    def send(self, port: Port, offset: int, count: int) -> int | None:
+        """Have the kernel send a range in one attempt, or the first part of it.
+
+        Returns:
+          How many bytes were accepted, 0 if the file has ended; None if the file has to be read and sent instead.
 
         Raises:
-          BufferShrankError: the file has become shorter.
-          OSError: the file cannot be read, or as `Port.send`.
+          OSError: as `Port.send`.
         """
-        if port.send_file is not None and not self.must_be_read:
-            try:
-                sent = port.send_file(self._raw.fileno(), offset, count)
-            except OSError as error:
-                if error.errno not in _REFUSALS:
-                    raise
-                self.must_be_read = True
-            else:
-                if sent == 0:
-                    raise self._ended(offset)
-                return sent, count
-        data = self.read(offset, min(count, CHUNK_SIZE))
-        if not data:
-            raise self._ended(offset)
-        return port.send(data, flags), len(data)
+        if port.send_file is None or self.must_be_read:
+            return None
+        try:
+            return port.send_file(self._raw.fileno(), offset, count)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+        self.must_be_read = True
+        return None
 
-    def _ended(self, offset: int) -> BufferShrankError:
-        return BufferShrankError(
-            f"{self.name!r} has become shorter while it was sent: it has no byte at offset {offset} any more"
-        )
+
+@final
+class ReadPiece:
+    """The piece of a range of a file that was read last.
+
+    It is kept until the next one is read. So when the kernel accepts it in parts, all of them are of what was read
+    once, and never of what somebody has written to the file in between.
+    """
+
+    __slots__ = ("_data", "_offset", "_range")
+
+    def __init__(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go of the bytes."""
+        self._range: FileRange | None = None
+        self._offset = 0
+        self._data = b""
+
+    def _find(self, part: FileRange, offset: int, count: int) -> memoryview:
+        """Return what there is of a range from an offset in the file on; nothing if the first byte is missing."""
+        start = offset - self._offset
+        if part is not self._range or not 0 <= start < len(self._data):
+            return memoryview(b"")
+        return memoryview(self._data)[start : start + count]
+
+    def take(self, part: FileRange, offset: int, count: int) -> memoryview:
+        """Return what follows in a range, or the first part of it, which is read if it is not here.
+
+        Args:
+          part: the range.
+          offset: where in the file to begin.
+          count: how many bytes at most.
+
+        Returns:
+          At least one byte; nothing if the file has ended.
+
+        Raises:
+          OSError: the file cannot be read.
+        """
+        found = self._find(part, offset, count)
+        if not found:
+            self._data = part.file.read(offset, min(count, CHUNK_SIZE))
+            self._range = part
+            self._offset = offset
+            found = memoryview(self._data)
+        return found
+
+    def look(self, part: FileRange, offset: int, count: int) -> memoryview:
+        """Return the same, and keep what is here."""
+        return self._find(part, offset, count) or memoryview(part.file.read(offset, count))
 
 
 @final
 class FileRange:
-    """One range of one file, the counterpart of a `Piece`."""
+    """One range of one file, the counterpart of a `Piece`.
 
-    __slots__ = ("file", "offset", "size")
+    Attributes:
+      copies: whether it is read and sent, so that nobody can change afterwards what the kernel has accepted.
+    """
 
-    def __init__(self, file: OpenFile, offset: int, size: int) -> None:
+    __slots__ = ("_ends_with_file", "_length", "copies", "file", "offset", "size")
+
+    def __init__(
+        self,
+        file: OpenFile,
+        offset: int,
+        size: int,
+        length: int,
+        *,
+        ends_with_file: bool,
+        copies: bool,
+    ) -> None:
         self.file = file
         self.offset = offset
         self.size = size
+        self.copies = copies
+        #: How long the file said it was.
+        self._length = length
+        self._ends_with_file = ends_with_file
+
+    def send(
+        self, port: Port, flags: int, offset: int, count: int, piece: ReadPiece
+    ) -> tuple[int, int]:
+        """Send what lies behind an offset in the file, or the first part of it, in one attempt.
+
+        Args:
+          port: where to.
+          flags: the native flags.
+          offset: where to begin.
+          count: how many bytes at most.
+          piece: what was read last.
+
+        Returns:
+          How many bytes were accepted and tried; 0 and 0 if the file has ended.
+
+        Raises:
+          OSError: the file cannot be read, or as `Port.send`.
+        """
+        sent = None if self.copies else self.file.send(port, offset, count)
+        if sent is not None:
+            return sent, count if sent else 0
+        data = piece.take(self, offset, count)
+        if not data:
+            return 0, 0
+        return port.send(data, flags), len(data)
+
+    def end_at(self, offset: int) -> None:
+        """Be shorter, because the file has no byte at ``offset``, if that is how long the file has been all the time.
+
+        There are files of the kernel's, in ``/sys`` for example, that say they are longer than they are. Whether a file
+        is one of those or was cut meanwhile, only its length can tell, and it has to be asked anew.
+
+        Raises:
+          BufferShrankError: the file has become shorter, or has not as much as was asked for.
+        """
+        if self.file.length() < self._length or self.file.read(offset, 1):
+            raise BufferShrankError(
+                f"{self.file.name!r} has become shorter while it was sent: it has no byte at offset {offset} any more"
+            )
+        if not self._ends_with_file:
+            raise BufferShrankError(
+                f"{self.file.name!r} ends at offset {offset}, before the {self.size} bytes from offset {self.offset} "
+                "on that were asked for; its length could not be known before it was read"
+            )
+        self.size = offset - self.offset

@@ -22,12 +22,15 @@ class SendPacketsElement:
 
     Args:
       source: a contiguous bytes-like object, the path of a file, or a file that is open for reading in binary mode.
-        Bytes are sent, not taken for a path. The position of an open file is neither used nor moved. What a program has
-        written to an open file and not flushed is not sent.
+        Bytes are sent, not taken for a path. The position of an open file is neither used nor moved. What the program
+        has written to it and not flushed is flushed when it is sent.
       offset: where in the buffer or the file to begin, in bytes.
       count: how many bytes to send; None stands for all from ``offset`` on. For a file so does 0, as in .NET; of a
         buffer 0 sends nothing.
       end_of_packet: kept for whoever reads it. On a stream, which has no packets, it means nothing.
+      copy: whether a file is read and sent. If not, the kernel sends it by itself where it can, which is faster; but
+        what is written to the file before the peer has read may then reach the peer, even after the send has ended.
+        Buffers are copied by the kernel in any case.
 
     Raises:
       TypeError: ``source`` is None or nothing of the kind, for example a file in text mode.
@@ -37,7 +40,7 @@ class SendPacketsElement:
     Source: .NET's ``SendPacketsElement``; facts F203 and F204.
     """
 
-    __slots__ = ("_count", "_end_of_packet", "_offset", "_source")
+    __slots__ = ("_copy", "_count", "_end_of_packet", "_offset", "_source")
 
     def __init__(
         self,
@@ -45,9 +48,12 @@ class SendPacketsElement:
         offset: int = 0,
         count: int | None = None,
         end_of_packet: bool = False,
+        *,
+        copy: bool = False,
     ) -> None:
         self._source: Any = source
         self._end_of_packet = bool(end_of_packet)
+        self._copy = bool(copy)
         self._count: int | None
         if is_file(source):
             check_file("source", source)
@@ -92,6 +98,11 @@ class SendPacketsElement:
         """What was said when the element was made; without effect on a stream."""
         return self._end_of_packet
 
+    @property
+    def copy(self) -> bool:
+        """Whether a file is read and sent, so that nobody can change what the kernel has accepted of it."""
+        return self._copy
+
     def _part(self, offset: int, count: int) -> SendPacketsElement:
         """Return an element for another range of the same source, which need not be checked."""
         part = SendPacketsElement.__new__(SendPacketsElement)
@@ -99,11 +110,12 @@ class SendPacketsElement:
         part._offset = offset
         part._count = count
         part._end_of_packet = self._end_of_packet
+        part._copy = self._copy
         return part
 
 
 def file_element(
-    file: str | os.PathLike[str] | BinaryIO, offset: int, count: int | None
+    file: str | os.PathLike[str] | BinaryIO, offset: int, count: int | None, copy: bool
 ) -> SendPacketsElement:
     """Return an element for a range of a file, where a count of 0 stands for nothing."""
     if not is_file(file):
@@ -115,6 +127,7 @@ def file_element(
     element._source = file
     element._offset, element._count = require_file_range(offset, count)
     element._end_of_packet = False
+    element._copy = bool(copy)
     return element
 
 

@@ -3,7 +3,8 @@
 While an operation lasts it has a descriptor of its own for each of its files: of a path it opens, and of an open file a
 duplicate. So it never closes a descriptor that it was given, always closes its own, and does not care whether the
 application closes, seeks or replaces the file meanwhile. How much of a file is sent is settled when it is opened: what
-is appended later is not, and what has gone by the time its turn comes is an error.
+is appended later is not, and what has gone by the time its turn comes is an error. Only a file that ends before the
+length that it claims, and still claims, is taken for as long as it is.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from .._base.errors import InvalidOperationError
 from .buffers import BufferShrankError, Message, Piece, release
-from .files import FileRange, OpenFile, is_file, is_path
+from .files import FileRange, OpenFile, ReadPiece, is_file, is_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._kernel.port import Port
     from .packet_element import SendPacketsElement
 
 #: How many bytes of packets one attempt sends at most. The kernel would take a file for as long as the peer makes room,
@@ -32,7 +34,7 @@ ATTEMPT_SIZE: Final = 2 * 1024 * 1024
 class Packets(Message):
     """The message of a list of elements, whose files it holds open until it is closed."""
 
-    __slots__ = ("_elements", "_files", "_parts")
+    __slots__ = ("_elements", "_files", "_parts", "_piece")
 
     def __init__(self, elements: Iterable[SendPacketsElement]) -> None:
         """Open the files.
@@ -45,6 +47,7 @@ class Packets(Message):
         self._elements: list[SendPacketsElement] = []
         self._parts: list[Piece | FileRange] = []
         self._files: dict[object, OpenFile] = {}
+        self._piece = ReadPiece()
         try:
             for element in elements:
                 part = self._open(element)
@@ -66,12 +69,13 @@ class Packets(Message):
         key = os.fspath(source) if is_path(source) else id(source)
         if key not in self._files:
             self._files[key] = OpenFile(source)
-        return self._files[key].range(element._offset, element._count)
+        return self._files[key].range(element._offset, element._count, copies=element._copy)
 
     def close(self) -> None:
         """Close the files; repeated calls are harmless."""
         for file in self._files.values():
             file.close()
+        self._piece.drop()
 
     def open(
         self,
@@ -92,15 +96,51 @@ class Packets(Message):
             total += view.nbytes
         return total
 
-    def file_at(self, start: int) -> tuple[OpenFile, int, int] | None:
-        """Return the file that byte ``start`` is in, its offset there, and the bytes of the range from it on."""
+    def is_in_file(self, start: int) -> bool:
+        """Tell whether byte ``start`` is one of a file's."""
+        assert self._ends is not None
+        return isinstance(self._parts[bisect_right(self._ends, start)], FileRange)
+
+    def _place(self, start: int) -> tuple[FileRange, int, int]:
+        """Return the range that byte ``start`` is in, its offset in the file, and the bytes of the range from it on."""
         assert self._ends is not None
         index = bisect_right(self._ends, start)
         part = self._parts[index]
-        if not isinstance(part, FileRange):
-            return None
+        assert isinstance(part, FileRange)
         left = self._ends[index] - start
-        return part.file, part.offset + part.size - left, left
+        return part, part.offset + part.size - left, left
+
+    def send_file(self, port: Port, flags: int, start: int, count: int) -> tuple[int, int]:
+        """Send what lies behind byte ``start``, which is in a file, up to the end of its range, in one attempt.
+
+        Args:
+          port: where to.
+          flags: the native flags.
+          start: where to begin.
+          count: how many bytes at most.
+
+        Returns:
+          How many bytes were accepted and tried; 0 and 0 if the file has ended.
+
+        Raises:
+          OSError: the file cannot be read, or as `Port.send`.
+        """
+        part, offset, left = self._place(start)
+        return part.send(port, flags, offset, min(left, count), self._piece)
+
+    def end_file(self, start: int) -> int:
+        """Be shorter, because the file that byte ``start`` is in ends there; return by how many bytes.
+
+        Raises:
+          BufferShrankError: the file has become shorter, or has not as much as was asked for.
+        """
+        assert self._ends is not None
+        part, offset, missing = self._place(start)
+        part.end_at(offset)
+        index = bisect_right(self._ends, start)
+        self._ends[index:] = [end - missing for end in self._ends[index:]]
+        self.size -= missing
+        return missing
 
     def peek(self, start: int, count: int) -> bytes:
         """Return a copy of at most ``count`` bytes from ``start`` on; fewer if they cannot be read any more."""
@@ -110,10 +150,9 @@ class Packets(Message):
             missing = end - start - len(found)
             opened: list[memoryview] = []
             try:
-                place = self.file_at(end - missing)
-                if place is not None:
-                    file, offset, left = place
-                    piece: bytes | memoryview = file.read(offset, min(left, missing))
+                if self.is_in_file(end - missing):
+                    part, offset, left = self._place(end - missing)
+                    piece = self._piece.look(part, offset, min(left, missing))
                 else:
                     views: list[memoryview] = []
                     self.open(end - missing, views, opened, 1)

@@ -128,8 +128,12 @@ class OperationQueue:
 
     def _expect_no_more_of(self, operation: Operation) -> None:
         """Take note that an operation leaves before all its bytes were accepted."""
+        self._expect_less(operation._size_to_send)
+
+    def _expect_less(self, count: int) -> None:
+        """Take note that some of the bytes that wait will not be sent."""
         if self.marks is not None:
-            self.marks.goal -= operation._size_to_send
+            self.marks.goal -= count
 
     def descriptor(self) -> int:
         """Return the descriptor that tells when a drain is worth while, or -1 if it takes `wait_ready` to know."""

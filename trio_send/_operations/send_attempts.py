@@ -186,16 +186,20 @@ class SendAttempts(OperationQueue):
         head = self.head
         end = min(message.size, operation._transferred + ATTEMPT_SIZE)
         while operation._transferred < end:
-            found = message.file_at(operation._transferred)
-            if found is None:
+            if not message.is_in_file(operation._transferred):
                 if not self._attempt_call(operation, message):
                     raise BlockingIOError
                 continue
             if self.head is not head or self.gate & CLOSED:
                 raise BlockingIOError
-            file, offset, left = found
-            count = min(left, end - operation._transferred)
-            sent, tried = file.send(self.port, operation._flags, offset, count)
+            start = operation._transferred
+            sent, tried = message.send_file(self.port, operation._flags, start, end - start)
+            if tried == 0:
+                missing = message.end_file(start)
+                end = min(end, message.size)
+                if self.head is operation:
+                    self._expect_less(missing)
+                continue
             self._account(operation, sent)
             if sent < tried:
                 raise BlockingIOError

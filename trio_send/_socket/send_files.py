@@ -34,7 +34,8 @@ class SendingFiles(Sending):
         It is a send like any other: all of it goes out before the first byte of any message that is started later, its
         count is exact, and if it is cut the stream is torn. Files are opened here. They are sent as they are now: what
         is appended to them later is not, and if one becomes shorter before its turn has come, the operation fails with
-        FAULT and its exact count. The kernel moves the bytes itself where it can; else they are read and sent.
+        FAULT and its exact count. The kernel moves the bytes itself where it can and no `SendPacketsElement.copy` is
+        asked for; else they are read and sent.
 
         While a message that was cut may still be resumed, its files stay open: until it has been sent, or
         `forget_torn` or `close` gives it up.
@@ -51,7 +52,8 @@ class SendingFiles(Sending):
           TypeError: ``args`` is None or something else.
           ValueError: ``args`` has no ``send_packets_elements``; or a file does not have the range, does not say how
             long it is while no count is given, is a pipe or the like, or was closed.
-          OSError: a file could not be opened, for example `FileNotFoundError`. Nothing has changed then.
+          OSError: a file could not be opened, for example `FileNotFoundError`, or not flushed. Nothing has changed
+            then.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
           InvalidOperationError: as for `send_async`.
@@ -93,6 +95,8 @@ class SendingFiles(Sending):
         file: str | os.PathLike[str] | BinaryIO,
         offset: int = 0,
         count: int | None = None,
+        *,
+        copy: bool = False,
     ) -> int:
         """Send a file, or a range of one, as one message and wait until the kernel has accepted all of it.
 
@@ -101,9 +105,12 @@ class SendingFiles(Sending):
 
         Args:
           file: a path, or a file that is open for reading in binary mode. Its position is neither used nor moved, and
-            it may be closed meanwhile.
+            it may be closed meanwhile. What the program has written to it and not flushed is flushed first.
           offset: where in the file to begin, in bytes.
           count: how many bytes to send; None stands for all from ``offset`` on.
+          copy: whether the file is read and sent, in pieces of at most 64 KiB. If not, the kernel sends it by itself
+            where it can, which is faster; but what is written to the file before the peer has read may then reach the
+            peer, even after this call has returned.
 
         Returns:
           How many bytes were accepted: all of them.
@@ -111,7 +118,7 @@ class SendingFiles(Sending):
         Raises:
           SocketException: the send failed or was stopped; its ``bytes_transferred`` is exact. FAULT if the file became
             shorter meanwhile, OPERATION_NOT_SUPPORTED if the socket is not a stream.
-          OSError: the file could not be opened, for example `FileNotFoundError`.
+          OSError: the file could not be opened, for example `FileNotFoundError`, or not flushed.
           TypeError: ``file`` is neither a path nor a file, or a file in text mode.
           ValueError: the file does not have the range, does not say how long it is while no count is given, is a pipe
             or the like, or is not open for reading.
@@ -127,7 +134,7 @@ class SendingFiles(Sending):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
-        element = file_element(file, offset, count)
+        element = file_element(file, offset, count, copy)
         if not self._port.is_stream:
             raise SocketException(SocketError.OPERATION_NOT_SUPPORTED, detail=_NOT_SUPPORTED)
         operation = Operation()
