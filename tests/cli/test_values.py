@@ -22,6 +22,7 @@ from trio_send._cli.values import (
     UNITS,
     parse_count,
     parse_positive_size,
+    parse_rate,
     parse_seconds,
     parse_size,
     show_bytes,
@@ -164,12 +165,16 @@ def test_any_other_text_is_a_size_or_gets_one_sentence(text: str) -> None:
     except argparse.ArgumentTypeError as error:
         sentence_of(error)
     else:
-        assert re.fullmatch(r"[0-9]+[KMGT]?", text.upper())
+        assert re.fullmatch(r"[0-9]+( ?(B|BYTES?))?|[0-9.]+ ?[KMGT](IB)?", text.upper())
         assert 0 <= size <= MAX_SIZE
 
 
 @pytest.mark.parametrize(
-    "text", ["", "K", "-1", "+1", "1.5M", "1 K", "1KB", "1KiB", "1P", "0x10", "1_000", "٣", "1K\n"]
+    "text",
+    [
+        *("", "K", "-1", "+1", "1.5", "1.5 B", ".5K", "1.K", "1,5M", "1  K", " 1", "1KB", "1P"),
+        *("1i", "0x10", "1_000", "٣", "1K\n", "1 byt", "1K/s"),
+    ],
 )
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size"):
@@ -182,6 +187,41 @@ def test_sizes_beyond_all_files(text: str) -> None:
         parse_size(text)
     assert len(sentence_of(caught.value)) < 120
     assert parse_size(str(MAX_SIZE)) == MAX_SIZE
+
+
+@given(st.integers(0, 2**62), st.booleans())
+def test_sizes_are_read_as_they_are_shown(size: int, spaced: bool) -> None:
+    for shown in (show_size(size), show_bytes(size)):
+        text = shown if spaced else shown.replace(" ", "")
+        # One digit behind the point is what is shown of it.
+        assert parse_size(text) == pytest.approx(size, rel=0.05)
+        assert show_size(parse_size(text)) == show_size(size)
+    assert parse_size(show_bytes(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("64KiB", 65536),
+        ("1.5M", 1572864),
+        ("1.5 mib", 1572864),
+        ("0.1K", 102),
+        ("1 byte", 1),
+        ("20bytes", 20),
+        ("7 B", 7),
+        (f"0.{'9' * 5000}K", 1023),
+        ("8388607.9T", 2**63 - 2**40 + 2**40 * 9 // 10),
+    ],
+)
+def test_sizes_in_other_words(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_rates_are_read_as_they_are_shown() -> None:
+    assert parse_rate("64K") == parse_rate("64 KiB/s") == 65536
+    for text, why in (("64K/s/s", "is not a size"), ("0 B/s", "at least 1 byte")):
+        with pytest.raises(argparse.ArgumentTypeError, match=why):
+            parse_rate(text)
 
 
 def test_some_sizes_must_not_be_0() -> None:

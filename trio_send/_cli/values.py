@@ -9,14 +9,22 @@ import re
 #: What a letter behind a number stands for.
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
-_SIZE = re.compile(r"([0-9]+)([KMGT]?)", re.IGNORECASE)
+#: As it is printed as well: a fraction, a space, and the name of the unit in full.
+_SIZE = re.compile(
+    r"([0-9]+)(?: ?(?:B|bytes?))?|([0-9]+)(?:\.([0-9]+))? ?([KMGT])(?:iB)?", re.IGNORECASE
+)
+
+#: More than there are in any size; Python refuses to read numbers of thousands of digits.
+_MOST_DIGITS = 20
 
 #: File offsets are signed 64-bit numbers.
 MAX_SIZE = 2**63 - 1
 
 
 def parse_size(text: str) -> int:
-    """Return the number of bytes that ``text`` stands for, such as ``4096``, ``64K``, ``1M`` or ``2G``.
+    """Return the number of bytes that ``text`` stands for, such as ``4096``, ``64K``, ``1.5M`` or ``2 GiB``.
+
+    A part of a byte is left out.
 
     Raises:
       argparse.ArgumentTypeError: it stands for none.
@@ -24,11 +32,17 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size; write a whole number of bytes, with K, M, G or T behind it for units of 1024",
+            f"{text!r} is not a size; write a whole number of bytes, or a number with K, M, G or T behind it for units "
+            "of 1024",
         )
-    digits = match[1].lstrip("0") or "0"
-    # Python refuses to read numbers of thousands of digits.
-    size = int(digits) * UNITS[match[2].upper()] if len(digits) < 20 else MAX_SIZE + 1
+    in_bytes, whole, fraction, letter = match.groups()
+    digits = (in_bytes or whole).lstrip("0")
+    if len(digits) < _MOST_DIGITS:
+        unit = UNITS[(letter or "").upper()]
+        fraction = (fraction or "")[:_MOST_DIGITS]
+        size: int = int(digits or "0") * unit + int(fraction or "0") * unit // 10 ** len(fraction)
+    else:
+        size = MAX_SIZE + 1
     if size > MAX_SIZE:
         raise argparse.ArgumentTypeError(
             f"{text[:40]!r} is too large a size; the largest is {MAX_SIZE} bytes"
@@ -42,6 +56,11 @@ def parse_positive_size(text: str) -> int:
     if size == 0:
         raise argparse.ArgumentTypeError("the size must be at least 1 byte")
     return size
+
+
+def parse_rate(text: str) -> int:
+    """Return the number of bytes per second that ``text`` stands for, such as ``64K`` or ``1.5 MiB/s``."""
+    return parse_positive_size(text.removesuffix("/s"))
 
 
 def parse_count(text: str) -> int:

@@ -96,21 +96,22 @@ class _RichMeter(_ScreenMeter):
             self._shown = False
 
 
-def _make_meter(label: str, total: int | None) -> Meter:
-    if not is_terminal(sys.stderr):
+def _make_meter(label: str | None, total: int | None) -> Meter:
+    if label is None or not is_terminal(sys.stderr):
         return Meter()
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         return _PlainMeter(label, total)
-    columns = [
+    name, numbers = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
         TextColumn("{task.fields[numbers]}"),
-    ]
-    if total is not None:
-        columns.append(TimeRemainingColumn())
+    )
+    # Where nobody knows the end there is nothing that a bar could be a part of, and rich would draw a full one.
+    columns = (
+        [name, numbers] if total is None else [name, BarColumn(), numbers, TimeRemainingColumn()]
+    )
     # A thread that redraws would do so in the middle of other output, and redirecting would swallow some of it.
     progress = Progress(
         *columns,
@@ -124,11 +125,11 @@ def _make_meter(label: str, total: int | None) -> Meter:
 
 
 @contextmanager
-def meter(label: str, total: int | None = None) -> Iterator[Meter]:
+def meter(label: str | None, total: int | None = None) -> Iterator[Meter]:
     """Have a meter while the body runs.
 
     Args:
-      label: what goes by.
+      label: what goes by; None stands for not showing it.
       total: how many bytes there will be, if that is known.
     """
     made = _make_meter(label, total)

@@ -26,7 +26,9 @@ def summary(transmission: Transmission, face: str, offset: int) -> Iterator[str]
     accepted = transfer.accepted
     in_short = f" ({show_size(accepted)})" if accepted >= 1024 else ""
     yield f"accepted    {show_bytes(accepted)}{in_short}, from offset {offset} up to {offset + accepted}"
-    stopped = f", {transfer.stopped} of all stopped before their end" if transfer.stopped else ""
+    count = transfer.stopped
+    its = "its" if count == 1 else "their"
+    stopped = f", {count} of all stopped before {its} end" if count else ""
     yield (
         f"operations  {transfer.on_the_spot} finished on the spot, {transfer.pending} pending{stopped}, "
         f"with the face {face}"
@@ -46,7 +48,10 @@ def _receiver(transmission: Transmission) -> str:
     else:
         said = "has not closed its side yet, so there is no sign of how much it has read"
     if transmission.thrown_away:
-        said += f"; it sent {show_bytes(transmission.thrown_away)}, which were thrown away"
+        count = transmission.thrown_away
+        said += (
+            f"; it sent {show_bytes(count)}, which {'was' if count == 1 else 'were'} thrown away"
+        )
     return said
 
 
@@ -64,21 +69,35 @@ def verdict(transmission: Transmission, offset: int, cause: str) -> str | None:
     if transfer.is_complete:
         if transmission.error is None:
             return None
+        were = "was" if transfer.accepted == 1 else "were"
         return (
-            f"the connection broke after all {accepted} were accepted: {_describe_break(transmission.error)}; "
-            "accepted is not delivered, so look how much the receiver has, and if that is less, go on with --from there"
+            f"the connection broke: {_describe_break(transmission.error)}; all of it, {accepted}, {were} accepted. "
+            f"{_how_to_go_on(offset)}"
         )
     error = transfer.error
     if error is not None:
         if error.socket_error_code is SocketError.SHUTDOWN and transmission.error is not None:
             # The first of two to look is told the reason, the other one just that it is over.
             error = transmission.error
-        cause = f"the connection broke: {_describe_break(error)}"
-    elif transfer.stop_reason is not None:
+        return (
+            f"the connection broke: {_describe_break(error)}; {accepted} accepted. "
+            f"{_how_to_go_on(offset)}"
+        )
+    if transfer.stop_reason is not None:
         cause = f"stopped because {transfer.stop_reason}"
     return (
         f"{cause}; {accepted} accepted, so go on with --from {reached}. Accepted is not delivered: if the receiver has "
         f"less than {show_bytes(reached)}, go on from there"
+    )
+
+
+def _how_to_go_on(offset: int) -> str:
+    """Say where to go on when the connection broke, for then nobody here knows what was lost on the way."""
+    number = f"that number plus {offset}" if offset else "that number"
+    return (
+        "Accepted is not delivered, and how much has arrived, the receiver alone can tell: 'trio-send sink' prints the "
+        "number of bytes of each connection, and with --out the size of its file, also when it is started again. "
+        f"Go on with --from and {number}, or that size"
     )
 
 

@@ -25,8 +25,8 @@ DEFAULT_IN_FLIGHT = 4
 DESCRIPTION = """\
 Send a file, or standard input, and say how many bytes were accepted, and their SHA-256. Accepted means taken by this
 machine's kernel; whether the receiver ever reads them, only the receiver can say. If the transfer is stopped, by
-Ctrl-C, a time limit or a broken connection, it says from which offset to go on with --from, and ends with a status
-other than 0.
+Ctrl-C or a time limit, it says from which offset to go on with --from; if the connection broke, where to look that
+offset up. It ends with a status other than 0 then.
 """
 
 

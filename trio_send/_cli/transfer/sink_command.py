@@ -12,10 +12,10 @@ import trio
 from ... import Socket, SocketException
 from ..addresses import Address, InternetAddress, parse_address
 from ..command import Command
-from ..failures import FAILURE, Failure, describe
+from ..failures import Failure, describe
 from ..interruption import interruptible
 from ..output import complain, say
-from ..values import parse_positive_size, show_bytes
+from ..values import parse_rate, show_bytes
 from .endpoints import listening, show_listener, show_peer
 from .meter import Meter, keep_showing, meter
 from .reception import AppendingFile, Reception
@@ -58,7 +58,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         metavar="BYTES_PER_S",
-        type=parse_positive_size,
+        type=parse_rate,
         help="read each connection no faster than this, such as 64K or 1M (default: no limit)",
     )
     parser.add_argument(
@@ -92,16 +92,16 @@ class _Sink:
         """How many bytes have come in so far, on all connections."""
         return self._done + sum(reception.count for reception in self._under_way)
 
-    async def serve(self, listener: Socket) -> bool:
+    async def serve(self, listener: Socket) -> Reception:
         """Receive from whoever connects.
 
         Returns:
-          Whether the one connection ended in order. Without ``--once`` there is no end.
+          What the one connection brought. Without ``--once`` there is no end.
         """
         if self._options.once:
             connection = await self._accept(listener)
             listener.close()  # whoever else comes is refused at once, not left waiting
-            return (await self._receive(connection)).ended
+            return await self._receive(connection)
         async with trio.open_nursery() as nursery:
             while True:
                 connection = await self._accept(listener)
@@ -164,7 +164,7 @@ class _Sink:
 
 
 async def _run(options: _Options) -> int:
-    in_order = False
+    only: Reception
     async with interruptible() as interruption:
         # The file before the socket, so that nobody connects to a sink that cannot keep what it is sent.
         async with _opened(options.out) as file:
@@ -177,11 +177,13 @@ async def _run(options: _Options) -> int:
                     sink = _Sink(options, file, shown)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(keep_showing, shown, sink.received)
-                        in_order = await sink.serve(listener)
+                        only = await sink.serve(listener)
                         nursery.cancel_scope.cancel()
     if interruption.signal is not None:
         raise Failure(f"ended by {interruption.name}", interruption.status)
-    return 0 if in_order else FAILURE
+    if only.error is not None:
+        raise Failure(f"the connection broke: {describe(only.error)}")
+    return 0
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ class Source:
 
     Attributes:
       name: what to call it in sentences.
+      is_typed: whether it is a terminal, on which somebody types.
       remaining: how many bytes there seemed to be from the offset on, when it was opened; None if nobody can know.
       ended: whether its end has been reached.
     """
@@ -41,6 +42,7 @@ class Source:
     def __init__(self, raw: io.RawIOBase, name: str) -> None:
         self._raw = raw
         self.name = name
+        self.is_typed = raw.isatty()
         self.remaining: int | None = None
         self.ended = False
 

@@ -59,7 +59,8 @@ class Transmission:
         self.transfer = Transfer(socket, source, face, chunk_size=chunk_size, in_flight=in_flight)
         self._socket = socket
         self._total = source.remaining
-        self._label = label
+        #: What is typed is on the screen already, and a meter would be drawn into it.
+        self._label = None if source.is_typed else label
         self._closed = trio.Event()
         self.thrown_away = 0
         self.error: SocketException | None = None
