@@ -543,8 +543,9 @@ class World:
     def run(self, main: Callable[[], Awaitable[object]]) -> None:
         """Run everything by a clock that jumps, and clean up after it."""
         before = _descriptors()
-        budget = _leaving.START_BUDGET
+        budget, look = _leaving.START_BUDGET, _leaving.STARTS_PER_LOOK
         _leaving.START_BUDGET = self.budget  # type: ignore[misc]
+        _leaving.STARTS_PER_LOOK = min(look, self.budget)  # type: ignore[misc]
         try:
             with self.stack, tempfile.NamedTemporaryFile() as file:
                 file.write(self.fresh(300))
@@ -554,6 +555,7 @@ class World:
                 trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[self.steps])
         finally:
             _leaving.START_BUDGET = budget  # type: ignore[misc]
+            _leaving.STARTS_PER_LOOK = look  # type: ignore[misc]
         for watched in self.sockets:
             watched.socket.close()
         left = _descriptors() - before

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.scripted import run_virtual
 from trio_send import (
+    AsyncResult,
     ExitPolicy,
     OperationInProgressError,
     Socket,
@@ -168,18 +169,28 @@ async def test_beginning_counts_as_starting() -> None:
         assert socket.begin_send(b"x").is_completed
 
 
-async def test_a_begin_that_fails_is_told_on_the_spot_and_counts_all_the_same() -> None:
+async def test_begins_that_fail_count_too_and_one_in_a_budget_is_told_later() -> None:
     socket, error = denied_socket()
-    async with open_initiator():
-        for _ in range(3):
-            for _ in range(START_BUDGET // 2):
+    async with counting_turns() as turns, open_initiator():
+        for face in ("try", "raises", "callback"):
+            for _ in range(START_BUDGET):
                 assert socket.try_begin_send(b"x") == (None, error)
-        # An odd half of a budget is used up.
-        args = SocketAsyncEventArgs(b"x")
-        starts = 0
-        while not socket.send_async(args):
-            starts += 1
-        assert starts < START_BUDGET
+            before = turns[0]
+            told: list[AsyncResult] = []
+            if face == "raises":
+                result = socket.begin_send(b"x")
+            else:
+                callback = told.append if face == "callback" else None
+                begun, code = socket.try_begin_send(b"x", callback=callback)
+                assert code is SocketError.SUCCESS
+                assert begun is not None
+                result = begun
+            assert not result.completed_synchronously
+            assert not result.is_completed
+            assert turns[0] == before
+            assert await socket.try_end_send(result) == (0, error)
+            assert turns[0] > before
+            assert told == [result] * (face == "callback")
 
 
 async def test_several_sockets_share_the_budget_of_their_initiator() -> None:

@@ -489,4 +489,4 @@ async def test_the_statistics_of_an_initiator(autojump_clock: Any) -> None:
         operations[2].cancel()
         assert attrs.astuple(initiator.statistics()) == (2, 2, 1, START_BUDGET)
         await operations[2].wait()
-    assert attrs.astuple(initiator.statistics()) == (0, 0, 0, 0)
+    assert attrs.astuple(initiator.statistics()) == (0, 0, 0, START_BUDGET)

@@ -573,7 +573,7 @@ def test_a_run_that_is_over_in_the_middle_of_a_start() -> None:
 
     trio.run(main)
     host, socket = kept
-    host._exited, host._stopped = False, None
+    host._closed, host._exited, host._stopped = False, False, None
     args = SocketAsyncEventArgs(b"x")
 
     def work() -> None:

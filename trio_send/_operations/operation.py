@@ -61,7 +61,8 @@ CUT: Final = int(State.CUT)
 #: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
 #: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
 #: IDLE when a first attempt of several system calls fails after the first of them. IDLE follows POSTED when the run of
-#: Trio has ended and nobody takes the post in any more.
+#: Trio has ended and nobody takes the post in any more. What is CUT and started while its owner leaves is refused, and
+#: may be told of that later too.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.IDLE: frozenset({State.POSTED, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
     State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE}),
@@ -69,7 +70,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
     State.ABORTED: frozenset({State.IDLE, State.CUT}),
-    State.CUT: frozenset({State.IDLE, State.QUEUED, State.DONE, State.FAILED}),
+    State.CUT: frozenset({State.IDLE, State.POSTED, State.QUEUED, State.DONE, State.FAILED}),
 }
 
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)

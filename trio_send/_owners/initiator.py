@@ -15,7 +15,8 @@ Where the shields are: the engine waits unshielded and so notices an outside can
 shield. The dispatcher is shielded from its first step. The body never is.
 
 From the moment of the stop, starts end on the spot with OPERATION_ABORTED and make no system call, so that handlers
-which restart blindly do no harm; after the exit a start is a mistake and raises.
+which restart blindly do no harm; after the exit a start is a mistake and raises. What becomes of a program that goes on
+starting in between stands in `_leaving`.
 """
 
 from __future__ import annotations
@@ -106,12 +107,11 @@ class Initiator(Leaver):
 
         **Threads**: only from the Trio thread that uses the initiator.
         """
-        hidden = self._hidden_budget
         return InitiatorStatistics(
             pending_operations=self.pending_operations,
             queues=len(self._queues),
             unfinished_events=0 if self._exited else self._dispatcher._outstanding,
-            starts_before_yield=max(0, self._budget if hidden is None or self._stopped else hidden),
+            starts_before_yield=self._starts_left,
         )
 
     # -- as an owner --------------------------------------------------------------------------------------------------
@@ -155,10 +155,8 @@ class Initiator(Leaver):
             self._quiet = trio.Event()
             await self._quiet.wait()
 
-    def _close_door(self) -> None:
-        """Take in what threads have posted that have not seen the stop. No start of any comes after this."""
-        with LOCK:
-            pass  # each of them has put its post by now
+    def _close(self) -> None:
+        super()._close()
         self._door.take_in()
 
     async def _leave(self, error: BaseException | None) -> list[BaseException]:
@@ -189,7 +187,9 @@ class Initiator(Leaver):
             interruption = caught
             why = _why(caught)
         self._stop(why)
-        self._close_door()
+        with LOCK:
+            pass  # each thread that has not seen the stop has put its post by now
+        self._door.take_in()
         if error is not None or interruption is not None:
             self.cancel_scope.cancel(reason=_UNWINDING)
         # Only KeyboardInterrupt gets through a shield. It is for this task alone, so it must not strike in the nursery,
@@ -198,6 +198,8 @@ class Initiator(Leaver):
             try:
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()
+                    self._close()
+                    await self._wait_quiet()  # of what a thread has started meanwhile
                     self._exited = True
                     self._audience.leave(self)
                     self._timers.quit()

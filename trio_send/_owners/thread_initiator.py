@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, final
 from .._base.errors import InvalidOperationError
 from .._operations.operation import Operation
 from .exit_policy import PATIENT, ExitPolicy
-from .leaving_owner import Leaver
+from .leaving_owner import START_BUDGET, Leaver
 
 if TYPE_CHECKING:
     from .._base.wait_handle import WaitHandle
@@ -56,7 +56,7 @@ class ThreadInitiator(Leaver):
       grace: the seconds that DRAIN and FINISH_STARTED give; None for the others.
     """
 
-    __slots__ = ("_endings", "_farewell_posted", "_host", "_left_handle", "ident")
+    __slots__ = ("_endings", "_failures", "_farewell_posted", "_host", "_left_handle", "ident")
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class ThreadInitiator(Leaver):
         self._host = host
         #: The thread that made it.
         self.ident: int = get_ident()
+        #: How many starts of its thread in a row have failed on the spot.
+        self._failures = 0
         #: How many of its operations have ended.
         self._endings = 0
         self._farewell_posted = False
@@ -140,7 +142,7 @@ class ThreadInitiator(Leaver):
     # -- starting -----------------------------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
-        if self._exited or self._host._exited:
+        if self._closed or self._host._closed:
             raise InvalidOperationError(
                 "the thread, or the call of trio.to_thread.run_sync(), that this belongs to is over, or its host has "
                 "exited; pass host= an initiator that is open",
@@ -151,6 +153,15 @@ class ThreadInitiator(Leaver):
         """Why starts are refused; None as long as they are not."""
         # A host that was stopped does not know yet of a guest whose first post is on its way.
         return self._stopped or self._host._stopped
+
+    def _spend_in_thread(self) -> bool:
+        """Note, under the lock, a start in its thread that failed; return whether it must be posted all the same.
+
+        A thread comes to no checkpoint, but where it waits for the end of what is pending it is told that its call was
+        cancelled.
+        """
+        self._failures = (self._failures + 1) % (START_BUDGET + 1)
+        return self._failures == 0
 
     # -- leaving, in the Trio thread ----------------------------------------------------------------------------------
 
@@ -210,7 +221,7 @@ class ThreadInitiator(Leaver):
 
     def _exit(self, why: str) -> None:
         self._refuse(why)
-        self._exited = True
+        self._closed = self._exited = True
         self._host._guests.pop(self, None)
         self._host._audience.leave(self)
         if self._left_handle is not None:

@@ -201,8 +201,8 @@ class BeginEnd(Sending):
         """Settle what is left to do for a result that was begun."""
         if pending:
             return result
-        # An error is told here and now, whatever the budget, for it is here that people look for it.
-        if initiator._spend() and not result._code:
+        if initiator._spend():
+            result._queue = self._sends  # knows whether its message was cut
             initiator._pace(result)
         else:
             result._completed_synchronously = True

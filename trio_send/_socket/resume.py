@@ -94,8 +94,7 @@ class Resuming(Sending):
         if initiator._stopped is not None:
             if not torn._is_about(args):
                 args._reset_results()
-            args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
-            return False
+            return self._refuse(args)
         if not torn._is_about(args):
             args._reset_results()
             assert args._message is not None

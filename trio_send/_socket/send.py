@@ -147,7 +147,7 @@ class Sending(Endpoint):
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         message = self._require_message(args)
         if message is None:
-            return False
+            return self._refuse(args)
         checked = self._checked
         initiator = self._require_initiator()
         if initiator is not checked and initiator._budget >= 0 and args._direct is not None:
@@ -156,16 +156,34 @@ class Sending(Endpoint):
         return self._begin_args(args, message, None, _SEND)
 
     def _require_message(self, args: SocketAsyncEventArgs) -> Message | None:
-        """Return the message of args that can be started; None if they are to be left as they are, or raise."""
+        """Return the message of args that can be started; None if `_refuse` is to answer for them; or raise."""
         self._require_usable()
         self._require_args(args)
-        if args._state == CUT and self._require_initiator()._stopped is not None:
-            # A handler that restarts blindly while its initiator is left. The args keep their count and their rest.
+        if self._is_cut_here(args) and self._require_initiator()._stopped is not None:
             return None
         self._require_startable(args)
         if args._message is None:
             raise ValueError(_NOTHING_TO_SEND)
         return args._message
+
+    def _is_cut_here(self, operation: Operation) -> bool:
+        """Tell whether it was the message of ``operation`` that was cut on this stream."""
+        torn = self._sends.torn
+        return operation._state == CUT and torn is not None and torn._is_about(operation)
+
+    def _refuse(self, args: SocketAsyncEventArgs) -> bool:
+        """Answer for args that were cut and started after the stop: as for any others, but their count and rest stay.
+
+        So a handler that restarts blindly while its initiator is left does no harm.
+        """
+        initiator = self._checked
+        assert initiator is not None
+        if self._sends.audience.instruments:
+            self._sends.audience.started(args, self._sends)
+        args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
+        args._socket = self
+        args._capture_context()
+        return self._settle(args)
 
     def _begin_args(
         self,

@@ -10,7 +10,7 @@ from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._base.errors import SocketException
 from .._messages.packet_element import file_element
 from .._messages.packets import Packets
-from .._operations.operation import CUT, Operation
+from .._operations.operation import Operation
 from .send import Sending
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class SendingFiles(Sending):
         """
         self._require_usable()
         self._require_args(args)
-        if args._state == CUT and self._require_initiator()._stopped is not None:
-            return False  # as in send_async
+        if self._is_cut_here(args) and self._require_initiator()._stopped is not None:
+            return self._refuse(args)
         self._require_startable(args)
         if args._elements is None:
             raise ValueError("args has no send_packets_elements; set them to a list")

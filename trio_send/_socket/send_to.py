@@ -60,7 +60,7 @@ class SendingTo(BeginEnd):
         """
         message = self._require_message(args)
         if message is None:
-            return False
+            return self._refuse(args)
         address = self._destination("remote_end_point", args._remote_end_point)
         self._require_initiator()
         return self._begin_args(args, message, address, _SEND_TO)

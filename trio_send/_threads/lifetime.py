@@ -206,7 +206,7 @@ def find_host(host: Initiator | None, name: str) -> Initiator:
         found = found._successor
     server = found._server
     assert isinstance(server, Initiator)
-    if server._exited:
+    if server._closed:
         raise InvalidOperationError(
             "the initiator that would serve this thread has exited, and perhaps its run of Trio with it; "
             "pass host= one that is open",

@@ -12,7 +12,7 @@ from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, requir
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
-from .._operations.operation import CLOSED_DETAIL, CUT, QUEUED
+from .._operations.operation import CLOSED_DETAIL, QUEUED
 from .._operations.queue import CLOSED
 from .._owners.leaving_owner import Leaver
 from .._socket.async_result import AsyncResult
@@ -58,6 +58,9 @@ class _Start:
         sends = socket._sends
         if owner._stopped is not None:
             operation._set_error(_OPERATION_ABORTED, 0, owner._stopped)
+            owner._note_late_start()
+        elif operation._code:
+            pass  # it has failed in its thread, which was answered "pending" to have it wait
         elif sends.gate & CLOSED:
             operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
         else:
@@ -107,19 +110,25 @@ def _start(
         owner._require_open()
         if isinstance(operation, SocketAsyncEventArgs):
             socket._require_args(operation)
-            if operation._state == CUT and owner._refusal is not None:
-                return False  # as in Trio: a blind restart while its owner leaves keeps its count
-            socket._require_startable(operation)
-        operation._reset_results()
-        operation._message = message
-        operation._address = operation._step = None
-        operation._last_operation = SocketAsyncOperation.SEND
+        refusal = owner._refusal
+        # As in Trio, a blind restart while the owner leaves keeps its count.
+        if refusal is None or not socket._is_cut_here(operation):
+            if isinstance(operation, SocketAsyncEventArgs):
+                socket._require_startable(operation)
+            operation._reset_results()
+            operation._message = message
+            operation._address = operation._step = None
+            operation._last_operation = SocketAsyncOperation.SEND
         operation._socket = socket
-        can_be_sent = socket._describe_flags(operation, flags)
-        if owner._refusal is not None:
-            operation._set_error(_OPERATION_ABORTED, 0, owner._refusal)
-            return False
-        if not can_be_sent or not socket._admit(operation):
+        if refusal is not None:
+            operation._set_error(_OPERATION_ABORTED, 0, refusal)
+        if (
+            refusal is None
+            and socket._describe_flags(operation, flags)
+            and socket._admit(operation)
+        ):
+            owner._failures = 0
+        elif not owner._spend_in_thread():
             return False
         operation._capture_context()
         if operation._context is not None:
