@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import outcome
@@ -21,11 +21,12 @@ from trio_send import (
     Socket,
     SocketAsyncEventArgs,
     SocketError,
+    add_instrument,
     open_initiator,
 )
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
 from trio_send._owners.leaving_owner import START_BUDGET
-from trio_send.abc import Port
+from trio_send.abc import Instrument, Port
 from trio_send.testing import Blocked, ScriptedPort
 
 
@@ -386,6 +387,57 @@ def test_a_long_chain_of_restarts_keeps_the_stack_flat(
     assert starts == restarts
     assert port.count == restarts
     assert len(depths) == 1
+
+
+@pytest.fixture
+def short_stack() -> Iterator[None]:
+    """The stack that a program has unless it asks for more."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("short_stack")
+@pytest.mark.fact("F135")
+@pytest.mark.parametrize("frames", [1, 4, 8])
+@pytest.mark.parametrize("face", ["args", "begin", "failures"])
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_program_that_calls_itself_for_each_start_has_stack_enough(
+    face: str, frames: int, watched: bool
+) -> None:
+    socket, _ = denied_socket() if face == "failures" else easy_socket()
+    args = SocketAsyncEventArgs(b"x")
+    done = trio.Event()
+    depths: list[int] = []
+
+    def ended(*_: object) -> None:
+        depths.append(stack_depth())
+        if len(depths) == 2000:
+            done.set()
+        else:
+            start(frames)
+
+    def start(layers: int) -> None:
+        if layers > 1:
+            start(layers - 1)
+        elif face != "begin":
+            if not socket.send_async(args):
+                ended()
+        else:
+            result = socket.begin_send(b"x")
+            if result.completed_synchronously:
+                assert socket.end_send_nowait(result) == 1
+                ended()
+            else:
+                socket.begin_send(b"y", callback=ended)
+
+    args.completed += ended
+    async with open_initiator():
+        with add_instrument(Instrument()) if watched else nullcontext():
+            start(frames)
+            await done.wait()
+    assert max(depths) < 1000
 
 
 async def test_a_crowd_that_ends_at_once_is_told_in_portions() -> None:

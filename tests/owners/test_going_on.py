@@ -691,6 +691,40 @@ async def test_a_thread_that_goes_on_is_told_so(loop: Loop, state: str, kind: st
     assert rounds() * (budget() + 1) <= len(ends) <= too_many()
 
 
+@in_few
+async def test_a_thread_after_the_other_goes_on() -> None:
+    """Each is an owner of its own, but it is their host that was stopped, and its rounds are everybody's."""
+    socket, _ = scripted()
+    over = trio.Event()
+    stopped = trio.Event()
+    threads = 0
+
+    def one_round(host: Initiator) -> None:
+        for _ in range(budget() + 1):
+            result, _ = from_thread.try_begin_send(socket, b"x", host=host)
+        assert result is not None
+        with pytest.raises(SocketException):
+            from_thread.end_send(result)
+
+    async def work(host: Initiator) -> None:
+        nonlocal threads
+        await stopped.wait()
+        with pytest.raises(InvalidOperationError):
+            while threads <= 3 * rounds():
+                await in_own_thread(one_round, host)
+                threads += 1
+        over.set()
+
+    async def keep_open(*_: object) -> None:
+        stopped.set()
+        await over.wait()
+
+    async with trio.open_nursery() as nursery:
+        async with left_with("end", ExitPolicy.ABORT, keep_open, False) as host:
+            nursery.start_soon(work, host)
+    assert threads >= rounds()
+
+
 async def test_a_failure_on_the_spot_is_told_later_to_a_thread_now_and_then() -> None:
     """Also before the stop: a thread that never waits is never told that its call was cancelled."""
     socket, _ = scripted()
