@@ -65,6 +65,14 @@ def end_badly_later(operation: Operation) -> None:
     operation._end_later(RecordingOwner())
 
 
+def unpost_whole(operation: Operation) -> None:
+    operation._unpost(cut=False)
+
+
+def unpost_cut(operation: Operation) -> None:
+    operation._unpost(cut=True)
+
+
 def fail(operation: Operation) -> None:
     operation._fail(ACCESS_DENIED, 13, "why")
 
@@ -94,7 +102,8 @@ def uncut(operation: Operation) -> None:
 # Every way to change a state, and where it leads.
 WAYS: dict[Callable[[Operation], None], State] = {
     post: State.POSTED,
-    Operation._unpost: State.IDLE,
+    unpost_whole: State.IDLE,
+    unpost_cut: State.CUT,
     enter: State.QUEUED,
     end_well_later: State.DONE,
     end_badly_later: State.FAILED,

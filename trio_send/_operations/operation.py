@@ -60,12 +60,12 @@ CUT: Final = int(State.CUT)
 
 #: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
 #: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
-#: IDLE when a first attempt of several system calls fails after the first of them. IDLE follows POSTED when the run of
-#: Trio has ended and nobody takes the post in any more. What is CUT and started while its owner leaves is refused, and
-#: may be told of that later too.
+#: IDLE when a first attempt of several system calls fails after the first of them. POSTED goes back to what it was when
+#: the run of Trio has ended and nobody takes the post in any more. What is CUT and started while its owner leaves is
+#: refused, and may be told of that later too.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.IDLE: frozenset({State.POSTED, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
-    State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE}),
+    State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE, State.CUT}),
     State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
@@ -261,9 +261,9 @@ class Operation:
         """Become pending in another thread, before the first attempt, which is made in the Trio thread."""
         self._activate(POSTED, owner)
 
-    def _unpost(self) -> None:
+    def _unpost(self, *, cut: bool) -> None:
         """Be as before the start, which nobody will ever hear of."""
-        self._move(IDLE)
+        self._move(CUT if cut else IDLE)
         self._owner = self._context = None
 
     def _reset_results(self) -> None:

@@ -159,17 +159,25 @@ class Sending(Endpoint):
         """Return the message of args that can be started; None if `_refuse` is to answer for them; or raise."""
         self._require_usable()
         self._require_args(args)
-        if self._is_cut_here(args) and self._require_initiator()._stopped is not None:
+        if self._is_refused_as_cut(args):
             return None
         self._require_startable(args)
         if args._message is None:
             raise ValueError(_NOTHING_TO_SEND)
         return args._message
 
-    def _is_cut_here(self, operation: Operation) -> bool:
+    def _is_torn_by(self, operation: Operation) -> bool:
         """Tell whether it was the message of ``operation`` that was cut on this stream."""
         torn = self._sends.torn
-        return operation._state == CUT and torn is not None and torn._is_about(operation)
+        return torn is not None and torn._is_about(operation)
+
+    def _is_refused_as_cut(self, args: SocketAsyncEventArgs) -> bool:
+        """Tell whether args are started that were cut here, and after the stop."""
+        return (
+            args._state == CUT
+            and self._is_torn_by(args)
+            and self._require_initiator()._stopped is not None
+        )
 
     def _refuse(self, args: SocketAsyncEventArgs) -> bool:
         """Answer for args that were cut and started after the stop: as for any others, but their count and rest stay.

@@ -70,7 +70,7 @@ class SendingFiles(Sending):
         """
         self._require_usable()
         self._require_args(args)
-        if self._is_cut_here(args) and self._require_initiator()._stopped is not None:
+        if self._is_refused_as_cut(args):
             return self._refuse(args)
         self._require_startable(args)
         if args._elements is None:

@@ -12,7 +12,7 @@ from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, requir
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
-from .._operations.operation import CLOSED_DETAIL, QUEUED
+from .._operations.operation import CLOSED_DETAIL, CUT, QUEUED
 from .._operations.queue import CLOSED
 from .._owners.leaving_owner import Leaver
 from .._socket.async_result import AsyncResult
@@ -112,7 +112,7 @@ def _start(
             socket._require_args(operation)
         refusal = owner._refusal
         # As in Trio, a blind restart while the owner leaves keeps its count.
-        if refusal is None or not socket._is_cut_here(operation):
+        if refusal is None or operation._state != CUT or not socket._is_torn_by(operation):
             if isinstance(operation, SocketAsyncEventArgs):
                 socket._require_startable(operation)
             operation._reset_results()
@@ -139,7 +139,7 @@ def _start(
         try:
             owner._door.put(start)
         except BaseException:
-            operation._unpost()
+            operation._unpost(cut=socket._is_torn_by(operation))
             raise
     taken_in = False
     try:
@@ -148,7 +148,7 @@ def _start(
         if not taken_in:
             taken_in = not owner._door.take_back(start)
             if not taken_in:
-                operation._unpost()
+                operation._unpost(cut=socket._is_torn_by(operation))
     if not taken_in:
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was sent"
