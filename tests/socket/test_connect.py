@@ -459,6 +459,30 @@ async def test_connect_socket_is_about_the_latest_connect(
         assert args.connect_socket is None
 
 
+@pytest.mark.parametrize("kind", ["tcp4"])
+@pytest.mark.parametrize("closed", [False, True])
+async def test_connect_socket_can_be_cleared_and_nothing_else(
+    ours: Socket, listener: stdlib_socket.socket, closed: bool
+) -> None:
+    async with open_initiator():
+        args = SocketAsyncEventArgs()
+        args.remote_end_point = listener.getsockname()
+        assert ours.connect_async(args) is True
+        with pytest.raises(OperationInProgressError):
+            args.connect_socket = None
+        await args.wait()
+        with pytest.raises(
+            TypeError, match="connect_socket can be set to None alone, not to <trio"
+        ):
+            args.connect_socket = ours  # type: ignore[assignment]
+        assert args.connect_socket is ours
+        if closed:
+            args.close()
+        args.connect_socket = None
+        assert args.connect_socket is None
+        args.connect_socket = None
+
+
 @pytest.mark.fact("F150")
 async def test_connect_by_name_error_is_about_the_latest_connect_to_a_name(
     stack: ExitStack,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket as stdlib_socket
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,6 +18,7 @@ from trio_send import (
     InvalidOperationError,
     ObjectDisposedError,
     OperationInProgressError,
+    Socket,
     SocketAsyncEventArgs,
     SocketAsyncEventArgsPool,
     SocketError,
@@ -71,6 +73,32 @@ def test_args_come_back_any_number_of_times_and_as_they_were() -> None:
     assert (args.buffer, args.offset, args.count) == (b"0123456789", 2, 5)
     assert args.user_token == "mine"
     assert len(args.completed) == 1
+
+
+async def test_a_pool_keeps_no_connection_alive() -> None:
+    """Or a server with a thousand args would hold a thousand sockets that everybody else has let go."""
+    pool = SocketAsyncEventArgsPool()
+    with stdlib_socket.create_server(("127.0.0.1", 0)) as listener:
+        args = SocketAsyncEventArgs()
+        args.remote_end_point = listener.getsockname()
+        ours = Socket()
+        async with open_initiator():
+            ours.connect_async(args)
+            await args.wait()
+            args.set_buffer(b"later")
+            assert ours.send_async(args) is False
+        ours.close()
+        args.accept_socket = kept = Socket()
+        pool.push(args)
+        alive = weakref.ref(ours)
+        del ours
+        gc.collect()
+        assert alive() is None
+        assert pool.pop() is args
+        # What the program has set stays, this socket among it.
+        assert args.accept_socket is kept
+        assert args.buffer == b"later"
+        kept.close()
 
 
 def test_an_empty_pool_says_what_to_do() -> None:

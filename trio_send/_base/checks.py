@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import operator
 from types import FunctionType
-from typing import Any
+from typing import Any, NoReturn
+
+
+class NotCopied:
+    """Something of which there cannot be two.
+
+    A copy of an operation, say, would stand in the queue too and know the same neighbours, and whatever it did there
+    would take the real one out of the queue.
+    """
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn:
+        """Refuse to be copied or pickled; `copy` and `pickle` both come here."""
+        raise TypeError(
+            f"{type(self).__name__} objects cannot be copied or pickled, for what they stand for exists only once; "
+            "pass the object itself on, or make another one"
+        )
 
 
 def require_whole_number(name: str, value: int, unit: str) -> int:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from .checks import require_seconds
+from .checks import NotCopied, require_seconds
 from .interrupts import one_step
 
 if TYPE_CHECKING:
     import threading
 
 
-class WaitHandle:
+class WaitHandle(NotCopied):
     """A flag that can be waited for, as the page's ``WaitHandle`` is (F070, F071).
 
     `AsyncResult.async_wait_handle` is one; make a `ManualResetEvent` for a flag of your own. Tasks call `wait_one`,

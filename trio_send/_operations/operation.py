@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import outcome
 import trio
 
+from .._base.checks import NotCopied
 from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
 from .._base.errors import InvalidOperationError, SocketClosedError, SocketException
 from .._messages.packets import Packets
@@ -82,7 +83,7 @@ _SUCCESS: Final = int(SocketError.SUCCESS)
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
 
 
-class Owner(abc.ABC):
+class Owner(NotCopied, abc.ABC):
     """Whoever ends an operation when it leaves: an initiator, or a task that awaits it.
 
     The owner of a queue's head watches the queue's socket, and is told of each end of its own operations, whoever
@@ -166,7 +167,7 @@ class Step:
         """Clean up on ``socket`` after an operation that was stopped before it was complete, and has been told so."""
 
 
-class Operation:
+class Operation(NotCopied):
     """One operation: an activation at a time, each with one outcome.
 
     `SocketAsyncEventArgs` and `AsyncResult` are operations; an awaited send of plain bytes is a bare one.

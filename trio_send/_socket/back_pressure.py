@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._base.checks import NotCopied
 from .._base.errors import SocketClosedError
 from .._base.statistics import SocketStatistics
 from .._operations.queue import CLOSED
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .._operations.send_queue import SendQueue
 
 
-class BackPressure:
+class BackPressure(NotCopied):
     """The part of `Socket` that tells producers when to pause."""
 
     __slots__ = ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, final
 
+from .._base.checks import NotCopied
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @final
-class CompletedEvent:
+class CompletedEvent(NotCopied):
     """The handlers of one args object, as ``args.completed``.
 
     Add one with ``args.completed += handler`` and take it off with ``args.completed -= handler``. A handler is called

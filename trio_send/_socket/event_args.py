@@ -173,10 +173,25 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
     @property
     def connect_socket(self) -> Socket | None:
-        """The socket that the latest connect connected; None while it is pending and after a failure (F151)."""
+        """The socket that the latest connect connected; None while it is pending and after a failure (F151).
+
+        Later operations leave it alone, so args that have connected keep their socket alive. Set it to None to let the
+        socket go; so does `SocketAsyncEventArgsPool.push`. Nothing else can be set, and not while the args are in use.
+        """
         if self._last_operation == SocketAsyncOperation.CONNECT and (self._pending or self._code):
             return None
         return self._connect_socket  # type: ignore[no-any-return]
+
+    @connect_socket.setter
+    @trio.lowlevel.enable_ki_protection
+    def connect_socket(self, socket: None) -> None:
+        if socket is not None:
+            raise TypeError(
+                f"connect_socket can be set to None alone, not to {socket!r}; a connect sets it to its socket"
+            )
+        if not self._closed:  # closed ones should let it go more than any
+            self._require_idle()
+        self._connect_socket = None
 
     @property
     def connect_by_name_error(self) -> SocketException | None:

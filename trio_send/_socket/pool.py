@@ -6,7 +6,7 @@ from typing import final
 
 import trio
 
-from .._base.checks import require_whole_number
+from .._base.checks import NotCopied, require_whole_number
 from .._base.errors import InvalidOperationError
 from .event_args import SocketAsyncEventArgs
 
@@ -21,7 +21,7 @@ def _require_args(args: SocketAsyncEventArgs) -> None:
 
 
 @final
-class SocketAsyncEventArgsPool:
+class SocketAsyncEventArgsPool(NotCopied):
     """A stack of args that nobody uses at the moment.
 
     It makes none: push all that a server will ever need before its first client comes, pop one for each client, and
@@ -43,7 +43,9 @@ class SocketAsyncEventArgsPool:
     def push(self, args: SocketAsyncEventArgs) -> None:
         """Put args into the pool.
 
-        Their handlers, buffer and user token stay as they are. Leave them alone until they are popped.
+        Their handlers, buffer and user token stay as they are, and so does `SocketAsyncEventArgs.accept_socket`. Their
+        `SocketAsyncEventArgs.connect_socket` is set to None, so that they do not keep a connection alive that is over.
+        Leave them alone until they are popped.
 
         Args:
           args: what to put there; free, for whoever pops them will start them at once.
@@ -63,6 +65,7 @@ class SocketAsyncEventArgsPool:
             raise InvalidOperationError(
                 "these args are in the pool already; push them once, when whoever popped them is done with them"
             )
+        args._connect_socket = None
         self._args[id(args)] = args
 
     @trio.lowlevel.enable_ki_protection
@@ -93,7 +96,7 @@ class SocketAsyncEventArgsPool:
 
 
 @final
-class BufferManager:
+class BufferManager(NotCopied):
     """One block of memory, cut into buffers of the same size for args to receive into and send from.
 
     A server that makes it at its start has all the memory that its clients will ever use, in one piece.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from .._base.checks import require_whole_number
+from .._base.checks import NotCopied, require_whole_number
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._messages.buffers import measure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Receiver:
+class Receiver(NotCopied):
     """Receive messages from a stream socket, and keep what has arrived of one that is not complete.
 
     What a call has received before it was cancelled, or failed, is kept for the next call. What has arrived behind the

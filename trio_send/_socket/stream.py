@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
+from .._base.checks import NotCopied
 from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException
 from .._messages.buffers import measure
@@ -65,7 +66,7 @@ class _NoGuard:
 
 
 @final
-class SocketStream(trio.abc.HalfCloseableStream):
+class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     """What `Socket.as_stream` returns."""
 
     def __init__(self, socket: Socket, *, shared: bool) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from .._base.checks import NotCopied
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @final
-class TrioFace(trio.socket.SocketType):
+class TrioFace(NotCopied, trio.socket.SocketType):
     """A trio socket on the same descriptor, whose closing is the closing of ours.
 
     A trio socket that closed the descriptor by itself would leave pending sends waiting for a socket that is no more.
