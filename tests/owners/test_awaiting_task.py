@@ -166,10 +166,56 @@ async def test_args_that_were_cancelled_before_the_start_do_not_claim_success() 
     """Whoever looks at args only, as wait() invites one to, must not take them for sent."""
     socket, _ = scripted()
     args = SocketAsyncEventArgs(ten("a"))
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await socket.send(args)
-    assert args.socket_error is not SUCCESS or args.last_operation is SocketAsyncOperation.NONE
+    for _ in range(2):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await socket.send(args)
+        assert (args.socket_error, args.bytes_transferred) == (ABORTED, 0)
+        assert args.last_operation is SocketAsyncOperation.SEND
+        assert [bytes(view) for view in args.remaining] == [ten("a")]
+        with pytest.raises(SocketException, match="the awaiting task was interrupted: cancelled"):
+            args.outcome.unwrap()  # type: ignore[union-attr]
+        assert await socket.send(args) == 10
+        assert (args.socket_error, args.bytes_transferred) == (SUCCESS, 10)
+
+
+@pytest.mark.parametrize("script", [(), (3, Blocked()), ("EINVAL",)], ids=["all", "part", "none"])
+@pytest.mark.parametrize("face", ["send_async", "send"])
+async def test_args_that_another_task_starts_meanwhile_tell_of_that_start(
+    script: tuple[Any, ...], face: str
+) -> None:
+    """A cancelled task that is about to send lets others run once more, and one of them may take the same args."""
+    socket, port = scripted(*script)
+    args = SocketAsyncEventArgs(ten("a"))
+    begun: list[bool] = []
+
+    async def other() -> None:
+        if face == "send_async":
+            begun.append(socket.send_async(args))
+        else:
+            begun.append(True)
+            with suppress(SocketException):
+                await socket.send(args)
+
+    async with open_initiator(), trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            nursery.start_soon(other)
+            await socket.send(args)
+        assert scope.cancelled_caught
+        assert len(begun) == 1
+        if script == (3, Blocked()):
+            assert args.pending
+            assert args.bytes_transferred == 3
+            await wait_all_tasks_blocked()
+            port.unblock()
+            await args.wait()
+        await wait_all_tasks_blocked()
+    if script == ("EINVAL",):
+        assert (args.socket_error, args.bytes_transferred) == (SocketError.INVALID_ARGUMENT, 0)
+    else:
+        assert (args.socket_error, args.bytes_transferred) == (SUCCESS, 10)
+        assert port.accepted == ten("a")
 
 
 async def test_a_resumed_send_that_was_cancelled_before_its_start_is_still_cut() -> None:

@@ -16,7 +16,7 @@ from .._base.codes import (
 )
 from .._base.errors import ObjectDisposedError
 from .._messages.buffers import Message, message_from_buffer, message_from_list
-from .._operations.operation import CUT, Operation
+from .._operations.operation import CUT, IDLE, Operation
 from .._operations.queue import BUSY
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.awaiting_task import describe_interruption, perform, tell_on_the_spot
@@ -36,6 +36,7 @@ _SUCCESS: Final = int(SocketError.SUCCESS)
 #: What a caller that passes no flags passes; the truth of a flag costs more than all the rest of the look at a start.
 NO_FLAGS: Final = SocketFlags.NONE
 
+_NOT_BEGUN: Final = "the awaiting task was interrupted before the operation began"
 _NOTHING_TO_SEND: Final = (
     "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
 )
@@ -363,17 +364,19 @@ class Sending(Endpoint):
         kind: SocketAsyncOperation,
     ) -> int:
         require_flags(flags)
+        # If the task is cancelled, the operation has ended before it began, and must not go on saying how the one
+        # before it ended. That is noted first, for a checkpoint lets others run, who may start the same object.
+        operation._reset_results()
+        operation._step = None
+        operation._last_operation = kind
+        operation._set_error(SocketError.OPERATION_ABORTED, 0, _NOT_BEGUN)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as interruption:
-            # It has ended before it began, and must not go on saying how the operation before it ended.
-            operation._reset_results()
-            operation._last_operation = kind
-            operation._set_error(
-                SocketError.OPERATION_ABORTED, 0, describe_interruption(interruption)
-            )
+            if operation._state == IDLE and operation._code and operation._detail is _NOT_BEGUN:
+                operation._detail = describe_interruption(interruption)
             raise
-        operation._reset_results()
+        operation._set_error(_SUCCESS, 0)
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             return await perform(operation, self._sends)
         return await tell_on_the_spot(operation, self._sends)
