@@ -33,6 +33,7 @@ from ._owners.initiator import Initiator as Initiator
 from ._owners.scope import current_initiator as current_initiator, open_initiator as open_initiator
 from ._socket.async_result import AsyncResult as AsyncResult
 from ._socket.audit import Audit as Audit
+from ._socket.broadcast import BroadcastReport as BroadcastReport, broadcast as broadcast
 from ._socket.completed_event import CompletedEvent as CompletedEvent
 from ._socket.event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
 from ._socket.pool import (

@@ -27,10 +27,12 @@ from .back_pressure import BackPressure
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
+    from collections import deque
 
     from typing_extensions import Buffer
 
     from .._owners.leaving_owner import Leaver
+    from .async_result import AsyncResult
 
 #: What to do when a message on a stream was cut.
 OnTorn: TypeAlias = Literal["refuse", "allow"]
@@ -58,6 +60,7 @@ class Endpoint(BackPressure):
     __slots__ = (
         "__weakref__",
         "_acknowledged_before",
+        "_broadcasts",
         "_checked",
         "_ending",
         "_kernel",
@@ -91,6 +94,8 @@ class Endpoint(BackPressure):
         #: The initiator that was found fit for this socket at the latest start, so that the next one need not look.
         self._checked: Leaver | None = None
         self._trio: Any = None
+        #: The broadcasts that had to wait, oldest first; the first ones may have ended, or begun to go.
+        self._broadcasts: deque[AsyncResult] | None = None
         #: Set when the descriptor is closed; None unless `aclose` has closed the socket and still reads from it.
         self._ending: trio.Event | None = None
         #: What the kernel counted as acknowledged, or about to be, before the library's first byte.
