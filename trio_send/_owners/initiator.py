@@ -209,6 +209,7 @@ class Initiator(Leaver):
             except BaseException as caught:
                 self.cancel_scope.cancel(reason=_UNWINDING)
                 interruption = caught
+        self._tell_unsent()
         try:
             if interruption is None or isinstance(error, trio.Cancelled):
                 return [each for each in (interruption or error,) if each is not None]

@@ -27,6 +27,7 @@ from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
 from .._operations.operation import Operation, Owner
 from .._operations.time_limit import Timer
+from .._tracing.log import STOPPED, write_soon
 from .exit_policy import ExitPolicy
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class Leaver(Owner):
         "_rounds",
         "_stopped",
         "_successor",
+        "_unfinished",
+        "_unsent",
         "grace",
         "name",
         "on_exit",
@@ -157,6 +160,8 @@ class Leaver(Owner):
         self._stopped: str | None = None
         #: The one operation whose end is held back; see `_pace`.
         self._held: Operation | None = None
+        #: How many sends have ended because it leaves, and how many of their bytes were not accepted.
+        self._unfinished = self._unsent = 0
         self._leaving = False
         #: Whether starts raise: from the exit on, or earlier if too many came after the stop.
         self._closed = False
@@ -217,6 +222,8 @@ class Leaver(Owner):
                 self._queues[queue] = left
             else:
                 del self._queues[queue]
+        if operation._code == _OPERATION_ABORTED and operation._size_to_send:
+            self._note_unsent(operation)
         server = self._server
         if operation._is_listened_to or server._audience.instruments:
             self._post(operation)
@@ -226,6 +233,23 @@ class Leaver(Owner):
         operation._completed(None)
         if server._quiet is not None:
             server._became_quiet()
+
+    def _note_unsent(self, operation: Operation) -> None:
+        """Note that a send was stopped, for the log if that is so because its owner leaves."""
+        if self._stopped is not None or self._grace is not None:
+            self._unfinished += 1
+            self._unsent += operation._size_to_send
+
+    def _tell_unsent(self) -> None:
+        """Write to the log what was stopped because its owner has left."""
+        if self._unfinished:
+            name = "" if self.name is None else f" {self.name!r}"
+            write_soon(
+                self._door.token,
+                STOPPED,
+                f"{type(self).__name__}{name} was left under {self.on_exit.name}; sends stopped: {self._unfinished}, "
+                f"bytes of them that were not sent: {self._unsent}",
+            )
 
     def _pace(self, operation: Operation) -> None:
         """Tell of an operation that ended on the spot and was answered "pending" all the same.

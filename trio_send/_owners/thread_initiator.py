@@ -222,6 +222,7 @@ class ThreadInitiator(Leaver):
     def _exit(self, why: str) -> None:
         self._refuse(why)
         self._closed = self._exited = True
+        self._tell_unsent()
         self._host._guests.pop(self, None)
         self._host._audience.leave(self)
         if self._left_handle is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
@@ -10,15 +11,17 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
-from .._base.interrupts import one_step
+from .._base.interrupts import one_step, quietly
 from .._base.wait_handle import WaitHandle
 from .._operations.operation import IDLE, Operation
+from .._tracing.log import LOST, write_soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import outcome
 
+    from .._base.errors import SocketException
     from .._owners.dispatcher import Dispatcher
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
@@ -28,7 +31,9 @@ _SUCCESS: Final = int(SocketError.SUCCESS)
 class AsyncResult(Operation):
     """One operation that a begin method started: hand it to the matching end method, once.
 
-    Everything can be read before and after that, and after the socket was closed.
+    Everything can be read before and after that, and after the socket was closed. If an operation that was pending has
+    failed, and the result is forgotten before anybody has called its end method or read its `outcome`, the log
+    ``trio_send`` gets a warning.
 
     Source: the `begin_send` page's ``IAsyncResult``.
     """
@@ -39,6 +44,7 @@ class AsyncResult(Operation):
         "_can_be_taken",
         "_completed_synchronously",
         "_ended",
+        "_failure",
         "_handle",
         "_origin",
     )
@@ -60,6 +66,8 @@ class AsyncResult(Operation):
         self._can_be_taken = False
         self._ended = False
         self._handle: WaitHandle | None = None
+        #: There if it has failed, until somebody is told of that.
+        self._failure: _Failure | None = None
 
     def __repr__(self) -> str:
         state = "pending" if self._in_flight else SocketError(self._code).name
@@ -112,6 +120,7 @@ class AsyncResult(Operation):
         """
         if not self.is_completed:
             return None
+        self._be_told()
         return self._settled_outcome()
 
     @property
@@ -151,6 +160,8 @@ class AsyncResult(Operation):
         context, waiters = self._release()
         if self._handle is not None:
             self._handle._signal()
+        if self._code and self._code != _OPERATION_ABORTED:
+            self._failure = _Failure(self._origin._token, self._last_operation, self._exception())
         self._wake(waiters, self._transferred)
         callback, self._callback = self._callback, None
         if dispatcher is not None and callback is not None:
@@ -177,6 +188,44 @@ class AsyncResult(Operation):
                     "its bytes_transferred and outcome can be read as often as you like",
                 )
             self._ended = True
+        self._be_told()
+
+    def _be_told(self) -> None:
+        """Note that somebody learns how the operation has ended."""
+        if self._failure is not None:
+            self._failure.is_told = True
+
+
+@final
+class _Failure:
+    """A failure of an operation: if it is forgotten before anybody was told of it, the log is.
+
+    An object of its own, for a finaliser makes every object of its class dearer, and few results are failures.
+    """
+
+    __slots__ = ("_error", "_kind", "_token", "is_told")
+
+    def __init__(
+        self,
+        token: trio.lowlevel.TrioToken,
+        kind: SocketAsyncOperation,
+        error: SocketException,
+    ) -> None:
+        self._token = token
+        self._kind = kind
+        self._error = error
+        self.is_told = False
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of the process the one who holds the lock of Trio's way in may be gone.
+        if not self.is_told and not is_finalizing():
+            quietly(self._write)
+
+    @one_step
+    def _write(self) -> None:
+        name = self._kind.name.lower()
+        line = f"a begin_{name} has failed, and nobody has called end_{name} for it: {self._error}"
+        write_soon(self._token, LOST, line)
 
 
 @final
@@ -195,6 +244,7 @@ class EndedResult(AsyncResult):
     _can_be_taken = False
     _code = _SUCCESS
     _completed_synchronously = True
+    _failure = None
     _last_operation = SocketAsyncOperation.SEND
     _message = None
     _owner = None
