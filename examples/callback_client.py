@@ -71,11 +71,11 @@ class CallbackClient:
         text = state.received.decode("utf-8", "replace")
         print(f"received {len(state.received)} bytes: {text}")
 
-    async def on_connected(self, ar: AsyncResult) -> None:
-        """End a connect. There is no way to end it without waiting, so this is an asynchronous callback."""
+    def on_connected(self, ar: AsyncResult) -> None:
+        """End the connect, which is over, so there is nothing to wait for."""
         socket = ar.async_state
         try:
-            await socket.end_connect(ar)
+            socket.end_connect_nowait(ar)
             host, port = socket.remote_end_point
             print(f"connected to {host}:{port}")
         except SocketException as error:

@@ -216,9 +216,6 @@ class EchoServer:
 async def main(port: int, max_clients: int) -> None:
     server = EchoServer(max_clients)
     async with Socket() as listener:
-        if sys.platform != "win32":
-            # A server that is started anew need not wait until the last connections of the old one are forgotten.
-            listener.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
         # Connections inherit it: what is echoed is complete as it is, and need not wait for more to fill a packet.
         listener.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         listener.bind(("127.0.0.1", port))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import sys
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
 from tests.helpers import needs_ipv6
-from trio_send._kernel.addresses import numeric, require_destination
+from trio_send._kernel.addresses import numeric, require_numeric
 
 INET = int(stdlib_socket.AF_INET)
 INET6 = int(stdlib_socket.AF_INET6)
 UNIX = int(stdlib_socket.AF_UNIX)
+
+
+def require_destination(family: int, name: str, address: Any) -> Any:
+    """Check an address as a send does on a socket that takes its own family only."""
+    return require_numeric(family, None, name, address, "sending")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,7 @@ def test_addresses_the_kernel_takes_as_they_are(family: int, address: Any) -> No
         (UNIX, "/a/p\u00e4th", "/a/p\u00e4th".encode()),
         (UNIX, "/a/\udcff", b"/a/\xff"),
         (UNIX, bytearray(b"/a/path"), b"/a/path"),
+        (UNIX, PurePosixPath("/a/p\u00e4th"), "/a/p\u00e4th".encode()),
     ],
 )
 def test_other_notations_are_put_into_the_plain_one(
@@ -72,6 +79,33 @@ def test_a_name_is_no_destination(family: int, host: str) -> None:
 def test_an_address_of_another_family_is_no_destination(family: int, host: str) -> None:
     with pytest.raises(ValueError, match=r"^somewhere has the host .*, but must have an IPv[46]"):
         require_destination(family, "somewhere", (host, 80))
+
+
+@needs_ipv6
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1"),
+        ("127.1", "::ffff:127.0.0.1"),
+        ("0.0.0.0", "::ffff:0.0.0.0"),
+        ("<broadcast>", "::ffff:255.255.255.255"),
+        ("::1", None),
+        ("", None),
+    ],
+)
+def test_an_ipv6_socket_may_take_ipv4_addresses(host: str, expected: str | None) -> None:
+    """Then they are written as IPv6 ones; otherwise they are no destination."""
+    with stdlib_socket.socket(INET6) as sock:
+        sock.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 0)
+        for address in ((host, 80), (host, 80, 0, 0)):
+            found = require_numeric(INET6, sock, "somewhere", address, "sending")
+            assert found == (address if expected is None else (expected, 80, 0, 0))
+        with pytest.raises(ValueError, match=r"^somewhere has the host 'localhost', but must have"):
+            require_numeric(INET6, sock, "somewhere", ("localhost", 80), "sending")
+        sock.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 1)
+        if expected is not None:
+            with pytest.raises(ValueError, match=r"^somewhere has the host .*, but must have an "):
+                require_numeric(INET6, sock, "somewhere", (host, 80), "sending")
 
 
 @pytest.mark.parametrize(

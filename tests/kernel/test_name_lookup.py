@@ -11,7 +11,8 @@ import pytest
 from tests.connections import Resolver
 from tests.helpers import needs_ipv6
 from trio_send import SocketError, SocketException
-from trio_send._kernel.name_lookup import find_other_family, look_up, takes_ipv4
+from trio_send._kernel.addresses import find_other_family, takes_ipv4
+from trio_send._kernel.name_lookup import look_up
 
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
 

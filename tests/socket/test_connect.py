@@ -208,32 +208,6 @@ async def test_a_unix_path_that_is_too_long_is_refused_by_name(tmp_path: Path, f
             socket.bind(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a connect is refused")
-async def test_a_unix_listener_with_a_full_backlog(stack: ExitStack, tmp_path: Path) -> None:
-    """The kernel gives no readiness event for it, so the connect fails instead of waiting for one."""
-    path = str(tmp_path / "socket")
-    listener = stack.enter_context(stdlib_socket.socket(stdlib_socket.AF_UNIX))
-    listener.bind(path)
-    listener.listen(0)
-    while True:
-        client = stack.enter_context(stdlib_socket.socket(stdlib_socket.AF_UNIX))
-        client.setblocking(False)
-        if client.connect_ex(path) == errno.EAGAIN:
-            break
-    async with open_initiator():
-        args = SocketAsyncEventArgs()
-        args.remote_end_point = path
-        socket = stack.enter_context(closing(Socket(stdlib_socket.AF_UNIX)))
-        assert socket.connect_async(args) is False
-        assert args.socket_error is SocketError.WOULD_BLOCK
-        with pytest.raises(SocketException) as caught:
-            await socket.connect(path)
-        assert caught.value.socket_error_code is SocketError.WOULD_BLOCK
-        listener.accept()[0].close()
-        await socket.connect(path)
-        assert socket.connected
-
-
 @pytest.mark.fact("F236")
 @every_connect
 async def test_a_socket_that_is_connected_is_not_connected_again(

@@ -3,6 +3,8 @@
 The standard library finds out only when it makes the system call, which for an operation that waits in a queue is too
 late to tell the caller; and it looks names up there and then, with every task waiting for the name server. So addresses
 are checked when they are handed in, and only such as need no looking up get as far as the kernel.
+
+An IPv6 socket without IPV6_V6ONLY takes IPv4 addresses as well. The kernel wants them written as IPv6 ones.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ _PATH_SIZE: Final = 108 if sys.platform == "linux" else 104
 
 #: What follows the host, and how big each may be.
 _NUMBERS: Final = (("port", 0xFFFF), ("flow label", 0xFFFFF), ("scope", 0xFFFFFFFF))
+
+_BROADCAST: Final = "255.255.255.255"
 
 #: Hosts that the standard library gives a meaning without looking anything up.
 _WORDS: Final[dict[int, tuple[str, ...]]] = {_INET: ("", "<broadcast>"), _INET6: ("",)}
@@ -60,21 +64,62 @@ def numeric(family: int, name: str, address: Any) -> Any | None:
     return (*found[0][4][:2], *address[2:]) if len(address) > 2 else found[0][4]
 
 
-def require_destination(family: int, name: str, address: Any) -> Any:
-    """Check the address of a datagram and return it in the form the kernel takes (F250).
+def takes_ipv4(sock: stdlib_socket.socket) -> bool:
+    """Tell whether an IPv6 socket takes IPv4 addresses as well, written as IPv6 ones."""
+    if sock.family != _INET6:
+        return False
+    try:
+        return not sock.getsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY)
+    except OSError:
+        return False
+
+
+def map_ipv4(host: str, port: int) -> tuple[str, int, int, int]:
+    """Write an IPv4 address as an IPv6 one."""
+    return f"::ffff:{_BROADCAST if host == '<broadcast>' else host}", port, 0, 0
+
+
+def find_other_family(sock: stdlib_socket.socket, address: Any) -> list[Any] | None:
+    """Look at an address whose host is none of the socket's own family.
+
+    Returns:
+      What to give the kernel for it, nothing perhaps, if it is one of the other family; None if it must be a name.
+    """
+    other = _INET6 if sock.family == _INET else _INET
+    found = numeric(other, "address", address[:2])
+    if found is None:
+        return None
+    return [map_ipv4(*found)] if takes_ipv4(sock) else []
+
+
+def require_numeric(
+    family: int, sock: stdlib_socket.socket | None, name: str, address: Any, purpose: str
+) -> Any:
+    """Check an address that may not hold a name and return it in the form the kernel takes (F250).
+
+    Args:
+      family: the address family.
+      sock: what the address is for; None if there is nothing to ask whether it takes IPv4 addresses as well.
+      name: what the messages start with.
+      address: the address.
+      purpose: what is done with it, for the message.
 
     Raises:
-      TypeError: ``address`` has the wrong shape; the message starts with ``name``.
+      TypeError: ``address`` has the wrong shape.
       ValueError: its host is a name, or a number in it, or a path, is out of range.
     """
-    checked = numeric(family, name, address)
-    if checked is None:
+    found = numeric(family, name, address)
+    if found is None and sock is not None:
+        others = find_other_family(sock, address)
+        if others:
+            return others[0]
+    if found is None:
         version = "IPv4" if family == _INET else "IPv6"
         raise ValueError(
-            f"{name} has the host {address[0]!r}, but must have an {version} address, for sending looks no names up; "
+            f"{name} has the host {address[0]!r}, but must have an {version} address, for {purpose} looks no names up; "
             "look it up first, for example with trio.socket.getaddrinfo()"
         )
-    return checked
+    return found
 
 
 def _checked_host(family: int, name: str, address: Any) -> str:
@@ -104,9 +149,12 @@ def _checked_host(family: int, name: str, address: Any) -> str:
 def _path(name: str, address: Any) -> bytes:
     """Return the path of a Unix socket, or its abstract name, as bytes."""
     try:
-        path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
+        is_text = isinstance(address, (str, os.PathLike))
+        path = os.fsencode(address) if is_text else bytes(memoryview(address))
     except TypeError:
-        raise TypeError(f"{name} must be a path, as str or bytes, not {address!r}") from None
+        raise TypeError(
+            f"{name} must be a path, as str, bytes or os.PathLike, not {address!r}"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{name} is no path: {error}") from None
     # An abstract name begins with a zero and needs none at its end.

@@ -9,6 +9,7 @@ import trio
 
 from .._base.codes import SocketError
 from .._base.errors import SocketException
+from .addresses import map_ipv4, takes_ipv4
 
 #: What a name server's answers mean; the rest, and what a platform lacks, is HOST_NOT_FOUND.
 _LOOKUP_ERRORS: Final = {
@@ -20,37 +21,6 @@ _LOOKUP_ERRORS: Final = {
     }.items()
     if hasattr(stdlib_socket, name)
 }
-
-
-def takes_ipv4(sock: stdlib_socket.socket) -> bool:
-    """Tell whether an IPv6 socket connects to IPv4 addresses as well, written as IPv6 ones."""
-    if sock.family != stdlib_socket.AF_INET6:
-        return False
-    try:
-        return not sock.getsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY)
-    except OSError:
-        return False
-
-
-def map_ipv4(host: str, port: int) -> tuple[str, int, int, int]:
-    """Write an IPv4 address as an IPv6 one."""
-    return f"::ffff:{host}", port, 0, 0
-
-
-def find_other_family(sock: stdlib_socket.socket, address: Any) -> list[Any] | None:
-    """Look at a host that is no address of the socket's own family.
-
-    Returns:
-      The addresses to try, none perhaps, if it is one of the other family; None if it must be a name.
-    """
-    host, port = address[:2]
-    own = sock.family
-    other = stdlib_socket.AF_INET6 if own == stdlib_socket.AF_INET else stdlib_socket.AF_INET
-    try:
-        stdlib_socket.inet_pton(other, host)
-    except (OSError, ValueError):
-        return None
-    return [map_ipv4(host, port)] if takes_ipv4(sock) else []
 
 
 async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from .._base.codes import SocketError
-from .._base.errors import SocketException
+from .default_host import set_default_host
+from .fresh_descriptor import HAVE_FRESH_DESCRIPTORS, Untried, describe_untried, renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -142,6 +142,7 @@ class KernelPort(Port):
         "is_stream",
         "send",
         "sock",
+        "untried",
     )
 
     def __init__(self, sock: stdlib_socket.socket) -> None:
@@ -152,6 +153,9 @@ class KernelPort(Port):
         self.family = int(sock.family)
         self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
         self.send = sock.send
+        #: What the socket was before it tried to connect, if it has, so that the descriptor has to be renewed before
+        #: another attempt.
+        self.untried: Untried | None = None
 
     @property
     def max_segments(self) -> int:  # type: ignore[override]
@@ -170,7 +174,11 @@ class KernelPort(Port):
     @property
     def wakes_when_shut_down(self) -> bool:  # type: ignore[override]
         # A Unix socket goes on waiting for its peer to read.
-        return _IS_LINUX and self.family in INET and self.is_stream and self.sock.proto in _TCP
+        return _IS_LINUX and self._is_tcp
+
+    @property
+    def _is_tcp(self) -> bool:
+        return self.family in INET and self.is_stream and self.sock.proto in _TCP
 
     def send_to(self, buffer: Buffer, flags: int, address: Any, /) -> int:
         return self.sock.sendto(buffer, flags, address)
@@ -262,21 +270,55 @@ class KernelPort(Port):
             stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.pack(is_on, 0)
         )
 
+    def bind(self, address: Any) -> None:
+        """Take an address as the own one, whatever old connections from there the system remembers.
+
+        Raises:
+          OSError: refused.
+        """
+        # On Windows the option means something else: to take an address away from whoever has it.
+        if sys.platform != "win32" and self._is_tcp:
+            self.sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
+        self.sock.bind(address)
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether an attempt to connect uses the descriptor up, and a fresh one can take its place."""
+        return HAVE_FRESH_DESCRIPTORS and self._is_tcp
+
+    def renew(self) -> None:
+        """Have a fresh descriptor under the same number if the one that there is was used up; else do nothing.
+
+        Raises:
+          OSError: there is none to be had, or it cannot be made what the old one was.
+        """
+        if self.untried is not None:
+            renew(self.sock, self.untried)
+            self.untried = None
+
     def connect_begin(self, address: Any) -> bool:
         """Start to connect; return True when the connection stands at once.
 
         Raises:
+          BlockingIOError: a Unix listener has no room. Nothing has begun, and there will be no event.
           OSError: refused at once.
         """
+        if self.is_renewable:
+            self.untried = describe_untried(self.sock)
+        elif self.family in INET and not self.is_stream:
+            set_default_host(self.sock, address)
+            return True
         try:
             self.sock.connect(address)
         except BlockingIOError as error:
             if error.errno == errno.EAGAIN and sys.platform != "win32":
-                # A Unix listener with a full backlog: nothing has begun, and there is no event to wait for.
-                raise SocketException(
-                    SocketError.WOULD_BLOCK, native_error_code=errno.EAGAIN
-                ) from None
+                raise
             return False
+        except OSError as error:
+            if error.errno == errno.EISCONN:
+                self.untried = None  # what there is already stays
+            raise
+        self.untried = None
         return True
 
     def connect_poll(self, address: Any) -> bool:
@@ -292,6 +334,7 @@ class KernelPort(Port):
                 self.sock.connect(address)
             except BlockingIOError:
                 return False
+            self.untried = None
             return True
         code = self.sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR)
         if code != 0:
@@ -304,4 +347,5 @@ class KernelPort(Port):
             if error.errno in (errno.ENOTCONN, errno.EINVAL):
                 return False
             raise
+        self.untried = None
         return True

@@ -201,6 +201,11 @@ class OperationQueue:
         if owner is not None:
             owner._watch(self)
 
+    def unwatch(self) -> None:
+        """Stop watching the socket until the step ends, for its number will stand for another descriptor."""
+        if self.watcher is not None and self.watched is not None:
+            self.watcher._unwatch(self)
+
     def _end_step(self) -> None:
         """Leave the queue fit to be seen, after operations may have ended, and let everybody know who cares."""
         self._rewatch()

@@ -93,7 +93,7 @@ class SendQueue(SendAttempts):
         if operation._step is None:
             if self._back_off(errno):
                 return False
-            if self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+            if self._ends_connection(errno):
                 self._break(code, errno)
             elif self._is_cut(operation):  # it took several calls, or goes on with an earlier cut
                 self._mark_torn(operation, detail)
@@ -107,7 +107,7 @@ class SendQueue(SendAttempts):
             self._fail(head, code, errno, detail)
         elif self._back_off(errno):
             return
-        elif self.port.is_stream and errno in CONNECTION_DEAD_ERRNOS:
+        elif self._ends_connection(errno):
             self._break(code, errno)
             assert self.broken is not None
             code, errno = self.broken  # of which a receive may have been told before
@@ -136,6 +136,11 @@ class SendQueue(SendAttempts):
         self.backoff = FIRST_BACKOFF * 2**self.backoffs
         self.backoffs += 1
         return True
+
+    def _ends_connection(self, errno: int) -> bool:
+        """Tell whether an error means that there is no connection any more."""
+        is_connection = self.port.is_stream or self.port.has_one_receiver
+        return is_connection and errno in CONNECTION_DEAD_ERRNOS
 
     def _break(self, code: int, errno: int) -> None:
         if self.broken is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import socket as stdlib_socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,11 +12,12 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.errors import InvalidOperationError, SocketException
-from .._kernel.addresses import numeric
-from .._kernel.name_lookup import find_other_family, look_up
+from .._kernel.addresses import find_other_family, numeric
+from .._kernel.name_lookup import look_up
 from .._kernel.port import KernelPort
 from .._operations.operation import Operation, Step, describe_os_error
 from .._operations.queue import UNCONNECTED
+from .._operations.send_queue import FIRST_BACKOFF, LONGEST_POLL
 from .._owners.awaiting_task import perform
 from .event_args import SocketAsyncEventArgs
 from .send_datagrams import SendingDatagrams
@@ -27,10 +31,16 @@ if TYPE_CHECKING:
 _CONNECT: Final = SocketAsyncOperation.CONNECT
 
 
+#: How long an address is waited for while there is another one to try, in seconds. Linux asks again after 1, 3 and 7 s,
+#: so this is time for four questions, the last of which may take 3 s to be answered. A host that has not answered by
+#: then would be waited for until the system gives it up, after 127 s on Linux.
+ANSWER_LIMIT: Final = 10.0
+
+
 class _ConnectStep(Step):
     """Connects to the first of several addresses that answers; looks a name up before that."""
 
-    __slots__ = ("_addresses", "_begun", "_failure", "address", "is_by_name")
+    __slots__ = ("_addresses", "_begun", "_failure", "_leave_at", "_pause", "address", "is_by_name")
 
     def __init__(self, sock: stdlib_socket.socket, name: str, address: Any) -> None:
         self.address = address
@@ -38,6 +48,10 @@ class _ConnectStep(Step):
         self._failure: tuple[int, str | None] | None = None
         #: Whether the kernel is at work on the first of the addresses.
         self._begun = False
+        #: When the first of the addresses is given up for the next.
+        self._leave_at = math.inf
+        #: How long to pause before the next attempt, because nothing could begin; 0 when there is no need.
+        self._pause = 0.0
         known = numeric(sock.family, name, address)
         self._addresses: list[Any] | None = (
             find_other_family(sock, address) if known is None else [known]
@@ -53,11 +67,20 @@ class _ConnectStep(Step):
 
     @property
     def must_be_awaited(self) -> bool:  # type: ignore[override]
-        """True until a name was looked up."""
-        return self._addresses is None and self._failure is None
+        """True for the looking up of a name, for pauses, and while there is a time to leave an address."""
+        if self._addresses is None:
+            return self._failure is None
+        return self._pause > 0 or self._leave_at < math.inf
 
     async def wait_ready(self, operation: Operation) -> None:
-        """Look the name up."""
+        """Look the name up, pause, or wait for an answer as long as one is waited for."""
+        if self._addresses is not None:
+            if self._pause:
+                await trio.sleep(self._pause)
+            else:
+                with trio.move_on_at(self._leave_at):
+                    await operation._socket._port.wait_writable()
+            return
         try:
             self._addresses = await look_up(operation._socket._require_kernel(), *self.address[:2])
         except SocketException as error:
@@ -72,7 +95,7 @@ class _ConnectStep(Step):
             raise BlockingIOError
         socket: Endpoint = operation._socket
         self._connect(socket, self._addresses)
-        socket._sends.gate &= ~UNCONNECTED
+        socket._note_connection(self._addresses[0])
         # The kernel counts the opening of a connection by its active side.
         socket._acknowledged_before = 1 - socket._sends.accepted
         if isinstance(operation, SocketAsyncEventArgs):
@@ -88,21 +111,44 @@ class _ConnectStep(Step):
         assert isinstance(port, KernelPort)
         while True:
             try:
-                connected = (
-                    port.connect_poll(addresses[0])
-                    if self._begun
-                    else port.connect_begin(addresses[0])
-                )
+                if self._begun:
+                    self._go_on(port, addresses[0])
+                else:
+                    self._begin(socket, port, addresses)
+                return
+            except BlockingIOError:
+                raise
             except OSError:
                 self._begun = False
+                self._leave_at = math.inf
+                socket._note_failed_connect(port)
                 if len(addresses) == 1:
                     raise
                 del addresses[0]
-                continue
-            if not connected:
-                self._begun = True
-                raise BlockingIOError
-            return
+
+    def _begin(self, socket: Endpoint, port: KernelPort, addresses: list[Any]) -> None:
+        """Begin to connect to the first address, and return if the connection stands at once."""
+        socket._renew_descriptor(port)
+        try:
+            connected = port.connect_begin(addresses[0])
+        except BlockingIOError:
+            self._pause = min(max(2 * self._pause, FIRST_BACKOFF), LONGEST_POLL)
+            raise
+        self._pause = 0.0
+        if not connected:
+            self._begun = True
+            if len(addresses) > 1 and port.is_renewable:
+                self._leave_at = trio.current_time() + ANSWER_LIMIT
+            raise BlockingIOError
+
+    def _go_on(self, port: KernelPort, address: Any) -> None:
+        """Return if the connection that was begun stands."""
+        if port.connect_poll(address):
+            self._leave_at = math.inf
+        elif trio.current_time() >= self._leave_at:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        else:
+            raise BlockingIOError
 
     def abandon(self, socket: Endpoint) -> None:
         # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.

@@ -150,4 +150,4 @@ class Disconnecting(Accepting):
         self._send = port.send
         self._send_was_shut_down = self._receive_was_shut_down = False
         self._acknowledged_before = -self._sends.accepted
-        self._trio = None
+        self._trio = self._peer = None

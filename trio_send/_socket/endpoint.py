@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
@@ -15,6 +16,7 @@ from .._base.errors import (
     SocketException,
 )
 from .._base.interrupts import one_step
+from .._kernel.default_host import get_peer
 from .._kernel.port import INET, KernelPort, Port
 from .._operations.operation import IDLE, Operation, Step, describe_os_error
 from .._operations.queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
@@ -65,6 +67,7 @@ class Endpoint(BackPressure):
         "_ending",
         "_kernel",
         "_listening",
+        "_peer",
         "_port",
         "_receive_was_shut_down",
         "_receives",
@@ -86,6 +89,8 @@ class Endpoint(BackPressure):
             self._sends.gate |= UNCONNECTED
         self._receives: OperationQueue | None = None
         self._listening = False
+        #: Whom the socket was connected to, to be told when the system has forgotten it.
+        self._peer: Any = None
         self._send_was_shut_down = False
         self._receive_was_shut_down = False
         # Who may use it: the thread that made it, and the run in which it was first used.
@@ -165,6 +170,33 @@ class Endpoint(BackPressure):
             )
         return self._kernel
 
+    def _note_connection(self, address: Any) -> None:
+        """Take note that the socket was connected to an address."""
+        self._sends.gate &= ~UNCONNECTED
+        try:
+            self._peer = self._require_kernel().getpeername()
+        except OSError:
+            self._peer = address  # the peer has gone already
+
+    def _renew_descriptor(self, port: KernelPort) -> None:
+        """Stand on a fresh descriptor under the same number if the one that there is was used up by a connect.
+
+        Raises:
+          OSError: there is none to be had.
+        """
+        if port.untried is not None:
+            self._sends.unwatch()
+            port.renew()
+
+    def _note_failed_connect(self, port: KernelPort) -> None:
+        """Be as before the attempt, as far as the system allows it."""
+        with suppress(OSError):  # the next attempt will find out that there is no fresh descriptor
+            self._renew_descriptor(port)
+        if self._peer is not None and get_peer(port.sock) is None:
+            # It was the default remote host, which could be neither changed nor kept.
+            self._sends.gate |= UNCONNECTED
+            self._peer = None
+
     def _note(self, operation: Operation, step: Step, kind: SocketAsyncOperation) -> None:
         """Prepare an operation that is no send."""
         operation._reset_results()
@@ -238,12 +270,16 @@ class Endpoint(BackPressure):
     def remote_end_point(self) -> Any:
         """The address of the peer, a Python socket address.
 
-        Reading it raises `SocketException` with NOT_CONNECTED if there is none.
+        It is remembered from the connect or the accept, so it can be read when the peer has gone as well. Reading it
+        raises `SocketException` with NOT_CONNECTED if there never was one, and after `disconnect` with
+        ``reuse_socket``.
         """
         self._require_open()
         try:
             return self._require_kernel().getpeername()
         except OSError as error:
+            if self._peer is not None:
+                return self._peer
             raise translate(error) from error
 
     def _require_open(self) -> None:

@@ -9,7 +9,7 @@ import trio
 from .._base.checks import require_whole_number
 from .._base.codes import SocketAsyncOperation
 from .._base.errors import InvalidOperationError
-from .._kernel.addresses import numeric
+from .._kernel.addresses import require_numeric
 from .._kernel.port import KernelPort
 from .._operations.operation import Operation, Step
 from .._owners.awaiting_task import perform
@@ -41,7 +41,7 @@ class _AcceptStep(Step):
     def attempt(self, operation: Operation) -> None:
         listener: Accepting = operation._socket
         connection, self.address = listener._require_kernel().accept()
-        accepted = listener._adopt(connection)
+        accepted = listener._adopt(connection, self.address)
         if isinstance(operation, SocketAsyncEventArgs):
             operation._accept_socket = accepted
         else:
@@ -53,7 +53,7 @@ class Accepting(Connecting):
 
     __slots__ = ()
 
-    def _adopt(self, connection: stdlib_socket.socket) -> Self:
+    def _adopt(self, connection: stdlib_socket.socket, peer: Any) -> Self:
         """Make a socket of the same kind and settings of an accepted connection."""
         adopted = type(self).__new__(type(self))
         Endpoint.__init__(
@@ -62,6 +62,7 @@ class Accepting(Connecting):
             connected=True,
             on_torn="refuse" if self._sends.refuse_torn else "allow",
         )
+        adopted._peer = peer
         adopted._require_usable()  # from now on it is of this run, and its end is told there
         return adopted
 
@@ -71,11 +72,17 @@ class Accepting(Connecting):
     def bind(self, address: Any) -> None:
         """Give the socket its own address.
 
+        Except on Windows, SO_REUSEADDR is set on a TCP socket, as .NET and Trio's listeners do. So a server can be
+        started again while old connections of its port are remembered, which takes a minute; at an address where
+        another socket listens, no second one can.
+
         Args:
           address: a Python socket address. A host must be numeric or empty, for looking a name up would have to wait.
+            An IPv6 socket takes IPv4 addresses as well, unless IPV6_V6ONLY is set.
 
         Raises:
-          SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE.
+          SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE. Where SO_REUSEADDR is set, Linux
+            may say so to `listen` only.
           TypeError: ``address`` is of the wrong shape.
           ValueError: the host is a name, or the port is none.
           ObjectDisposedError: the socket was closed.
@@ -85,12 +92,11 @@ class Accepting(Connecting):
         """
         self._require_usable()
         sock = self._require_kernel()
-        if numeric(sock.family, "address", address) is None:
-            raise ValueError(
-                f"address has the host {address[0]!r}, but bind takes an IP address or an empty string"
-            )
+        port = self._port
+        assert isinstance(port, KernelPort)
+        address = require_numeric(int(sock.family), sock, "address", address, "bind()")
         try:
-            sock.bind(address)
+            port.bind(address)
         except OSError as error:
             raise translate(error) from error
 

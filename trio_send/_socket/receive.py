@@ -10,7 +10,6 @@ import trio
 
 from .._base.checks import require_whole_number
 from .._base.codes import (
-    CONNECTION_DEAD_ERRNOS,
     SocketAsyncOperation,
     SocketError,
     SocketFlags,
@@ -110,8 +109,8 @@ def _kernel_port(socket: Endpoint) -> KernelPort:
 
 def _take_note(socket: Endpoint, error: OSError) -> None:
     """Note an error that has killed the connection, for the kernel reports it to one caller only."""
-    if socket._port.is_stream and error.errno in CONNECTION_DEAD_ERRNOS:
-        code, errno, _ = describe_os_error(error)
+    code, errno, _ = describe_os_error(error)
+    if socket._sends._ends_connection(errno):
         socket._sends._break(code, errno)
 
 

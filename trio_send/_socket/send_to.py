@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
-from .._kernel.addresses import require_destination
+from .._kernel.addresses import require_numeric
 from .._messages.buffers import message_from_buffer
 from .._operations.operation import Operation
 from .begin_send import BeginEnd
@@ -206,5 +206,5 @@ class SendingTo(BeginEnd):
             raise TypeError(f"{name} is None, but must be the address to send to")
         port = self._port
         if port.family is not None:
-            address = require_destination(port.family, name, address)
+            address = require_numeric(port.family, self._kernel, name, address, "sending")
         return None if port.is_stream or port.has_one_receiver else address

@@ -122,12 +122,13 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
             raise ValueError("sock is closed")
         require_on_torn(on_torn)
         try:
-            sock.getpeername()
+            peer = sock.getpeername()
         except OSError:
-            connected = False
+            connected, peer = False, None
         else:
             connected = True
         made = cls.from_port(KernelPort(sock), connected=connected, on_torn=on_torn)
+        made._peer = peer
         try:
             acknowledged, unacknowledged, _, _ = kernel_totals(made._port)
             made._acknowledged_before = acknowledged + unacknowledged

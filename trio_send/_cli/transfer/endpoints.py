@@ -112,9 +112,6 @@ async def listening(
             if receive_buffer is not None:
                 socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, receive_buffer)
             if isinstance(address, InternetAddress):
-                if sys.platform != "win32":
-                    # Otherwise the port of a sink that has just ended is taken for another minute.
-                    socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
                 socket.bind(end_point)
                 socket.listen()
             else:
