@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.connections import (
     accept_through,
@@ -383,6 +383,101 @@ async def test_a_process_that_is_out_of_descriptors(stack: ExitStack, face: str)
         assert caught.value.socket_error_code is SocketError.TOO_MANY_OPEN_SOCKETS
         socket = stack.enter_context(closing(await accept_through(face, server)))
         assert socket.remote_end_point == peer.getsockname()
+
+
+class FullKernel:
+    """A listener's socket, of a system in which all descriptors are taken until some are given back."""
+
+    def __init__(self, sock: stdlib_socket.socket, errno: int) -> None:
+        self._sock = sock
+        self._errno = errno
+        self.is_full = True
+        #: When an accept was tried.
+        self.tries: list[float] = []
+
+    def accept(self) -> Any:
+        self.tries.append(trio.current_time())
+        if self.is_full:
+            raise OSError(self._errno, os.strerror(self._errno))
+        return self._sock.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS]
+
+
+@every_accept
+@pytest.mark.parametrize("number", SHORTAGES, ids=errno.errorcode.get)
+async def test_a_server_that_accepts_again_at_once_without_descriptors(
+    stack: ExitStack, face: str, number: int, autojump_clock: MockClock
+) -> None:
+    """Each accept fails, but only so many in a second; the connection is taken soon after there is room."""
+    server = stack.enter_context(closing(Socket()))
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    peer = client(server, stack)
+    kernel = FullKernel(server._require_kernel(), number)
+    server._kernel = kernel  # type: ignore[assignment]
+    failures = 0
+    async with open_initiator(), trio.open_nursery() as nursery:
+
+        async def free_some() -> None:
+            await trio.sleep(1.05)
+            kernel.is_full = False
+
+        nursery.start_soon(free_some)
+        while True:
+            try:
+                accepted = await accept_through(face, server)
+            except SocketException:
+                failures += 1
+            else:
+                break
+    with closing(accepted):
+        assert accepted.remote_end_point == peer.getsockname()
+    assert len(kernel.tries) == failures + 1
+    assert kernel.tries == pytest.approx([number * 0.1 for number in range(12)])
+
+
+async def test_accepts_that_wait_without_descriptors_fail_one_after_the_other(
+    stack: ExitStack, autojump_clock: MockClock
+) -> None:
+    """One that is stopped meanwhile ends at once, and the next one waits out the same pause."""
+    server = stack.enter_context(closing(Socket()))
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    kernel = FullKernel(server._require_kernel(), errno.EMFILE)
+    server._kernel = kernel  # type: ignore[assignment]
+    ends: list[tuple[str, SocketError, float]] = []
+    async with open_initiator():
+        kernel.is_full = False  # an accept that has nobody to accept is just pending
+        several = {}
+        for name in "abcd":
+            several[name] = args = SocketAsyncEventArgs(user_token=name)
+            args.completed += lambda _, args: ends.append(
+                (args.user_token, args.socket_error, trio.current_time())
+            )
+            assert server.accept_async(args)
+        kernel.is_full = True
+        client(server, stack)
+        await several["a"].wait()
+        begun = trio.current_time()
+        await trio.sleep(0.05)
+        assert several["b"].cancel()
+        await several["c"].wait()
+        kernel.is_full = False
+        await several["d"].wait()
+        several["d"].accept_socket.close()  # type: ignore[union-attr]
+    full = SocketError.TOO_MANY_OPEN_SOCKETS
+    assert [(name, error) for name, error, _ in ends] == [
+        ("a", full),
+        ("b", SocketError.OPERATION_ABORTED),
+        ("c", full),
+        ("d", SocketError.SUCCESS),
+    ]
+    assert [when - begun for *_, when in ends] == pytest.approx([0, 0.05, 0.1, 0.2])
 
 
 async def test_a_result_of_an_accept_or_a_connect_is_taken_once(

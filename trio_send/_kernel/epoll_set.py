@@ -53,7 +53,14 @@ W = TypeVar("W", bound=Waiter)
 
 
 class EpollSet(Generic[W]):
-    """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor."""
+    """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor.
+
+    It takes a descriptor, and in the kernel some memory for each socket, of which a user may have so much. Where these
+    are lacking nothing may be lost: whoever cannot be watched here is given back, and waited for in another way.
+
+    Raises:
+      OSError: the system has no descriptor, or no memory, for a set.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
@@ -79,18 +86,35 @@ class EpollSet(Generic[W]):
             self._epoll.register(fd, events)
 
     def arm(self, fd: int, queue: W) -> None:
-        known = fd in self._writers or fd in self._readers
-        (self._writers if queue.writes else self._readers)[fd] = queue
-        self.armed += 1
-        if known:
-            self._update(fd)
-            return
-        try:
-            self._epoll.register(fd, (_OUT if queue.writes else _IN) | _ONE_SHOT)
-        except FileExistsError:
-            self._update(fd)
+        """Have ``queue`` fetched when its socket is ready.
 
-    def disarm(self, queue: W) -> None:
+        Raises:
+          OSError: the system cannot watch it. The set is as it was.
+        """
+        known = fd in self._writers or fd in self._readers
+        queues = self._writers if queue.writes else self._readers
+        queues[fd] = queue
+        try:
+            if known:
+                self._update(fd)
+            else:
+                try:
+                    self._epoll.register(fd, (_OUT if queue.writes else _IN) | _ONE_SHOT)
+                except FileExistsError:
+                    self._update(fd)
+        except OSError:
+            queues[fd] = None
+            if not known:
+                del queues[fd]
+            raise
+        self.armed += 1
+
+    def disarm(self, queue: W) -> W | None:
+        """Forget ``queue``.
+
+        Returns:
+          Who waits for the same socket in the other direction, if the system cannot watch it any more.
+        """
         fd = queue.port.fileno()
         queues, others = (
             (self._writers, self._readers) if queue.writes else (self._readers, self._writers)
@@ -100,20 +124,27 @@ class EpollSet(Generic[W]):
             fd = next((number for number, other in queues.items() if other is queue), -1)
             if queues.pop(fd, None) is not None:
                 self.armed -= 1
-            return
+            return None
         if queues.get(fd) is None:
-            return
+            return None
         self.armed -= 1
-        if others.get(fd) is not None:
+        other = others.get(fd)
+        if other is not None:
             queues[fd] = None
-            self._update(fd)
-            return
+            try:
+                self._update(fd)
+            except OSError:
+                others[fd] = None
+                self.armed -= 1
+                return other
+            return None
         queues.pop(fd)
         others.pop(fd, None)
         try:
             self._epoll.unregister(fd)
         except OSError:
             pass  # the descriptor was closed behind the library's back
+        return None
 
     def fetch(self) -> list[W]:
         """Return the queues that are worth a drain; they are not armed any more."""
@@ -129,7 +160,12 @@ class EpollSet(Generic[W]):
                 ready.append(reader)
                 self._readers[fd] = reader = None
             if writer is not None or reader is not None:
-                self._update(fd)
+                try:
+                    self._update(fd)
+                except OSError:
+                    # It cannot be watched any more, so the attempt has to tell whether it is ready.
+                    ready += [waiter for waiter in (writer, reader) if waiter is not None]
+                    self._writers[fd] = self._readers[fd] = None
         self.armed -= len(ready)
         return ready
 

@@ -14,7 +14,7 @@ import trio
 
 from .._base.codes import SocketError
 from .._operations.operation import Operation, Owner, Step
-from .engine import SOCKET_ALLOWANCE
+from .engine import SHORTAGE_PAUSE, SOCKET_ALLOWANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -137,6 +137,8 @@ class AwaitingTask(Owner):
                             await queue.wait_ready()
                         except trio.ClosedResourceError:
                             pass  # then it has ended
+                        except OSError:
+                            await trio.sleep(SHORTAGE_PAUSE)
                         finally:
                             self._waiting = None
                         if queue.watcher is self:

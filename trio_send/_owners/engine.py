@@ -4,6 +4,10 @@ A task per blocked socket would be simple and, at 10,000 of them, about three ti
 epoll set of its own and lets Trio wait for that set's descriptor: an epoll set is readable when one of its members is
 ready. (Where there is no epoll, and for ports without a descriptor, each blocked queue does get a waiting task.)
 
+The set is made when something first blocks, and so perhaps when no descriptor is left for it, nor memory. To wait must
+be possible all the same: then too each blocked queue has a waiting task, and the next one that blocks tries to get a
+set again. Where Trio in its turn cannot watch one more descriptor, the queue is attempted now and then.
+
 Registrations are one-shot: a socket that became ready is silent until it is armed again, which happens only if its
 queue is still blocked after the drain. From this follows the engine's one trap. What epoll has reported once it does
 not report again, so nothing may be lost between fetching events and draining their queues: in the step that fetches
@@ -51,6 +55,10 @@ TRIP_ALLOWANCE: Final = 512 * 1024
 RETRIES: Final = 16
 
 
+#: How many seconds pass between attempts where the system cannot watch one more descriptor.
+SHORTAGE_PAUSE: Final = 0.05
+
+
 class Engine:
     """Watches queues for one initiator.
 
@@ -86,9 +94,7 @@ class Engine:
             return
         descriptor = queue.descriptor() if HAVE_EPOLL else -1
         if descriptor < 0:
-            scope = trio.CancelScope(shield=True)
-            queue.watched = scope
-            self._spawn(self._wait_for, queue, scope)
+            self._wait_in_task(queue)
         elif self._dozing is not None and len(self._turns) < RETRIES:
             if not self._turns:
                 trio.lowlevel.reschedule(self._dozing)
@@ -97,13 +103,26 @@ class Engine:
         elif self._draining and queue.hopeful and len(self._turns) < RETRIES:
             queue.watched = self._turns
             self._turns.append(queue)
-        else:
+        elif not self._arm(descriptor, queue):
+            self._wait_in_task(queue)
+
+    def _arm(self, descriptor: int, queue: OperationQueue) -> bool:
+        """Have the set watch ``queue``; return False if the system lacks what that takes."""
+        try:
             if self._pollset is None:
                 self._pollset = EpollSet()
-            if self._skips:
-                self._skips -= 1
-            queue.watched = self._pollset
             self._pollset.arm(descriptor, queue)
+        except OSError:
+            return False
+        if self._skips:
+            self._skips -= 1
+        queue.watched = self._pollset
+        return True
+
+    def _wait_in_task(self, queue: OperationQueue) -> None:
+        scope = trio.CancelScope(shield=True)
+        queue.watched = scope
+        self._spawn(self._wait_for, queue, scope)
 
     def unwatch(self, queue: OperationQueue) -> None:
         """Stop watching ``queue``; no event of its socket reaches it any more."""
@@ -111,7 +130,10 @@ class Engine:
         if isinstance(watched, trio.CancelScope):
             watched.cancel()
         elif self._pollset is not None and watched is self._pollset:
-            self._pollset.disarm(queue)
+            other = self._pollset.disarm(queue)
+            if other is not None:
+                other.watched = None
+                self.watch(other)
         # One whose turn has yet to come is passed over then.
 
     @trio.lowlevel.enable_ki_protection
@@ -125,6 +147,8 @@ class Engine:
                 await queue.wait_ready()
             except trio.ClosedResourceError:
                 pass  # the attempt will tell
+            except OSError:
+                await trio.sleep(SHORTAGE_PAUSE)
         if queue.watched is scope:
             queue.watched = None
             queue.drain(SOCKET_ALLOWANCE)
@@ -181,7 +205,10 @@ class Engine:
                     await trio.lowlevel.checkpoint()
                 used = 0
             elif self._pollset is not None and (self._pollset.armed or self._skips):
-                await trio.lowlevel.wait_readable(self._pollset.fd)
+                try:
+                    await trio.lowlevel.wait_readable(self._pollset.fd)
+                except OSError:
+                    await trio.sleep(SHORTAGE_PAUSE)
                 self._fetch()
             else:
                 await self._doze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
@@ -61,6 +62,7 @@ class Endpoint(BackPressure):
 
     __slots__ = (
         "__weakref__",
+        "_accepts_again_at",
         "_acknowledged_before",
         "_broadcasts",
         "_checked",
@@ -91,6 +93,8 @@ class Endpoint(BackPressure):
         self._listening = False
         #: Whom the socket was connected to, to be told when the system has forgotten it.
         self._peer: Any = None
+        #: Until when no accept is tried, by Trio's clock, because the latest one found no descriptor.
+        self._accepts_again_at = -math.inf
         self._send_was_shut_down = False
         self._receive_was_shut_down = False
         # Who may use it: the thread that made it, and the run in which it was first used.

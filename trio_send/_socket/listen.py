@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -28,19 +29,47 @@ if TYPE_CHECKING:
 _ACCEPT: Final = SocketAsyncOperation.ACCEPT
 
 
+#: What an accept finds missing that other connections give back when they end, and for how many seconds no other one is
+#: tried then, as long as Trio's listeners wait. The connection stays where it is and the listener ready, so a server
+#: that starts the next accept at once would fail again and again, and do nothing else.
+_SHORTAGE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+SHORTAGE_PAUSE: Final = 0.1
+
+
 class _AcceptStep(Step):
     """Accepts one connection."""
 
-    __slots__ = ("accepted", "address")
+    __slots__ = ("_pauses_until", "accepted", "address")
 
     def __init__(self) -> None:
+        #: Until when to wait before the next attempt; None if that takes a connection and no more.
+        self._pauses_until: float | None = None
         #: The connection, until whoever asked for it has taken it. Args have a place for it themselves.
         self.accepted: Any = None
         self.address: Any = None
 
+    @property
+    def must_be_awaited(self) -> bool:  # type: ignore[override]
+        """True while it pauses."""
+        return self._pauses_until is not None
+
+    async def wait_ready(self, operation: Operation) -> None:
+        """Wait until the pause is over."""
+        assert self._pauses_until is not None
+        await trio.sleep_until(self._pauses_until)
+        self._pauses_until = None
+
     def attempt(self, operation: Operation) -> None:
         listener: Accepting = operation._socket
-        connection, self.address = listener._require_kernel().accept()
+        if trio.current_time() < listener._accepts_again_at:
+            self._pauses_until = listener._accepts_again_at
+            raise BlockingIOError
+        try:
+            connection, self.address = listener._require_kernel().accept()
+        except OSError as error:
+            if error.errno in _SHORTAGE_ERRNOS:
+                listener._accepts_again_at = trio.current_time() + SHORTAGE_PAUSE
+            raise
         accepted = listener._adopt(connection, self.address)
         if isinstance(operation, SocketAsyncEventArgs):
             operation._accept_socket = accepted
@@ -153,6 +182,9 @@ class Accepting(Connecting):
     @trio.lowlevel.enable_ki_protection
     def accept_async(self, args: SocketAsyncEventArgs) -> bool:
         """Start to accept a connection into ``args.accept_socket``.
+
+        If the process has no descriptor left for the connection, the accept fails with TOO_MANY_OPEN_SOCKETS and the
+        connection waits on. The next accept on the same socket, in whichever face, is tried 0.1 seconds later.
 
         Args:
           args: whom to tell. They are in use until the operation has ended.
