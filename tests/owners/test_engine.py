@@ -1,16 +1,19 @@
 """Hold the engine to serving every blocked socket, whatever happens to descriptors, and to letting others run.
 
-Everything here runs twice: with an epoll set, and with a waiting task for each blocked socket, as on systems without.
+Everything here runs several times: with an epoll set; with a waiting task for each blocked socket, as on systems
+without; and where the system could have a set, but lacks a descriptor for it, or memory for all or some sockets in it.
 """
 
 from __future__ import annotations
 
 import contextvars
+import errno
 import os
 import select
 import socket as stdlib_socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,13 +53,57 @@ SUCCESS = SocketError.SUCCESS
 JOIN = ExitPolicy.JOIN
 
 
-@pytest.fixture(params=["epoll", "tasks"], autouse=True)
+class PoorEpoll:
+    """An epoll set to which only some of the sockets can be added, every so many-th, or none.
+
+    Args:
+      every: how many it takes to have one added; 0 stands for none.
+      is_rigid: whether nothing about one that is in can be changed.
+    """
+
+    def __init__(self, every: int = 0, *, is_rigid: bool = False) -> None:
+        self._epoll = select.epoll()
+        self._every = every
+        self._is_rigid = is_rigid
+        self._asked = 0
+
+    def register(self, fd: int, events: int) -> None:
+        self._asked += 1
+        if not self._every or self._asked % self._every:
+            raise OSError(errno.ENOSPC, "all watches of this user are taken")
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        if self._is_rigid:
+            raise OSError(errno.ENOMEM, "no memory")
+        self._epoll.modify(fd, events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def no_epoll() -> None:
+    raise OSError(errno.EMFILE, "no descriptor is left")
+
+
+#: What there is instead of a set that takes all.
+POOR: dict[str, Callable[[], object]] = {
+    "no set": no_epoll,
+    "no room": PoorEpoll,
+    "little room": lambda: PoorEpoll(every=2),
+    "no change": lambda: PoorEpoll(every=1, is_rigid=True),
+}
+
+
+@pytest.fixture(params=["epoll", "tasks", *POOR], autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The two ways in which an engine waits."""
+    """The ways in which an engine waits."""
     if request.param == "tasks":
         monkeypatch.setattr(_engine, "HAVE_EPOLL", False)
     elif not _engine.HAVE_EPOLL:
         pytest.skip("this system has no epoll")
+    elif request.param in POOR:
+        monkeypatch.setattr(epoll_set, "select", SimpleNamespace(epoll=POOR[request.param]))
     return str(request.param)
 
 
@@ -181,7 +228,7 @@ class Watched(CountingPort):
 
 async def test_newcomers_are_tried_once_more_before_they_are_armed(engine: str) -> None:
     """A few that block while the engine sleeps; of a crowd, only the first few; and later ones not at all."""
-    if engine == "tasks":
+    if engine != "epoll":
         pytest.skip("there is nothing to arm")
     crowd = 3 * _engine.RETRIES
     told = Told()
@@ -219,7 +266,7 @@ async def test_newcomers_are_tried_once_more_before_they_are_armed(engine: str) 
 
 async def test_after_a_try_in_vain_some_are_armed_without_one(engine: str) -> None:
     """One at first, then three, then seven; and a try that was of use makes it forget them all."""
-    if engine == "tasks":
+    if engine != "epoll":
         pytest.skip("there is nothing to arm")
     attempts = []
     with ExitStack() as stack:
@@ -251,7 +298,7 @@ async def test_room_that_is_made_at_once_is_found_without_arming(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is what the second attempt is for."""
-    if engine == "tasks":
+    if engine != "epoll":
         pytest.skip("there is nothing to arm")
     monkeypatch.setattr(_engine.EpollSet, "arm", lambda *_: pytest.fail("a socket was armed"))
     with connected("unix") as (socket, peer):
@@ -542,7 +589,7 @@ async def test_leaving_ends_a_socket_closed_behind_the_librarys_back(how: str) -
 
 async def test_a_stolen_number_is_left_to_its_new_owner(engine: str) -> None:
     """A socket was closed behind the library's back; ending it must not touch the one that has its number now."""
-    if engine == "tasks":
+    if engine != "epoll":
         pytest.skip("Trio itself takes the number for the socket that waited under it")
     told = Told()
     left, right = stdlib_pair("unix", tiny=True)
@@ -602,12 +649,16 @@ class BusyPort(Port):
         self._descriptor = descriptor
         self.is_stream = True
         self.blocked = True
+        #: What to do in each call that sends.
+        self.then: Callable[[], object] | None = None
 
     def send(self, buffer: Any, flags: int, /) -> int:
         if self.blocked:
             raise BlockingIOError
         size = memoryview(buffer).nbytes
         self._log.append((self._name, size))
+        if self.then is not None:
+            self.then()
         return size
 
     def send_gather(self, views: Sequence[Any], flags: int, /) -> int:
@@ -694,8 +745,12 @@ class Crowd:
         return [turn for turn in turns if turn]
 
 
-async def test_busy_sockets_share() -> None:
+async def test_busy_sockets_share(engine: str) -> None:
     """None sends more than its allowance in a turn, and none gets far ahead of another."""
+    if engine == "little room":
+        pytest.skip(
+            "those in the set share, and so do those with a task, but not the ones with the others"
+        )
     crowd = Crowd("abc")
     with crowd.opened():
         async with open_initiator(JOIN):
@@ -713,7 +768,7 @@ async def test_busy_sockets_share() -> None:
 
 async def test_other_tasks_run_between_trips(engine: str) -> None:
     """However many sockets are ready, the engine lets others run after a trip's allowance."""
-    if engine == "tasks":
+    if engine != "epoll":
         pytest.skip("each socket is a task of its own, and has its own allowance")
     crowd = Crowd("abcdefghij")
     with crowd.opened():
@@ -743,24 +798,20 @@ async def test_tiny_operations_count_as_work(is_stream: bool) -> None:
 async def test_a_cancel_while_events_are_in_hand_loses_none(policy: str) -> None:
     """What epoll has reported it does not report again; so what the engine holds across a yield must survive.
 
-    The cancel strikes when the first of the others gets a turn, and so while queues wait for theirs.
+    The cancel strikes in the first call that sends. So the engine learns of it where it yields next, while queues wait
+    for their turn; and where each has a task, before any of these can come to its second turn.
     """
     crowd = Crowd("abcdefgh")
     with crowd.opened():
         options: dict[str, Any] = {"grace": 1000.0} if policy == "DRAIN" else {}
 
-        async def cancel() -> None:
-            while not crowd.turns():
-                await trio.lowlevel.checkpoint()
-            outer.cancel()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel)
-            with trio.CancelScope() as outer:
-                async with open_initiator(ExitPolicy[policy], **options) as initiator:
-                    crowd.start(messages=8)
-                    await trio.sleep_forever()
-            assert initiator.pending_operations == 0
+        with trio.CancelScope() as outer:
+            async with open_initiator(ExitPolicy[policy], **options) as initiator:
+                for port in crowd.ports:
+                    port.then = outer.cancel
+                crowd.start(messages=8)
+                await trio.sleep_forever()
+        assert initiator.pending_operations == 0
     assert len(crowd.told.events) == 64
     sent = [name for name, size in crowd.log for _ in range(size // crowd.SIZE)]
     done = [name for name, error, _ in crowd.told.events if error is SUCCESS]
@@ -839,7 +890,7 @@ async def test_the_set_is_made_when_it_is_needed(engine: str) -> None:
             assert len(os.listdir("/proc/self/fd")) == opened
             blocked.send_async(SocketAsyncEventArgs(ten("c")))
             await wait_all_tasks_blocked()
-            assert len(os.listdir("/proc/self/fd")) == opened + (engine == "epoll")
+            assert len(os.listdir("/proc/self/fd")) == opened + (engine not in ("tasks", "no set"))
             port.unblock()
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -868,3 +919,84 @@ async def test_an_error_ends_a_blocked_operation(engine: str) -> None:
         with pytest.raises(SocketException) as caught:
             await socket.send(b"x")
         assert caught.value.socket_error_code is SocketError.CONNECTION_RESET
+
+
+# Where there is too little of everything -----------------------------------------------------------
+
+
+class Shortage:
+    """Has Trio be unable to watch a descriptor, so many times for each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.times = times
+        self.refused: dict[tuple[str, int], int] = {}
+        for name in ("wait_readable", "wait_writable"):
+            self._make_scarce(monkeypatch, name, getattr(trio.lowlevel, name))
+
+    def _make_scarce(self, monkeypatch: pytest.MonkeyPatch, name: str, wait: Any) -> None:
+        async def scarce(sock: Any) -> None:
+            key = name, sock if isinstance(sock, int) else sock.fileno()
+            self.refused[key] = self.refused.get(key, 0) + 1
+            if self.refused[key] <= self.times:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                raise OSError(errno.ENOMEM, "no memory")
+            await wait(sock)
+
+        monkeypatch.setattr(trio.lowlevel, name, scarce)
+
+
+@pytest.mark.parametrize("times", [1, 3, 1000])
+async def test_where_trio_cannot_watch_either_attempts_are_made_by_the_clock(
+    times: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Sends, receives and awaited sends, for an initiator or without one; none fails for that."""
+    Shortage(monkeypatch, times)
+    told = Told()
+    with many_connected(3) as pairs, ExitStack() as stack:
+        (socket, peer), (reading, writer), (awaited, awaited_peer) = pairs
+        for each, _ in pairs:
+            stack.callback(each.close)
+        filled = fill(socket)
+        fill(awaited)
+        receive = told.args("receive")
+        async with open_initiator(JOIN), trio.open_nursery() as nursery:
+            assert socket.send_async(told.args("send"))
+            assert start_receive(reading, receive)
+            nursery.start_soon(awaited.send, ten("awaited"))
+            await trio.sleep(0.5)
+            assert told.events == []
+            peer.setblocking(False)
+            received = bytearray()
+            while len(received) < filled + 10:
+                await trio.sleep(0.01)
+                with suppress(BlockingIOError):
+                    received += peer.recv(65536)
+            writer.send(b"hello")
+            for _ in range(10):
+                await trio.sleep(0.1)
+                with suppress(BlockingIOError):
+                    awaited_peer.recv(65536)
+        assert bytes(received[-10:]) == ten("send")
+        assert sorted(told.events) == [("receive", SUCCESS, 5), ("send", SUCCESS, 10)]
+        assert awaited.statistics().bytes_accepted == 10
+
+
+async def test_an_initiator_that_waits_by_the_clock_can_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    Shortage(monkeypatch, 1000)
+    told = Told()
+    with connected("unix") as (socket, _):
+        fill(socket)
+        with trio.move_on_after(10.01) as scope:
+            async with open_initiator():
+                assert socket.send_async(told.args("a"))
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert told.events == [("a", ABORTED, 0)]
+        assert trio.current_time() == pytest.approx(10.01)
+        fill(socket)
+        with trio.move_on_after(10.01) as scope:
+            await socket.send(ten("b"))
+        assert scope.cancelled_caught
+        assert trio.current_time() == pytest.approx(20.02)
