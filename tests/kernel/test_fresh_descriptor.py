@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket as stdlib_socket
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
 from tests.helpers import needs_ipv6
+from trio_send._kernel import carried_options
 from trio_send._kernel.fresh_descriptor import describe_untried, renew
 
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
@@ -182,3 +185,17 @@ async def test_who_waits_for_the_old_one_is_woken() -> None:
         assert sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
         await trio.lowlevel.wait_writable(sock)
         assert sock.getpeername() == listener.getsockname()
+
+
+def test_the_page_names_every_option_that_is_carried() -> None:
+    """And no other."""
+    page = (Path(__file__).parents[2] / "docs" / "addresses.rst").read_text("utf-8")
+    names = page.partition("On Linux these are:")[2].partition("On other systems")[0]
+    listed = re.findall(r"``(\w+)``", names)
+    tables = [table for name, table in vars(carried_options).items() if name.endswith("_OPTIONS")]
+    known = [name for table in tables for name, number in table.items() if number is not None]
+    assert len(tables) == 6
+    assert sorted(listed) == sorted(known)
+    for table in tables:
+        for name, number in table.items():
+            assert sys.platform != "linux" or getattr(stdlib_socket, name, number) == number

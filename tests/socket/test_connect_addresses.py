@@ -296,6 +296,7 @@ def crowd(stack: ExitStack, path: str) -> stdlib_socket.socket:
             return sock
 
 
+@pytest.mark.fact("F257")
 @needs_linux
 @every_connect
 async def test_a_unix_listener_without_room_is_waited_for(
@@ -321,6 +322,7 @@ async def test_a_unix_listener_without_room_is_waited_for(
         assert await read_exactly(peer, 6) == b"inside"
 
 
+@pytest.mark.fact("F242")
 @needs_linux
 async def test_waiting_for_room_ends_with_the_operations_limits(
     stack: ExitStack, tmp_path: Path, autojump_clock: MockClock
@@ -352,6 +354,7 @@ async def test_waiting_for_room_ends_with_the_operations_limits(
 # Datagrams ------------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F028")
 @needs_ipv6
 @every_connect
 async def test_a_datagram_socket_goes_from_family_to_family(stack: ExitStack, face: str) -> None:

@@ -48,6 +48,7 @@ def reset(sock: stdlib_socket.socket) -> None:
 # The peer's -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F248")
 @every_accept
 async def test_a_visitor_that_has_gone_has_an_address_all_the_same(
     stack: ExitStack, face: str
@@ -136,6 +137,7 @@ def test_other_sockets_are_bound_as_they_are() -> None:
             assert shared == 0
 
 
+@pytest.mark.fact("F238")
 @needs_ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", ""])
 async def test_an_ipv6_socket_is_bound_to_an_ipv4_address(stack: ExitStack, host: str) -> None:
@@ -165,6 +167,7 @@ def test_an_ipv6_socket_that_takes_its_own_family_only_is_bound_to_nothing_else(
 # Of datagrams ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F238")
 @needs_ipv6
 @every_to_face
 async def test_a_datagram_goes_to_an_ipv4_address_from_an_ipv6_socket(
@@ -224,6 +227,7 @@ def test_what_says_that_it_is_a_path_has_to_be_one() -> None:
 # A peer that is gone --------------------------------------------------------------------------
 
 
+@pytest.mark.fact("F049")
 @needs_seqpacket
 @pytest.mark.parametrize("face", [*FACES, "receive"])
 async def test_a_connection_of_messages_notices_that_its_peer_is_gone(face: str) -> None:
