@@ -276,6 +276,7 @@ def test_ranges_of_files(path: Path) -> None:
         packets.close()
 
 
+@pytest.mark.fact("F299")
 @pytest.mark.parametrize(
     ("offset", "count", "match"),
     [

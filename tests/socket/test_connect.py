@@ -232,6 +232,29 @@ async def test_a_socket_that_is_connected_is_not_connected_again(
 
 
 @pytest.mark.parametrize("kind", ["tcp4"])
+@pytest.mark.fact("F298")
+async def test_a_connect_is_ended_after_the_close_as_it_has_ended(
+    listener: stdlib_socket.socket, stack: ExitStack
+) -> None:
+    resolver = Resolver([listener.getsockname()], held=True)
+    connected, waiting = Socket(), Socket()
+    async with open_initiator():
+        succeeded = connected.begin_connect(listener.getsockname())
+        while not succeeded.is_completed:
+            await wait_all_tasks_blocked()
+        stopped = waiting.begin_connect(("slow.example", 80))
+        await wait_all_tasks_blocked()
+        connected.close()
+        waiting.close()
+        connected.end_connect_nowait(succeeded)
+        with pytest.raises(ObjectDisposedError) as caught:
+            await waiting.end_connect(stopped)
+        assert isinstance(caught.value, SocketException)
+        assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
+    resolver.released.set()
+
+
+@pytest.mark.parametrize("kind", ["tcp4"])
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_two_connects_at_once(
     ours: Socket, listener: stdlib_socket.socket, stack: ExitStack, elsewhere: bool

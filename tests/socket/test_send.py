@@ -1059,6 +1059,7 @@ async def test_a_reset_by_the_peer_ends_pending_sends_with_their_exact_counts(ki
             assert len(port.calls) == calls
 
 
+@pytest.mark.fact("F296")
 async def test_an_awaited_send_carries_its_exact_count_out_of_a_reset(kind: str) -> None:
     left, peer = stdlib_pair(kind, tiny=True)
     port = CountingPort(left)
@@ -1108,7 +1109,7 @@ async def test_own_shutdown_ends_pending_sends_with_their_exact_counts(ends: End
     assert await read_to_end(peer) == BIG[:accepted]
 
 
-@pytest.mark.fact("F215")
+@pytest.mark.fact("F215", "F296")
 @pytest.mark.parametrize("what", ["bytes", "args"])
 async def test_own_shutdown_ends_awaited_sends(ends: Ends, what: str) -> None:
     """Nobody reads, and a Unix socket that is full is not writable for being shut down."""

@@ -521,6 +521,7 @@ async def test_what_is_appended_is_not_sent(ends: Ends, path: Path) -> None:
     assert nothing_to_read(peer)
 
 
+@pytest.mark.fact("F299")
 async def test_a_file_that_becomes_shorter_is_an_error_and_tears(ends: Ends, path: Path) -> None:
     ours, peer = ends
     args, behind = packets(b"head", path), SocketAsyncEventArgs(b"behind")
@@ -674,6 +675,7 @@ async def test_args_without_elements_are_refused() -> None:
     assert port.attempts == 0
 
 
+@pytest.mark.fact("F297")
 @pytest.mark.parametrize("elements", [[], [SendPacketsElement(b"")]])
 async def test_empty_packets_are_sent_at_once(elements: list[SendPacketsElement]) -> None:
     ours, port = scripted()
@@ -746,7 +748,7 @@ async def test_packets_take_no_flags() -> None:
     assert port.attempts == 0
 
 
-@pytest.mark.fact("F092")
+@pytest.mark.fact("F092", "F297")
 async def test_a_socket_that_was_never_connected_tells_it_as_every_send_does(small: Path) -> None:
     ours = Socket()
     args = packets(small)
