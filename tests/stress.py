@@ -14,6 +14,12 @@ instants
     Ctrl-C at each instant in turn, on a scripted port. An instant is a step of a task, and where nothing protects the
     library, or the code that uses it, each line.
 
+This one stands in `tests.stress_strikes`; the number of trials is that of the strikes at each way to make a call:
+
+strikes
+    Ctrl-C at each instant of every public call, made by a function that nothing protects, in Trio and in a thread that
+    runs none.
+
 These stand in `tests.stress_scale`; the number of trials is that of their operations:
 
 audit
@@ -77,7 +83,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from tests import stress_echo, stress_fuzz, stress_scale, stress_threads
+from tests import stress_echo, stress_fuzz, stress_scale, stress_strikes, stress_threads
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -874,6 +880,7 @@ for kind_of_trial in (
     stress_echo.echo,
     *stress_threads.KINDS,
     *stress_fuzz.KINDS,
+    stress_strikes.strikes,
 ):
     named(kind_of_trial)
 

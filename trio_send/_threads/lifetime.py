@@ -243,10 +243,10 @@ def wait(handle: WaitHandle, timeout: float = math.inf, *, cancellable: bool = T
     try:
         if handle._enlist(lock) or _acquire(lock, timeout, polls=cancellable and is_trio_call()):
             return True
+        return handle._withdraw(lock)
     except BaseException:
         handle._withdraw(lock)
         raise
-    return handle._withdraw(lock)
 
 
 def _acquire(lock: threading.Lock, timeout: float, *, polls: bool) -> bool:

@@ -29,6 +29,9 @@ class _ThreadScope:
 
     __slots__ = ("_grace", "_host", "_initiator", "_name", "_on_exit", "_token")
 
+    #: There while the block is entered.
+    _initiator: ThreadInitiator
+
     def __init__(
         self, host: Initiator | None, on_exit: ExitPolicy, grace: float | None, name: str | None
     ) -> None:
@@ -36,13 +39,11 @@ class _ThreadScope:
         self._on_exit = on_exit
         self._grace = grace
         self._name = name
-        self._initiator: ThreadInitiator | None = None
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Ctrl-C may strike where `__exit__` begins, and then nothing of it is done.
-        initiator, self._initiator = self._initiator, None
-        if initiator is not None and not is_finalizing():
-            quietly(partial(initiator._post_over, _INTERRUPTED))
+        if hasattr(self, "_initiator") and not is_finalizing():
+            quietly(partial(self._initiator._post_over, _INTERRUPTED))
 
     @one_step
     def __enter__(self) -> ThreadInitiator:
@@ -70,7 +71,6 @@ class _ThreadScope:
         traceback: TracebackType | None,
     ) -> None:
         initiator = self._initiator
-        assert initiator is not None
         left = WaitHandle()
         why = (
             "its thread's initiator exited"
@@ -91,7 +91,7 @@ class _ThreadScope:
                 wait(left, cancellable=False)
             raise
         finally:
-            self._initiator = None
+            del self._initiator
 
 
 def initiator(

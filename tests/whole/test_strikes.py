@@ -1,0 +1,347 @@
+"""Hold every public call to being one step for Ctrl-C: it changes everything that it is about, or nothing.
+
+The table of the calls is in `tests.public_calls`, with one for threads that run no Trio in `tests.striking_threads`. A
+public call that stands in neither fails the first test. `python -m tests.stress strikes` strikes at every instant there
+is; here those are left out at which Trio keeps Ctrl-C for later, but for a few of each call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from tests import public_calls, striking, striking_threads
+from tests.house.test_public_names import (
+    functions_of,
+    is_written_here,
+    members,
+    public_names,
+    public_namespaces,
+)
+from tests.public_calls import CALLS, CHANGES_NOTHING, Call
+from tests.stress_strikes import instants_of, thread_instants_of
+from tests.striking import Scene, Strike, Watch, run_scene
+from tests.striking_threads import THREAD_CALLS, ThreadCall, run_thread_scene
+from trio_send import AsyncResult, Socket, SocketAsyncEventArgs
+from trio_send._base import interrupts
+from trio_send._messages.buffers import Message
+from trio_send._owners.scope import _OpenInitiator
+from trio_send._socket.stream import SocketStream
+from trio_send._socket.trio_face import TrioFace
+from trio_send._threads.scope import _ThreadScope
+from trio_send._tracing.audience import _Registration
+from trio_send.abc import Instrument
+
+# A coroutine that is struck between its making and its first step never begins.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+#: Of classes without a public name, which users hold all the same.
+HELD = (_OpenInitiator, SocketStream, TrioFace, _ThreadScope, _Registration)
+
+#: Namespaces in which there is nothing to be left in the middle: users write what is there, or it serves tests.
+LEFT_OUT = ("abc.", "testing.", "timeline.")
+
+#: What reads, whatever it is of, and gives a picture of it or its number.
+READING = {"__repr__", "__str__", "__len__", "__bool__", "__iter__", "__eq__", "__hash__"}
+
+#: What Python or the library itself calls.
+CALLED_BY_OTHERS = {
+    "__reduce__",
+    "__reduce_ex__",
+    "__copy__",
+    "__deepcopy__",
+    "__del__",
+    "__init_subclass__",
+}
+
+
+@pytest.fixture(autouse=True)
+def python_handles_ctrl_c() -> Iterator[None]:
+    """Trio looks after Ctrl-C only where Python itself would have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def every_call() -> tuple[set[str], set[str]]:
+    """The names of all public calls, and of all properties that are read, as the table has them."""
+    calls: set[str] = set()
+    properties: set[str] = set()
+
+    def look(full: str, kind: type) -> None:
+        left_out = READING | CALLED_BY_OTHERS
+        if issubclass(kind, Instrument):
+            left_out |= vars(Instrument).keys()  # the library calls them
+        for name, member in members(kind):
+            is_special = name.startswith("__") and name.endswith("__")
+            if (name.startswith("_") and not is_special) or name in left_out:
+                continue
+            if "<locals>" in getattr(member, "__qualname__", ""):
+                continue  # handed on to a trio socket
+            if isinstance(member, property):
+                properties.add(f"{full}.{name}")
+                if member.fset is not None:
+                    calls.add(f"{full}.{name}.setter")
+            else:
+                calls.add(f"{full}.{name}")
+
+    for namespace in public_namespaces():
+        for name, value in public_names(namespace).items():
+            full = f"{namespace.__name__}.{name}".removeprefix("trio_send.")
+            if full.startswith(LEFT_OUT):
+                continue
+            if isinstance(value, type):
+                look(full, value)
+            elif inspect.isfunction(value) and is_written_here(value):
+                calls.add(full)
+    for kind in HELD:
+        look(kind.__name__, kind)
+    return calls, properties
+
+
+CALL_NAMES, PROPERTY_NAMES = every_call()
+
+DRIVEN = {call.name for call in CALLS} | {call.name for call in THREAD_CALLS}
+
+
+def test_every_public_call_has_a_row() -> None:
+    """Add the missing one to `tests/public_calls.py`, with a function that makes the call and looks what came of it."""
+    missing = CALL_NAMES - DRIVEN - CHANGES_NOTHING
+    assert not missing, f"{len(missing)} public calls have no row in tests/public_calls.py"
+    unknown = (DRIVEN | CHANGES_NOTHING) - CALL_NAMES - PROPERTY_NAMES
+    assert not unknown, "these rows are of no public call"
+    assert not DRIVEN & CHANGES_NOTHING
+
+
+def named(calls: list[Call]) -> dict[str, list[Call]]:
+    found: dict[str, list[Call]] = {}
+    for call in calls:
+        found.setdefault(call.name, []).append(call)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(named(CALLS)))
+def test_what_is_changed_is_changed_where_ctrl_c_cannot_come_between(name: str) -> None:
+    """Called by a function that nothing protects: as the first start on its socket, and as a later one."""
+    changed: set[str] = set()
+    for call in named(CALLS)[name]:
+        for warm in (False, True):
+            watch = Watch()
+            assert run_scene(call.drive, watch, warm=warm) is None, call
+            assert watch.exposed == [], call
+            changed |= watch.changed
+        assert changed <= call.changes, call
+    assert changed == call.changes, "the row says that more is changed than was"
+
+
+@pytest.mark.parametrize("name", sorted(named(CALLS)))
+def test_a_call_that_is_struck_is_done_or_not_done(name: str) -> None:
+    """At every instant at which Ctrl-C comes at once."""
+    for call in named(CALLS)[name]:
+        for warm in (False, True):
+            struck, complaints = instants_of(call, warm=warm)
+            assert complaints == [], call
+            assert struck < 1000
+
+
+@pytest.mark.parametrize("name", sorted(named(CALLS)))
+def test_ctrl_c_that_is_kept_for_later_is_heard(name: str) -> None:
+    """At the next checkpoint, which may be in the call."""
+    for call in named(CALLS)[name][:4]:
+        _, complaints = instants_of(call, warm=True, everywhere=True, at_most=6)
+        assert complaints == [], call
+
+
+@pytest.mark.parametrize("call", THREAD_CALLS, ids=str)
+def test_a_call_that_is_struck_where_no_trio_runs_is_done_or_not_done(call: ThreadCall) -> None:
+    struck, complaints = thread_instants_of(call, at_most=16)
+    assert complaints == []
+    assert struck > 0
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTY_NAMES))
+def test_reading_changes_nothing_by_halves(name: str) -> None:
+    """What a property does besides, such as having an end told, is out of reach of Ctrl-C."""
+    kind_name, _, attribute = name.rpartition(".")
+    value = next(
+        (
+            value
+            for namespace in public_namespaces()
+            for each, value in public_names(namespace).items()
+            if f"{namespace.__name__}.{each}".removeprefix("trio_send.") == kind_name
+        ),
+        None,
+    )
+    if value is None:
+        value = next(kind for kind in HELD if kind.__name__ == kind_name)
+    exposed: list[str] = []
+
+    async def drive(scene: Scene) -> None:
+        scene.connect()
+        args, _ = public_calls.start_until_paced(scene)
+        result = scene.socket.begin_send(b"x" * striking.BIG)
+        for thing in (scene.socket, args, result, striking.host_of_this_task()):
+            if isinstance(thing, value):
+                await scene.call(getattr, thing, attribute, None)
+
+    watch = Watch()
+    assert run_scene(drive, watch, warm=True) is None
+    exposed += watch.exposed
+    assert exposed == []
+    assert functions_of(inspect.getattr_static(value, attribute))
+
+
+# The strikes find something -------------------------------------------------------------------
+
+
+def row(name: str, case: str = "") -> Call:
+    return next(call for call in CALLS if call.name == name and call.case.startswith(case))
+
+
+def test_a_call_without_protection_is_found() -> None:
+    """Both by what it changes and by what becomes of that when it is struck."""
+    call = row("Socket.begin_send", "bytes, in part")
+    trio.lowlevel.disable_ki_protection(Socket.begin_send)
+    try:
+        watch = Watch()
+        run_scene(call.drive, watch, warm=True)
+        _, complaints = instants_of(call, warm=True)
+    finally:
+        trio.lowlevel.enable_ki_protection(Socket.begin_send)
+    assert any(each.startswith("kernel: send") for each in watch.exposed)
+    assert any("the library knows of" in each for each in complaints)
+    assert any("cut in silence" in each for each in complaints)
+    assert instants_of(call, warm=True)[1] == []
+
+
+def test_a_setter_that_sets_one_thing_after_the_other_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Halves(SocketAsyncEventArgs):
+        __slots__ = ()
+
+    def assign(
+        args: SocketAsyncEventArgs, buffer: object, buffers: object, message: Message | None
+    ) -> None:
+        args._buffer = buffer  # type: ignore[assignment]
+        args._buffer_list = buffers  # type: ignore[assignment]
+        args._use_prepared()
+        args._prepared = args._message = message
+        args._size = 0 if message is None else message.size
+        args._direct = args._direct_part(message, args._socket_flags)
+
+    monkeypatch.setattr(SocketAsyncEventArgs, "_assign", assign)
+    monkeypatch.setattr(striking, "LIBRARY", striking.HERE.removesuffix("tests"))
+    _, complaints = instants_of(row("SocketAsyncEventArgs.set_buffer", "bytes"), warm=True)
+    assert complaints
+
+
+def test_a_thread_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_handler_to_replace", lambda: None)
+    call = next(each for each in THREAD_CALLS if str(each) == "ManualResetEvent.set")
+    _, complaints = thread_instants_of(call, at_most=1000, stop_at=1)
+    assert complaints
+
+
+def test_a_mark_that_is_forgotten_is_found() -> None:
+    """A setter whose last step wakes whoever waits."""
+    setter = Socket.low_water.fset
+    assert setter is not None
+    call = row("Socket.low_water.setter")
+    trio.lowlevel.disable_ki_protection(setter)
+    try:
+        watch = Watch()
+        run_scene(call.drive, watch, warm=True)
+    finally:
+        trio.lowlevel.enable_ki_protection(setter)
+    assert any(each.startswith("queue: set_low") for each in watch.exposed)
+
+
+# Finalisers -----------------------------------------------------------------------------------
+
+
+def test_a_finaliser_is_silent_and_gives_the_interrupt_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python prints what a finaliser raises, and throws it away."""
+    thrown_away: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", thrown_away.append)
+    done: list[str] = []
+
+    class Ends:
+        def __del__(self) -> None:
+            interrupts.quietly(self.end)
+
+        @interrupts.one_step
+        def end(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            done.append("ended")
+
+    ends = Ends()
+    with pytest.raises(KeyboardInterrupt):
+        del ends
+        len(done)
+    assert (done, thrown_away) == (["ended"], [])
+
+
+def test_a_finaliser_that_is_struck_before_its_step_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thrown_away: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", thrown_away.append)
+    done: list[str] = []
+
+    def step() -> None:
+        done.append("begun")
+        if len(done) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.quietly(step)
+        len(done)
+    assert (done, thrown_away) == (["begun", "begun"], [])
+
+
+def test_a_handler_of_the_programs_own_is_called_behind_the_step() -> None:
+    """Once, by its own number, and it need not raise."""
+    happened: list[object] = []
+
+    @interrupts.one_step
+    def step() -> str:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        happened.append("stepped")
+        return "done"
+
+    def handler(number: int, _: object) -> None:
+        happened.append(signal.Signals(number))
+
+    signal.signal(signal.SIGINT, handler)
+    answer = step()
+    len(answer)  # behind which Python looks
+    assert answer == "done"
+    assert happened == ["stepped", signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_handler_that_is_not_pythons_stays(handler: signal.Handlers) -> None:
+    seen: list[object] = []
+    signal.signal(signal.SIGINT, handler)
+    interrupts.one_step(lambda: seen.append(signal.getsignal(signal.SIGINT)))()
+    assert seen == [handler]
+
+
+def test_results_come_through_a_step() -> None:
+    assert AsyncResult.async_wait_handle.fget is not None
+    assert AsyncResult.async_wait_handle.fget.__name__ == "async_wait_handle"
+    assert interrupts.one_step(max)(1, 2) == 2
+    with pytest.raises(ZeroDivisionError):
+        interrupts.one_step(divmod)(1, 0)
+    assert Strike(0).seen == 0
+    assert run_thread_scene(THREAD_CALLS[0], Strike(0)) is None
+    assert len({str(call) for call in THREAD_CALLS}) == len(striking_threads.THREAD_CALLS)
