@@ -318,6 +318,19 @@ class Operation(NotCopied):
             self._dispose()
         return context, waiters
 
+    def _keep(self, queue: Any, waiters: list[trio.lowlevel.Task] | None) -> None:
+        """Be in use again, as before `_release`, until the handler that is to be told has its first turn.
+
+        It is nobody's then. The handler has it released once more.
+        """
+        self._move(DONE if self._code == _SUCCESS else FAILED)
+        self._queue = queue
+        self._waiters = waiters
+
+    @property
+    def _is_kept(self) -> bool:
+        return self._in_flight and self._owner is None
+
     def _dispose(self) -> None:
         """Let go of everything, because the operation was closed while it was pending."""
         raise NotImplementedError

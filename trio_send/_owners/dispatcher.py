@@ -6,6 +6,10 @@ one more entry in a list does. The batch that nobody has received yet is still o
 Handlers are never called from inside a start, so a handler may start the next send, and that one the next, for ever,
 and the stack stays as deep as it was. A handler that fails does not stop the dispatcher: the error goes to the
 initiator, and every other operation is still told.
+
+An asynchronous handler runs in a task of its own, and Trio does not say when that has its first turn, before or after
+whom. So the dispatcher waits until it has had it. Whatever a handler does up to its first checkpoint thus comes before
+everything that is told later.
 """
 
 from __future__ import annotations
@@ -52,6 +56,9 @@ class Dispatcher:
         self._open_batch: list[Operation] | None = None
         #: Operations that have yet to be told, and asynchronous handlers that run.
         self._outstanding = 0
+        #: Whether an asynchronous handler has yet to take its first step, and where the dispatcher waits for it.
+        self._is_beginning = False
+        self._begun = trio.lowlevel.ParkingLot()
 
     @property
     def is_quiet(self) -> bool:
@@ -90,6 +97,9 @@ class Dispatcher:
                     except BaseException as error:
                         self._on_error(error)
                     self._settle()
+                    if self._is_beginning:
+                        told = 0
+                        await self._begun.park()
                 del batch, operation  # or what was told last would stay alive until the next is
 
     def _settle(self) -> None:
@@ -98,23 +108,43 @@ class Dispatcher:
             self._on_quiet()
 
     def call(
-        self, context: contextvars.Context | None, handler: Callable[..., object], *args: object
-    ) -> None:
+        self,
+        context: contextvars.Context | None,
+        handler: Callable[..., object],
+        *args: object,
+        begin: Callable[[], None] | None = None,
+    ) -> bool:
         """Call a handler; if it is asynchronous, run it in a task.
 
         Args:
           context: what to call it in. None stands for a copy of the dispatcher's own, which is the initiator's.
+          handler: what to call.
+          args: what to pass.
+          begin: called in the task, right before the first step of an asynchronous one.
+
+        Returns:
+          Whether it is asynchronous, and so has yet to begin.
         """
         if context is None:
             context = contextvars.copy_context()
         result = context.run(_call_unprotected, handler, *args)
         if result is not None and isinstance(result, Coroutine):
             self._outstanding += 1
-            context.run(self._spawn, self._run, result)
+            context.run(self._spawn, self._run, result, begin)
+            self._is_beginning = True
+            return True
+        return False
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, coroutine: Coroutine[Any, Any, object]) -> None:
+    async def _run(
+        self, coroutine: Coroutine[Any, Any, object], begin: Callable[[], None] | None
+    ) -> None:
+        # Nobody who is woken here goes on before this task has its next checkpoint.
+        self._is_beginning = False
+        self._begun.unpark_all()
         try:
+            if begin is not None:
+                begin()
             await _await_unprotected(coroutine)
         finally:
             coroutine.close()  # in case Ctrl-C struck before its first step

@@ -265,6 +265,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
             self._context = contextvars.copy_context()
 
     def _completed(self, dispatcher: Dispatcher | None) -> None:
+        queue = self._queue
         context, waiters = self._release()
         count, socket = self._transferred, self._socket  # a handler may start the args anew
         caller, self._caller = self._caller, None
@@ -273,17 +274,33 @@ class SocketAsyncEventArgs(ConfiguredOperation):
                 self._wake(waiters, count)
             self._socket = None
             return
+        is_to_begin = False
         try:
             if self._is_listened_to:
-                dispatcher.call(context, caller or self.on_completed)
+                handler = caller or self.on_completed
+                is_to_begin = dispatcher.call(context, handler, begin=self._handler_begins)
         finally:
+            if is_to_begin and not self._in_flight:
+                # Somebody else's turn may come first, and the handler is to find them as they are, not started anew.
+                self._keep(queue, waiters)
+            else:
+                if waiters:
+                    self._wake(waiters, count)
+                if not self._in_flight and self._socket is socket:
+                    self._socket = None  # args in a pool must not keep their last socket alive
+
+    def _handler_begins(self) -> None:
+        """Be free, for an asynchronous handler takes its first step; whoever waits goes on after that."""
+        if self._is_kept:
+            _, waiters = self._release()
             if waiters:
-                self._wake(waiters, count)
-            if not self._in_flight and self._socket is socket:
-                self._socket = None  # args in a pool must not keep their last socket alive
+                self._wake(waiters, self._transferred)
+            self._socket = None
 
     async def wait(self) -> int:
-        """Wait until the operation that is pending has ended and its synchronous handlers were called.
+        """Wait until the operation that is pending has ended and its handlers were called.
+
+        Asynchronous ones have run to their first checkpoint by then, and may still be running.
 
         Returns:
           Its count of accepted bytes, even when a handler has started the args anew meanwhile. It does not raise the
