@@ -47,6 +47,7 @@ from ._tracing.audience import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
 )
+from ._tracing.chrome_trace import ChromeTrace as ChromeTrace
 from ._tracing.counting_instrument import (
     Counters as Counters,
     CountingInstrument as CountingInstrument,

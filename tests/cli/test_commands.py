@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -528,6 +529,49 @@ def test_a_connection_that_takes_too_long(file: Path, capsys: Capture) -> None:
         "stopped after 0.2 s, the limit of --timeout, before there was a connection"
         in one_sentence(err, "send")
     )
+
+
+@faces
+def test_a_trace_of_a_transfer(face: str, file: Path, tmp_path: Path, capsys: Capture) -> None:
+    trace = tmp_path / "trace.json"
+    trace.write_text("what was there before")
+    with Peer(read_all) as peer:
+        arguments = ["send", str(file), peer.address, "--face", face, "--chunk", "100K"]
+        assert main([*arguments, "--trace", str(trace)]) == 0
+    events = json.loads(trace.read_text())
+    ends = [event for event in events if event["ph"] == "e" and event["name"] == "send"]
+    assert [end["args"]["error"] for end in ends] == ["SUCCESS"] * 3
+    assert sum(end["args"]["bytes_accepted"] for end in ends) == 300_000
+    assert capsys.readouterr().err == ""
+
+
+def test_a_trace_that_cannot_be_written(file: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["send", str(file), "127.0.0.1:1", "--trace", str(tmp_path)]) == 1
+    assert f"the trace {str(tmp_path)!r} cannot be written: " in one_sentence(
+        capsys.readouterr().err, "send"
+    )
+
+
+def test_a_trace_does_not_replace_what_is_to_be_sent(
+    file: Path, data: bytes, capsys: Capture
+) -> None:
+    assert main(["send", str(file), "127.0.0.1:1", "--trace", str(file)]) == 1
+    assert "would replace what is to be sent" in one_sentence(capsys.readouterr().err, "send")
+    assert file.read_bytes() == data
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("chunk", ["100K", "100"])
+def test_a_trace_on_a_full_disk_stops_no_transfer(
+    chunk: str, file: Path, data: bytes, capsys: Capture
+) -> None:
+    """Whether the disk is full in the end, or long before."""
+    with Peer(read_all) as peer:
+        arguments = ["send", str(file), peer.address, "--chunk", chunk]
+        assert main([*arguments, "--trace", "/dev/full"]) == 0
+    assert peer.received == data
+    err = capsys.readouterr().err
+    assert err == "the trace '/dev/full' is not whole: No space left on device\n"
 
 
 # The sink -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .endpoints import connect
 from .faces import FACES
 from .report import summary, verdict
 from .source import open_source
+from .trace import traced
 from .transmission import Transmission
 
 DEFAULT_CHUNK = 256 * 1024
@@ -39,6 +40,7 @@ class _Options(argparse.Namespace):
     timeout: float
     stall_timeout: float
     offset: int
+    trace: str | None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,13 +94,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="leave out the first OFFSET bytes, to go on with a transfer that was stopped (default: 0)",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write what happens to each operation to FILE, for Perfetto and other trace viewers (default: no trace)",
+    )
 
 
 async def _run(options: _Options) -> int:
     transmission: Transmission | None = None
     limit = trio.CancelScope()
     async with interruptible() as interruption:
-        async with open_source(options.file, options.offset) as source:
+        async with (
+            open_source(options.file, options.offset) as source,
+            traced(options.trace, options.file),
+        ):
             limit.deadline = trio.current_time() + options.timeout
             with limit:
                 socket = await connect(options.address)
