@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket as stdlib_socket
 import threading
@@ -272,6 +273,29 @@ async def test_those_that_are_behind_are_closed(autojump_clock: Any) -> None:
     assert (SocketError.OPERATION_ABORTED, 10, 4) in watcher.ends
     assert bytes(port.accepted) == b"." * 10 + b"!" * 10 + b"?" * 10
     quick.close()
+
+
+async def test_what_the_reports_tell_the_log_need_not(
+    caplog: pytest.LogCaptureFixture, autojump_clock: Any
+) -> None:
+    """A message that was given up, and those that end because the connection broke."""
+    socket, port = scripted(4, Blocked(), "ECONNRESET")
+    limit = 2 * (10 + WEIGHT)
+    async with open_initiator():
+        for _ in range(3):
+            report = broadcast(
+                [socket], b"." * 10, max_queued_bytes=limit, when_behind="drop_oldest"
+            )
+        assert report.dropped == 1
+        await unblock(port)
+        assert socket.queued_operations == 0
+        report = broadcast([socket], b"." * 10, max_queued_bytes=limit)
+        assert report.failed == {socket: SocketError.CONNECTION_RESET}
+        socket._broadcasts = None
+        gc.collect()
+        await wait_all_tasks_blocked()
+    assert caplog.records == []
+    socket.close()
 
 
 @every_way

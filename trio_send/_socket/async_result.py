@@ -160,7 +160,7 @@ class AsyncResult(Operation):
         context, waiters = self._release()
         if self._handle is not None:
             self._handle._signal()
-        if self._code and self._code != _OPERATION_ABORTED:
+        if self._code and self._code != _OPERATION_ABORTED and not self._ended:
             self._failure = _Failure(self._origin._token, self._last_operation, self._exception())
         self._wake(waiters, self._transferred)
         callback, self._callback = self._callback, None

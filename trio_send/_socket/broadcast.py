@@ -127,6 +127,7 @@ def broadcast(
         else:
             started += 1
             if not result.completed_synchronously:
+                result._take()  # nobody else will ask for it, and what becomes of the socket the next report tells
                 if socket._broadcasts is None:
                     socket._broadcasts = deque()
                 socket._broadcasts.append(result)
