@@ -1000,3 +1000,47 @@ async def test_an_initiator_that_waits_by_the_clock_can_be_cancelled(
             await socket.send(ten("b"))
         assert scope.cancelled_caught
         assert trio.current_time() == pytest.approx(20.02)
+
+
+@pytest.mark.parametrize("how", ["stopped", "served"])
+@pytest.mark.parametrize("first", ["send", "receive"])
+async def test_the_other_direction_that_cannot_be_watched_any_more_is_served(
+    engine: str, first: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait in the set; one of them goes, and to watch the other alone is refused."""
+    if engine != "epoll":
+        pytest.skip("there is no set, or none that both are in")
+    second = "receive" if first == "send" else "send"
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "all watches of this user are taken")
+
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        told = Told()
+        args = {"send": told.args("send"), "receive": told.args("receive")}
+
+        async def serve(name: str) -> None:
+            if name == "receive":
+                peer.send(b"hello")
+            else:
+                await read_exactly(peer, filled)
+            await wait_all_tasks_blocked()
+
+        async with open_initiator() as initiator:
+            assert socket.send_async(args["send"])
+            assert start_receive(socket, args["receive"])
+            await wait_all_tasks_blocked()
+            pollset = initiator._engine._pollset
+            assert pollset is not None
+            assert pollset.armed == 2
+            monkeypatch.setattr(pollset, "_update", refuse)
+            if how == "stopped":
+                assert args[first].cancel()
+                await wait_all_tasks_blocked()
+            else:
+                await serve(first)
+            assert [name for name, _, _ in told.events] == [first]
+            await serve(second)
+            assert told.events[1] == (second, SUCCESS, 10 if second == "send" else 5)
+            assert pollset.armed == 0
