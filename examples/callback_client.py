@@ -69,7 +69,7 @@ class CallbackClient:
                 self.report("talk", error)
                 return
         text = state.received.decode("utf-8", "replace")
-        print(f"received {len(state.received)} bytes: {text}")
+        print(f"bytes received: {len(state.received)}; as text: {text}")
 
     def on_connected(self, ar: AsyncResult) -> None:
         """End the connect, which is over, so there is nothing to wait for."""
@@ -86,7 +86,7 @@ class CallbackClient:
     def on_sent(self, ar: AsyncResult) -> None:
         """End the send. All bytes were accepted, or there is an exception that tells how many."""
         try:
-            print(f"sent {ar.async_state.end_send_nowait(ar)} bytes")
+            print(f"bytes sent: {ar.async_state.end_send_nowait(ar)}")
         except SocketException as error:
             self.report("send", error)
         self.send_done.set()

@@ -207,9 +207,9 @@ class EchoServer:
     def summary(self) -> str:
         """Say what there was to do."""
         return (
-            f"{self.served} clients served, at most {self.most_connected} at once\n"
-            f"{self.bytes_received} bytes received, {self.bytes_sent} bytes sent\n"
-            f"{self.pool.count} of {self.max_clients} args are in the pool"
+            f"clients served: {self.served}, at most {self.most_connected} at once\n"
+            f"bytes received: {self.bytes_received}, sent: {self.bytes_sent}\n"
+            f"args in the pool: {self.pool.count} of {self.max_clients}"
         )
 
 
@@ -224,7 +224,7 @@ async def main(port: int, max_clients: int) -> None:
             nursery.start_soon(server.serve, listener)
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 host, port = listener.local_end_point
-                print(f"listening on {host}:{port}, for {max_clients} clients at once", flush=True)
+                print(f"listening on {host}:{port}, clients at once: {max_clients}", flush=True)
                 async for _ in signals:
                     break
             server.stop()

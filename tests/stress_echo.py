@@ -220,9 +220,9 @@ async def crowd(trials: Trials, size: int, process: subprocess.Popen[str], port:
 def check_summary(trials: Trials, size: int, clients: Crowd, printed: str) -> None:
     """Compare what the server says that it did with what its clients know."""
     pattern = (
-        r"(\d+) clients served, at most (\d+) at once\n"
-        r"(\d+) bytes received, (\d+) bytes sent\n"
-        r"(\d+) of (\d+) args are in the pool\n"
+        r"clients served: (\d+), at most (\d+) at once\n"
+        r"bytes received: (\d+), sent: (\d+)\n"
+        r"args in the pool: (\d+) of (\d+)\n"
     )
     found = re.fullmatch(pattern, printed)
     if found is None:

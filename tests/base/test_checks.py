@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trio_send import BufferManager, ExitPolicy, SocketAsyncEventArgs, open_initiator
-from trio_send._base.checks import require_number, require_seconds, require_whole_number
+from trio_send._base.checks import counted, require_number, require_seconds, require_whole_number
 from trio_send.testing import Blocked, ScriptedPort
 
 
@@ -74,3 +74,7 @@ def test_a_line_that_no_script_has() -> None:
         ScriptedPort([3, 1.5])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"^script has 'ENOTHING', which is not the name"):
         ScriptedPort([3, Blocked(), "ENOTHING"])
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(number, "byte") for number in (0, 1, 2)] == ["0 bytes", "1 byte", "2 bytes"]

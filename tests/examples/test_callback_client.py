@@ -51,8 +51,8 @@ def check(done: subprocess.CompletedProcess[str], port: int, message: str, answe
     assert done.stderr == ""
     assert done.stdout == (
         f"connected to 127.0.0.1:{port}\n"
-        f"sent {len(message.encode())} bytes\n"
-        f"received {len(answer.encode())} bytes: {answer}\n"
+        f"bytes sent: {len(message.encode())}\n"
+        f"bytes received: {len(answer.encode())}; as text: {answer}\n"
     )
     assert done.returncode == 0
 
@@ -108,8 +108,8 @@ def test_the_web_server_of_the_standard_library(tmp_path: Path) -> None:
     assert done.stderr == ""
     connected, sent, received = done.stdout.split("\n", 2)
     assert connected == f"connected to 127.0.0.1:{port}"
-    assert sent == f"sent {len(request)} bytes"
-    assert re.match(r"received \d+ bytes: HTTP/1\.[01] 200 OK", received)
+    assert sent == f"bytes sent: {len(request)}"
+    assert re.match(r"bytes received: \d+; as text: HTTP/1\.[01] 200 OK", received)
     assert received.endswith("\n\nwhat the page says\n")
     assert done.returncode == 0
 

@@ -76,7 +76,7 @@ def process(max_clients: int) -> Iterator[Process]:
             assert running.stdout is not None
             line = running.stdout.readline()
             found = re.fullmatch(
-                rf"listening on 127\.0\.0\.1:(\d+), for {max_clients} clients at once\n", line
+                rf"listening on 127\.0\.0\.1:(\d+), clients at once: {max_clients}\n", line
             )
             assert found is not None
             yield Process(running, int(found[1]))
@@ -111,9 +111,9 @@ def test_twenty_clients_of_asyncio(how: signal.Signals) -> None:
         asyncio.run(clients(server.port))
         server.stop(how)
     assert re.fullmatch(
-        r"20 clients served, at most \d+ at once\n"
-        r"280000 bytes received, 280000 bytes sent\n"
-        r"20 of 20 args are in the pool\n",
+        r"clients served: 20, at most \d+ at once\n"
+        r"bytes received: 280000, sent: 280000\n"
+        r"args in the pool: 20 of 20\n",
         server.printed,
     )
 
@@ -138,9 +138,9 @@ def test_programs_that_others_wrote(name: str) -> None:
         assert done.stdout == message
         server.stop(signal.SIGTERM)
     assert server.printed == (
-        "1 clients served, at most 1 at once\n"
-        "300000 bytes received, 300000 bytes sent\n"
-        "1 of 1 args are in the pool\n"
+        "clients served: 1, at most 1 at once\n"
+        "bytes received: 300000, sent: 300000\n"
+        "args in the pool: 1 of 1\n"
     )
 
 

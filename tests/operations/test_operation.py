@@ -471,7 +471,7 @@ async def test_what_is_cut_cannot_be_touched_until_its_stream_is_settled() -> No
         args.cancel()
         await args.wait()
         assert args._state == CUT
-        with pytest.raises(InvalidOperationError, match="cut after 1 bytes") as caught:
+        with pytest.raises(InvalidOperationError, match="cut after 1 byte and") as caught:
             args.set_buffer(b"x")
         assert not isinstance(caught.value, OperationInProgressError)
         with pytest.raises(InvalidOperationError, match=r"resume\(\).*forget_torn\(\)"):

@@ -58,7 +58,7 @@ def test_the_event_can_only_be_added_to_and_taken_from() -> None:
     assert args.completed is event
     assert len(event) == 1
     assert bool(event)
-    assert repr(event) == "<CompletedEvent: 1 handlers>"
+    assert repr(event) == "<CompletedEvent: 1 handler>"
     with pytest.raises(AttributeError, match=r"add a handler with \+="):
         args.completed = print  # type: ignore[assignment]
     with pytest.raises(AttributeError, match=r"^completed cannot be replaced"):

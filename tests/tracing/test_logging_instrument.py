@@ -78,7 +78,7 @@ async def test_a_stop_is_information_and_a_failure_a_warning(
     assert second.startswith(
         "socket 1: send 2 ended with CONNECTION_ABORTED, 0 of 6 bytes accepted: "
     )
-    assert third == "socket 2: send 3 ended with CONNECTION_RESET, 0 of 1 bytes accepted"
+    assert third == "socket 2: send 3 ended with CONNECTION_RESET, 0 of 1 byte accepted"
 
 
 async def test_connect_accept_and_receive_say_whom(log: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,11 @@ class NotCopied:
         )
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things in words, such as "1 byte" and "2 bytes"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def require_whole_number(name: str, value: int, unit: str) -> int:
     """Return a number of whole ``unit``, such as bytes, as an int, or raise `TypeError`."""
     try:

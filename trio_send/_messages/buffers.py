@@ -16,7 +16,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._base.checks import require_whole_number
+from .._base.checks import counted, require_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,7 +126,7 @@ class Piece:
         end = self.offset + self.size
         if view.nbytes < end:
             raise BufferShrankError(
-                f"the buffer has {view.nbytes} bytes, but the range ends at {end}"
+                f"the buffer has {counted(view.nbytes, 'byte')}, but the range ends at {end}"
             )
         if view.nbytes == 0:
             return view  # an empty view can have a shape that cannot be cast

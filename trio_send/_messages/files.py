@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._base.checks import require_whole_number
+from .._base.checks import counted, require_whole_number
 from .buffers import BufferShrankError
 
 if TYPE_CHECKING:
@@ -150,13 +150,13 @@ class OpenFile:
                 raise ValueError(f"{self.name!r} does not say how long it is; give a count")
             return FileRange(self, offset, count, length, ends_with_file=False, copies=copies)
         if offset > length:
-            raise ValueError(f"offset is {offset}, but {self.name!r} has {length} bytes")
+            raise ValueError(f"offset is {offset}, but {self.name!r} has {counted(length, 'byte')}")
         ends_with_file = count is None
         if count is None:
             count = length - offset
         if count > length - offset:
             raise ValueError(
-                f"count is {count}, but {self.name!r} has {length - offset} bytes from offset {offset} on"
+                f"count is {count}, but {self.name!r} has {counted(length - offset, 'byte')} from offset {offset} on"
             )
         return FileRange(self, offset, count, length, ends_with_file=ends_with_file, copies=copies)
 
@@ -302,7 +302,7 @@ class FileRange:
             )
         if not self._ends_with_file:
             raise BufferShrankError(
-                f"{self.file.name!r} ends at offset {offset}, before the {self.size} bytes from offset {self.offset} "
-                "on that were asked for; its length could not be known before it was read"
+                f"{self.file.name!r} ends at offset {offset}, before the {counted(self.size, 'byte')} from offset "
+                f"{self.offset} on that had to be sent; its length could not be known before it was read"
             )
         self.size = offset - self.offset

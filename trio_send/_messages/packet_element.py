@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
+from .._base.checks import counted
 from .buffers import measure, require_range
 from .files import check_file, is_file, is_path, require_file_range
 
@@ -65,7 +66,7 @@ class SendPacketsElement:
 
     def __repr__(self) -> str:
         what = repr(self._source) if self.buffer is None else type(self._source).__name__
-        count = "the rest" if self._count is None else f"{self._count} bytes"
+        count = "the rest" if self._count is None else counted(self._count, "byte")
         return f"<SendPacketsElement: {count} of {what} from {self._offset}>"
 
     @property

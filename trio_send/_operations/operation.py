@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import outcome
 import trio
 
-from .._base.checks import NotCopied
+from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
 from .._base.errors import InvalidOperationError, SocketClosedError, SocketException
 from .._messages.packets import Packets
@@ -373,7 +373,7 @@ class Operation(NotCopied):
         """Say how far the latest activation came."""
         size = 0 if self._message is None else self._message.size
         done = "received" if self._last_operation == _RECEIVE else "accepted"
-        return f"{self._transferred} of {size} bytes {done}"
+        return f"{self._transferred} of {counted(size, 'byte')} {done}"
 
     @property
     def _size_to_send(self) -> int:
@@ -492,8 +492,9 @@ class Operation(NotCopied):
         """Raise unless a start is possible as far as the operation itself is concerned."""
         if self._state == CUT:
             raise InvalidOperationError(
-                f"the message of this operation was cut after {self._transferred} bytes and its stream is torn; pass "
-                "the operation to socket.resume() to send the rest, or call socket.forget_torn() to give the rest up",
+                f"the message of this operation was cut after {counted(self._transferred, 'byte')} and its stream is "
+                "torn; to send the rest, pass the operation to socket.resume(); to give it up, call "
+                "socket.forget_torn()",
             )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .._base.checks import counted
 from .operation import Operation
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class TornMessage:
     reason: str | None
 
     def __repr__(self) -> str:
-        return f"<TornMessage: {self.bytes_transferred} bytes accepted, {self._operation!r}>"
+        return f"<TornMessage: {counted(self.bytes_transferred, 'byte')} accepted, {self._operation!r}>"
 
     def _is_about(self, operation: Operation) -> bool:
         """Tell whether ``operation`` is the one that was cut."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
+from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
@@ -252,4 +253,4 @@ class EndedResult(AsyncResult):
     _step = None
 
     def _describe_count(self) -> str:
-        return f"{self._transferred} of {self._transferred} bytes accepted"
+        return f"{self._transferred} of {counted(self._transferred, 'byte')} accepted"

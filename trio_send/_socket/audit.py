@@ -7,6 +7,7 @@ from typing import final
 import attrs
 import trio
 
+from .._base.checks import counted
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._kernel.tcp_totals import FIRST_PAUSE, LONGEST_PAUSE, kernel_totals
@@ -111,7 +112,7 @@ class Auditing(Endpoint):
                 await trio.lowlevel.checkpoint()
                 raise SocketException(
                     SocketError.CONNECTION_RESET,
-                    detail=f"{audit.bytes_acknowledged} of {accepted} bytes were acknowledged before that",
+                    detail=f"{audit.bytes_acknowledged} of {counted(accepted, 'byte')} were acknowledged before that",
                 )
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

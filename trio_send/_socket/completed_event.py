@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from .._base.checks import NotCopied
+from .._base.checks import NotCopied, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,4 +63,4 @@ class CompletedEvent(NotCopied):
         return bool(self._handlers)
 
     def __repr__(self) -> str:
-        return f"<CompletedEvent: {len(self._handlers)} handlers>"
+        return f"<CompletedEvent: {counted(len(self._handlers), 'handler')}>"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, over
 
 import trio
 
+from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
 from .._base.errors import (
     InvalidOperationError,
@@ -244,7 +245,7 @@ class Endpoint(BackPressure):
         if self._sends.gate & CLOSED:
             return "<trio_send.Socket: closed>"
         state = "torn" if self._sends.torn else "connected" if self.connected else "not connected"
-        return f"<trio_send.Socket: {state}, {self._sends.length} operations queued>"
+        return f"<trio_send.Socket: {state}, {counted(self._sends.length, 'operation')} queued>"
 
     @property
     def connected(self) -> bool:

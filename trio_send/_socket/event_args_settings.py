@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from .._base.checks import require_seconds
+from .._base.checks import counted, require_seconds
 from .._base.codes import SocketAsyncOperation, SocketFlags, require_flags
 from .._base.errors import ObjectDisposedError, OperationInProgressError
 from .._messages.buffers import message_from_buffer, message_from_list
@@ -59,7 +59,7 @@ class ConfiguredOperation(Operation):
 
     def _describe_count(self) -> str:
         if self._last_operation == SocketAsyncOperation.SEND_PACKETS and self._packets is not None:
-            return f"{self._transferred} of {self._packets.size} bytes accepted"
+            return f"{self._transferred} of {counted(self._packets.size, 'byte')} accepted"
         return super()._describe_count()
 
     def _require_configurable(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from .._base.checks import NotCopied, require_whole_number
+from .._base.checks import NotCopied, counted, require_whole_number
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._messages.buffers import measure
@@ -58,7 +58,7 @@ class Receiver(NotCopied):
         self._guard = Guard("receiving through this receiver", "receive from one task")
 
     def __repr__(self) -> str:
-        return f"<Receiver of {self._socket!r}: {len(self._held)} bytes held>"
+        return f"<Receiver of {self._socket!r}: {counted(len(self._held), 'byte')} held>"
 
     @property
     def socket(self) -> Socket:
@@ -170,7 +170,7 @@ class Receiver(NotCopied):
         data = await self._socket.receive()
         if not data:
             raise EOFError(
-                f"the peer has finished with {len(self._held)} bytes {missing}; they are still in the receiver"
+                f"the peer has finished with {counted(len(self._held), 'byte')} {missing}, which the receiver still has"
                 if self._held
                 else "the peer has finished behind a whole message, so there is none any more"
             )

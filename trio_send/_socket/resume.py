@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._base.errors import InvalidOperationError
 from .._messages.packets import Packets
@@ -87,7 +88,7 @@ class Resuming(Sending):
             rest = torn.size - torn.bytes_transferred
             if args._message is None or args._size != rest:
                 raise ValueError(
-                    f"args holds {args._size} bytes, but the rest of the message that was cut is {rest}; "
+                    f"args holds {counted(args._size, 'byte')}, but the rest of the message that was cut is {rest}; "
                     "make args with buffer_list=socket.torn.remaining",
                 )
         initiator = self._require_initiator()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._base.errors import OperationInProgressError, SocketException
 from .._messages.datagrams import Datagrams, datagrams_from_list
@@ -44,7 +45,7 @@ class DatagramBatch(Operation):
         self._earlier_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<DatagramBatch: {self.datagrams_transferred} of {len(self)} datagrams accepted>"
+        return f"<DatagramBatch: {self.datagrams_transferred} of {counted(len(self), 'datagram')} accepted>"
 
     def __len__(self) -> int:
         return self._earlier_datagrams + self._message.count

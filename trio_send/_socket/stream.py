@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from .._base.checks import NotCopied
+from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException
 from .._messages.buffers import measure
@@ -192,7 +192,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         torn = self.socket.torn
         assert torn is not None
         return trio.BrokenResourceError(
-            f"a message on this stream was cut after {torn.bytes_transferred} of {torn.size} bytes; before anything "
-            "else can be sent, send the rest with 'await stream.socket.send_rest()', or give it up with "
+            f"a message on this stream was cut after {torn.bytes_transferred} of {counted(torn.size, 'byte')}; before "
+            "anything else can be sent, send the rest with 'await stream.socket.send_rest()', or give it up with "
             "stream.socket.forget_torn()"
         )

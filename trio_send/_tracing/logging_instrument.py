@@ -6,6 +6,7 @@ import logging
 import operator
 from typing import TYPE_CHECKING, Final
 
+from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketError
 from .instrument import Instrument, TracedOperation, logger
 
@@ -63,7 +64,7 @@ class LoggingInstrument(Instrument):
         """Log it."""
         if logger.isEnabledFor(logging.DEBUG):
             address = "" if operation.address is None else f" to {operation.address!r}"
-            size = f", {operation.size} bytes" if operation.size or not address else ""
+            size = f", {counted(operation.size, 'byte')}" if operation.size or not address else ""
             before = operation.accepted_before
             resumed = f", going on behind byte {before}" if before else ""
             self._debug(operation, f"started{address}{size}{resumed}")
@@ -75,7 +76,9 @@ class LoggingInstrument(Instrument):
     def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
         """Log it."""
         if logger.isEnabledFor(logging.DEBUG):
-            self._debug(operation, f"{count} bytes accepted, {total} of {operation.size}")
+            self._debug(
+                operation, f"{counted(count, 'byte')} accepted, {total} of {operation.size}"
+            )
             if self._hex_dump:
                 self._dump(operation, total - count, count)
 
@@ -95,9 +98,9 @@ class LoggingInstrument(Instrument):
             return
         how = f"ended with {error.name}" if error else "completed"
         if operation.kind in RECEIVES:
-            how += f", {count} bytes received"
+            how += f", {counted(count, 'byte')} received"
         elif operation.size or count:
-            how += f", {count} of {operation.size} bytes accepted"
+            how += f", {count} of {counted(operation.size, 'byte')} accepted"
         if operation.kind is SocketAsyncOperation.ACCEPT and operation.address is not None:
             how += f", {operation.address!r}"
         if queue_delay:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
+from .._base.checks import counted
 from .._kernel.port import Port
 from .._messages.files import read_at
 
@@ -74,8 +75,9 @@ class ScriptedPort(Port):
         self.was_reset: bool = False
 
     def __repr__(self) -> str:
+        accepted, lines = len(self.accepted), len(self._script)
         return (
-            f"<ScriptedPort: {len(self.accepted)} bytes accepted, {len(self._script)} lines to go>"
+            f"<ScriptedPort: {counted(accepted, 'byte')} accepted, {counted(lines, 'line')} to go>"
         )
 
     def add(self, *lines: int | str | Blocked) -> None:
