@@ -30,6 +30,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
+from trio_send._base.errors import SocketClosedError
 from trio_send.testing import Blocked
 
 DGRAM = stdlib_socket.SOCK_DGRAM
@@ -98,7 +99,7 @@ FAULTS = {
         setting(in_thread=True), InvalidOperationError, "this socket belongs to another thread"
     ),
     "closed": Fault(
-        lambda call, _: call.socket.close(), ObjectDisposedError, "this socket was closed"
+        lambda call, _: call.socket.close(), SocketClosedError, "this socket was closed"
     ),
     # One buffer, its range, where it goes.
     "no buffer": Fault(setting(buffer=None), TypeError, "{buffer} is None, but must be a bytes-li"),

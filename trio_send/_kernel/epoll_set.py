@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import select
 import sys
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from .forks import when_forked
 
 if TYPE_CHECKING:
     from .port import Port
@@ -52,6 +54,29 @@ MAX_EVENTS: Final = 256
 W = TypeVar("W", bound=Waiter)
 
 
+class _Unused:
+    """Stands in for an epoll set that belongs to another process.
+
+    Args:
+      epoll: the set, whose descriptor stays open, so that its number is not given to something else.
+    """
+
+    def __init__(self, epoll: object) -> None:
+        self._epoll: object = epoll
+
+    def register(self, fd: int, events: int) -> None: ...
+
+    def modify(self, fd: int, events: int) -> None: ...
+
+    def unregister(self, fd: int) -> None: ...
+
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        return []
+
+    def close(self) -> None:
+        self._epoll = None
+
+
 class EpollSet(Generic[W]):
     """The blocked queues of one engine as a one-shot epoll set; a socket's two directions share a descriptor.
 
@@ -63,8 +88,9 @@ class EpollSet(Generic[W]):
     """
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
+        self._epoll: Any = select.epoll()  # type: ignore[attr-defined,unused-ignore]
         self.fd: int = self._epoll.fileno()
+        when_forked(self, EpollSet._leave_alone)
         # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
         # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
         # again.
@@ -72,6 +98,10 @@ class EpollSet(Generic[W]):
         self._writers: dict[int, W | None] = {}
         #: How many queues wait.
         self.armed = 0
+
+    def _leave_alone(self) -> None:
+        """Make no call on the set any more, for it is the other process that waits for its events."""
+        self._epoll = _Unused(self._epoll)
 
     def _update(self, fd: int) -> None:
         """Arm a known ``fd`` for the directions that are waited for."""

@@ -486,7 +486,10 @@ class Operation(NotCopied):
         if self._state == POSTED:
             assert self._owner is not None
             self._owner._take_in()
-        return self._state == QUEUED
+        if self._state != QUEUED:
+            return False
+        self._queue.require_own()
+        return True
 
     def _require_free(self) -> None:
         """Raise unless a start is possible as far as the operation itself is concerned."""

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import trio
 
 from .._base.codes import SocketError
+from .._base.errors import InvalidOperationError
 from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
 from .operation import CLOSED_DETAIL, QUEUED, Operation, Owner, describe_os_error
@@ -55,6 +56,7 @@ CLOSED: Final = 2
 TORN: Final = 4
 BROKEN: Final = 8
 UNCONNECTED: Final = 16
+FORKED: Final = 32  # another process has made the socket
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _FAULT: Final = int(SocketError.FAULT)
@@ -62,6 +64,7 @@ _FAULT: Final = int(SocketError.FAULT)
 #: What ending one operation costs of a drain's allowance, so that a crowd of tiny operations counts as work too.
 OPERATION_COST: Final = 1024
 
+FORKED_DETAIL: Final = "the operation goes on in the process that this one was forked off"
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 
@@ -115,6 +118,15 @@ class OperationQueue:
         self.socket_id = 0
         #: How full it is; None for the reading queue, where no bytes wait.
         self.marks: Watermarks | None = None
+
+    def require_own(self) -> None:
+        """Raise in a process that was forked off the one that made the socket."""
+        if self.gate & FORKED:
+            raise InvalidOperationError(
+                "this socket belongs to the process that this one was forked off; here it can be closed, and what is "
+                "to be used here as well has to be made anew of its descriptor, for example with "
+                "Socket.from_stdlib(socket.socket(fileno=os.dup(sock.fileno())))"
+            )
 
     @property
     def queued_bytes(self) -> int:
@@ -320,6 +332,8 @@ class OperationQueue:
           How much of the allowance was used.
         """
         used = 0
+        if self.gate & FORKED:
+            self._abort_all(FORKED_DETAIL)
         while used < allowance:
             head = self.head
             if head is None:

@@ -19,9 +19,10 @@ from .._base.errors import (
 )
 from .._base.interrupts import one_step
 from .._kernel.default_host import get_peer
+from .._kernel.forks import when_forked
 from .._kernel.port import INET, KernelPort, Port
 from .._operations.operation import IDLE, Operation, Step, describe_os_error
-from .._operations.queue import BROKEN, CLOSED, TORN, UNCONNECTED, OperationQueue
+from .._operations.queue import BROKEN, CLOSED, FORKED, TORN, UNCONNECTED, OperationQueue
 from .._operations.send_queue import SendQueue
 from .._owners.current import get_initiator
 from .._owners.engine import SOCKET_ALLOWANCE
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 #: What to do when a message on a stream was cut.
 OnTorn: TypeAlias = Literal["refuse", "allow"]
+
+#: A number that no thread has.
+_NO_THREAD: Final = -1
 
 _ON_TORN: Final = get_args(OnTorn)
 
@@ -110,6 +114,7 @@ class Endpoint(BackPressure):
         self._ending: trio.Event | None = None
         #: What the kernel counted as acknowledged, or about to be, before the library's first byte.
         self._acknowledged_before = 0
+        when_forked(self, Endpoint._leave_alone)
 
     # -- checks, in the order of the design's first step ---------------------------------------------------------------
 
@@ -124,6 +129,7 @@ class Endpoint(BackPressure):
         ):
             return  # an initiator that was found fit is one of the run
         if get_ident() != self._thread:
+            self._sends.require_own()
             raise InvalidOperationError(
                 "this socket belongs to another thread; from here, start sends with "
                 "trio_send.from_thread.begin_send() or send_async(), or call it there, for example with "
@@ -287,6 +293,18 @@ class Endpoint(BackPressure):
                 return self._peer
             raise translate(error) from error
 
+    def _leave_alone(self) -> None:
+        """Leave the socket to the process that made it: no thread of this one is the thread that may use it."""
+        self._thread = _NO_THREAD
+        for queue in (self._sends, self._receives):
+            if queue is not None:
+                queue.gate |= FORKED
+
+    def _require_own(self) -> None:
+        """Raise if the socket is closed, or another process's."""
+        self._sends.require_own()
+        self._require_open()
+
     def _require_open(self) -> None:
         if self._sends.gate & CLOSED:
             raise SocketClosedError("this socket was closed")
@@ -342,8 +360,9 @@ class Endpoint(BackPressure):
         Raises:
           SocketException: the system refused.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from a process that was forked off.
         """
-        self._require_open()
+        self._require_own()
         try:
             self._require_kernel().setsockopt(level, optname, value)
         except OSError as error:
@@ -433,6 +452,12 @@ class Endpoint(BackPressure):
         **Threads**: only from the Trio thread that uses the socket.
         """
         if self._sends.gate & CLOSED and self._ending is None:
+            return
+        if self._sends.gate & FORKED:
+            # Another process waits for the socket, and sends on it. Whatever is more than this would strike there.
+            self._sends.gate |= CLOSED
+            if self._kernel is not None:
+                self._kernel.close()
             return
         if get_ident() != self._thread:
             self._require_usable()

@@ -13,7 +13,7 @@ from .._kernel.orderly_end import read_until_acknowledged
 from .._kernel.port import KernelPort, Port
 from .._kernel.tcp_totals import kernel_totals
 from .._operations.operation import Operation
-from .._operations.queue import CLOSED, TORN, UNCONNECTED
+from .._operations.queue import CLOSED, FORKED, TORN, UNCONNECTED
 from .._owners.awaiting_task import TurnStep, perform
 from .audit import Auditing
 from .endpoint import Endpoint, OnTorn, require_on_torn, translate
@@ -176,6 +176,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         """The same socket as a trio socket, for everything that is not here; the same object each time.
 
         Closing it closes this one. Do not send through it while operations are queued, for it knows nothing of them.
+        Once this one is closed, and in a process that was forked off, its calls are refused as those of this one are.
         """
         if self._trio is None:
             self._require_open()
@@ -183,6 +184,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
                 trio_socket.from_stdlib_socket(self._require_kernel()),
                 self.close,
                 self._note_shutdown,
+                self._require_own,
             )
         return self._trio  # type: ignore[no-any-return]
 
@@ -216,7 +218,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_open()
+        self._require_own()
         if not self._port.is_stream:
             raise ValueError(
                 "a datagram socket cannot be a stream, for it would join what was apart"
@@ -252,8 +254,8 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing):
         **Threads**: only from the Trio thread that uses the socket.
         """
         try:
-            if self._sends.gate & CLOSED:
-                if self._ending is None:
+            if self._sends.gate & (CLOSED | FORKED):
+                if self._ending is None or self._sends.gate & FORKED:
                     await lowlevel.checkpoint()
                 else:
                     await self._ending.wait()

@@ -16,7 +16,7 @@ from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException
 from .._messages.buffers import measure
 from .._operations.operation import Operation, Step
-from .._operations.queue import CLOSED, TORN
+from .._operations.queue import TORN
 from .._owners.awaiting_task import TurnStep, perform
 from .guard import Guard
 
@@ -113,7 +113,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """Tell the peer that nothing more comes, behind whatever is queued on the socket already."""
         with self._send_guard:
-            self._require_open()
+            self.socket._require_own()
             if self._is_ended or self.socket._send_was_shut_down:
                 await trio.lowlevel.checkpoint()
                 return
@@ -152,7 +152,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what has arrived, as soon as something has; ``b""`` when the peer has finished."""
         with self._receive_guard:
-            self._require_open()
+            self.socket._require_own()
             size = DEFAULT_RECEIVE_SIZE if max_bytes is None else operator.index(max_bytes)
             try:
                 return await self.socket.receive(size)
@@ -171,12 +171,8 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
 
     # -- errors -------------------------------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
-        if self.socket._sends.gate & CLOSED:
-            raise SocketClosedError("this socket was closed")
-
     def _require_sendable(self) -> None:
-        self._require_open()
+        self.socket._require_own()
         if self._is_ended or self.socket._send_was_shut_down:
             raise trio.ClosedResourceError(
                 "the end of this stream was announced, so nothing can be sent any more"

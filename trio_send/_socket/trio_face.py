@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
@@ -28,11 +28,13 @@ class TrioFace(NotCopied, trio.socket.SocketType):
         inner: trio.socket.SocketType,
         close: Callable[[], None],
         note_shutdown: Callable[[int], None],
+        require_own: Callable[[], None],
     ) -> None:
         super().__init__()
         self._inner = inner
         self._close = close
         self._note_shutdown = note_shutdown
+        self._require_own = require_own
 
     def __repr__(self) -> str:
         return f"<{self._inner!r} of a trio_send.Socket>"
@@ -44,6 +46,7 @@ class TrioFace(NotCopied, trio.socket.SocketType):
     @trio.lowlevel.enable_ki_protection
     def shutdown(self, flag: int) -> None:
         """Shut the socket down, and let the `trio_send.Socket` know."""
+        self._require_own()
         self._inner.shutdown(flag)
         self._note_shutdown(flag)
 
@@ -66,12 +69,20 @@ class TrioFace(NotCopied, trio.socket.SocketType):
         self.close()
 
 
+#: What changes nothing, and so may be asked of a socket that is closed or another process's.
+_LOOKS: Final = frozenset({"dup", "fileno", "getpeername", "getsockname", "getsockopt"})
+
+
 def _forward(name: str, member: object) -> object:
     """Make a member of `TrioFace` that hands everything to the inner socket."""
     if isinstance(member, property):
         return property(lambda self: getattr(self._inner, name), doc=member.__doc__)
 
+    looks = name in _LOOKS
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not looks:
+            self._require_own()
         return getattr(self._inner, name)(*args, **kwargs)
 
     method.__name__ = name

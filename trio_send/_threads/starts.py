@@ -83,6 +83,7 @@ class _Start:
 def _require_socket(socket: Socket, owner: ThreadInitiator) -> None:
     if not isinstance(socket, Socket):
         raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
+    socket._sends.require_own()
     if socket._thread != owner._host._thread:
         raise InvalidOperationError(
             "this socket belongs to another thread than the one in which the host's run of Trio takes place; make it "
