@@ -47,6 +47,22 @@ ENDINGS = {
         r"accepted: 300013",
         r"left in the queue: 0",
     ],
+    "prometheus.py": [
+        r"HTTP/1.1 200 OK",
+        r"Content-Type: text/plain; version=0.0.4; charset=utf-8",
+        r"Content-Length: \d+",
+        r"Connection: close",
+        r"",
+        r"# HELP trio_send_bytes_sent_total Bytes that the kernel has accepted.",
+        r"# TYPE trio_send_bytes_sent_total counter",
+        r"trio_send_bytes_sent_total 12047",
+        r"# HELP trio_send_bytes_received_total Bytes that were received.",
+        r"# TYPE trio_send_bytes_received_total counter",
+        r"trio_send_bytes_received_total 12047",
+        r"# HELP trio_send_connections_accepted_total Connections that were accepted.",
+        r"# TYPE trio_send_connections_accepted_total counter",
+        r"trio_send_connections_accepted_total 1",
+    ],
 }
 
 #: Those that need a peer, which have tests of their own.

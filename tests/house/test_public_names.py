@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -22,6 +23,9 @@ import trio_send
 
 PACKAGE = trio_send.__name__
 PACKAGE_FILES = str(Path(inspect.getfile(trio_send)).parent)
+
+#: What an extra brings, by the namespace that needs it.
+NEEDS = {"trio_send.otel": ("opentelemetry",)}
 
 #: What a user has to know before calling anything that may wait, or that starts or ends an operation.
 HEADINGS = ("**Checkpoints**", "**If cancelled**", "**Threads**")
@@ -43,12 +47,17 @@ class Documented(NamedTuple):
 
 
 def public_namespaces(parent: types.ModuleType = trio_send) -> list[types.ModuleType]:
-    """``parent`` and the public modules below it."""
+    """``parent`` and the public modules below it, unless they need an extra that is not here."""
     found = [parent]
     for info in pkgutil.iter_modules(getattr(parent, "__path__", ())):
-        if not info.name.startswith("_"):
-            found += public_namespaces(importlib.import_module(f"{parent.__name__}.{info.name}"))
+        name = f"{parent.__name__}.{info.name}"
+        if not info.name.startswith("_") and all(map(have_module, NEEDS.get(name, ()))):
+            found += public_namespaces(importlib.import_module(name))
     return found
+
+
+def have_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def public_names(namespace: types.ModuleType) -> dict[str, Any]:
@@ -278,6 +287,8 @@ def test_the_reference_and_the_package_agree() -> None:
     explained = {
         f"{PACKAGE}.{name.removeprefix(PACKAGE + '.')}" for name in directive.findall(text)
     }
+    absent = set(NEEDS) - {namespace.__name__ for namespace in public_namespaces()}
+    explained = {name for name in explained if name.rpartition(".")[0] not in absent}
     exported = {
         f"{namespace.__name__}.{name}"
         for namespace in public_namespaces()
