@@ -49,6 +49,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
+# A type variable has no place of its own.
+nitpick_ignore = [("py:class", "trio_send.testing._case.T")]
 # Docstrings name other things of the library in single backticks.
 default_role = "py:obj"
 

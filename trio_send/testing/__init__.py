@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .._base.checks import fixup_module_metadata
+from ._cancel_everywhere import (
+    ExplorationError as ExplorationError,
+    cancel_everywhere as cancel_everywhere,
+)
+from ._case import Case as Case
+from ._explore import Replay as Replay, explore as explore, replay as replay, shrink as shrink
+from ._findings import Finding as Finding
+from ._places import Place as Place
+from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
+from ._tape import Decision as Decision
 
 fixup_module_metadata(__name__, globals())
 del fixup_module_metadata

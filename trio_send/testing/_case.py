@@ -1,0 +1,147 @@
+"""What a scenario is given: its checks, its choices, and what may be cancelled in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
+
+import attrs
+
+from . import _trio_private
+from ._places import Place, place_of_caller, place_of_exception
+from ._tape import KERNEL, PLAN, Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _HasCancel(Protocol):
+    def cancel(self) -> object: ...
+
+
+T = TypeVar("T", bound="_HasCancel | Callable[[], object]")
+
+
+@final
+@attrs.frozen
+class Broken:
+    """Something that a run showed to be wrong.
+
+    Attributes:
+      sentence: what.
+      place: where the program said so, or None if it is the explorer that says it.
+      details: what else there is to say, which may be different in each run.
+    """
+
+    sentence: str
+    place: Place | None
+    details: str = ""
+
+
+@attrs.define
+class Target:
+    """Something that may be cancelled."""
+
+    name: str
+    cancel: Callable[[], object]
+    thing: object
+
+    def is_over(self) -> bool:
+        """Tell whether a cancel would be in vain, as far as that can be known."""
+        return bool(getattr(self.thing, "cancel_called", False)) or _trio_private.is_over(
+            self.thing
+        )
+
+
+@final
+class Case:
+    """One run of a scenario, which gets this as its argument.
+
+    All methods may be called from any task of the scenario and never wait.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._targets: list[Target] = []
+        self._broken: list[Broken] = []
+        self._last: list[Callable[[], object]] = []
+
+    def check(self, condition: object, sentence: str) -> None:
+        """Note that something is wrong unless a condition holds; the run goes on.
+
+        Args:
+          condition: what has to be true.
+          sentence: what is wrong if it is not.
+        """
+        if not condition:
+            self._broken.append(Broken(str(sentence), place_of_caller()))
+
+    def finally_(self, function: Callable[[], object], /) -> None:
+        """Have a function called when the run is over, however it ended.
+
+        It is called outside of Trio, after the functions that were handed over before it. What it raises is wrong as if
+        the scenario had raised it.
+
+        Args:
+          function: a synchronous function without arguments, which will look at what is left with `check`.
+        """
+        if not callable(function):
+            raise TypeError(f"function must be callable without arguments, not {function!r}")
+        self._last.append(function)
+
+    def cancellable(self, target: T, name: str | None = None) -> T:
+        """Have something cancelled, by itself, before every step from here on.
+
+        The scenario as a whole is cancelled in any case. A part of it is worth naming if the rest has to go on after
+        its cancel::
+
+            with case.cancellable(trio.CancelScope()):
+                await queue.get()
+            await queue.put("the queue still works")
+
+        Args:
+          target: a `trio.CancelScope` or anything else with a method ``cancel``, or a function that cancels. It is
+            called in the middle of the run, between two steps of tasks, so it must not raise.
+          name: what the report calls it; by default scope, scope 2 and so on.
+
+        Returns:
+          ``target``.
+        """
+        cancel: Any = getattr(target, "cancel", target)
+        if not callable(cancel):
+            raise TypeError(f"target must have a method cancel or be a function, not {target!r}")
+        if name is None:
+            # The scenario itself is the first.
+            number = len(self._targets)
+            name = "scope" if number == 1 else f"scope {number}"
+        self._targets.append(Target(name, cancel, target))
+        return target
+
+    def choose(self, options: int, name: str = "choice", *, kind: str = PLAN) -> int:
+        """Return a number that the explorer chooses; another run gets another one.
+
+        Args:
+          options: how many numbers there are to choose from.
+          name: what is chosen, for the report.
+          kind: ``"plan"``, or ``"kernel"`` for what stands for an answer of the system, which has a limit of its own.
+
+        Returns:
+          A number from 0 to ``options - 1``. 0 should be the one with which nothing special happens.
+        """
+        if kind not in (PLAN, KERNEL):
+            raise ValueError(f"kind is {kind!r}, but must be {PLAN!r} or {KERNEL!r}")
+        if not isinstance(options, int):
+            raise TypeError(f"options must be a whole number, not {options!r}")
+        if options < 1:
+            raise ValueError(f"options is {options}, but there must be at least 1 to choose from")
+        return self._tape.choose(kind, name, options)
+
+
+def describe_exception(error: BaseException) -> list[Broken]:
+    """What an exception that left a scenario says is wrong, one for each in a group."""
+    inner = getattr(error, "exceptions", None)
+    if isinstance(inner, tuple):
+        return [broken for one in inner for broken in describe_exception(one)]
+    words = str(error)
+    if not isinstance(error, AssertionError):
+        words = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return [Broken(words or "an assertion failed", place_of_exception(error))]

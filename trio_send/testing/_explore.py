@@ -1,0 +1,286 @@
+"""Run a scenario again and again, and each time have something else happen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from . import _trio_private
+from ._report import Ledger, Report
+from ._runner import Run, name_of, run_once
+from ._tape import (
+    CANCEL,
+    KERNEL,
+    ORDER,
+    PLAN,
+    Decision,
+    Listed,
+    Seeded,
+    Tape,
+    alternatives,
+    check_limits,
+    choices_of,
+    odds_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ._case import Broken, Case
+    from ._findings import Finding
+    from ._runner import Scenario
+
+#: How many steps of tasks a program may take in one run before it is held not to end.
+MOST_STEPS = 10_000
+
+
+@final
+class Explorer:
+    """One scenario, its limits, and the one function that everything goes through."""
+
+    def __init__(self, scenario: Scenario, limits: Mapping[str, int], most_steps: int) -> None:
+        self.scenario = scenario
+        self.limits = limits
+        self.most_steps = most_steps
+
+    def run(self, choices: Mapping[str, int]) -> tuple[Run, set[str]]:
+        """Run once with the decisions of a list; return also those of them that did not come up."""
+        source = Listed(choices)
+        tape = Tape(source, self.limits)
+        return run_once(self.scenario, tape, most_steps=self.most_steps), source.unmet
+
+    def seeded(self, seed: int, odds: Mapping[str, float]) -> Run:
+        """Run once with decisions by chance."""
+        tape = Tape(Seeded(seed, odds), self.limits)
+        return run_once(self.scenario, tape, most_steps=self.most_steps)
+
+    def search(self, ledger: Ledger, most_runs: int) -> None:
+        """Run every list of decisions within the limits, depth first."""
+        run, _ = self.run({})
+        ledger.add(run)
+        # A run that does not end has no end of alternatives either.
+        is_cut = run.is_endless
+        stack = [] if is_cut else [(run.decisions, alternatives(run.decisions))]
+        while stack:
+            before, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                stack.pop()
+                continue
+            if ledger.runs >= most_runs:
+                return
+            choices, shared = following
+            run, unmet = self.run(choices)
+            ledger.add(run)
+            if _trio_private.decides_order():
+                difference = _difference(before, run.decisions, shared)
+            else:
+                # Steps come in an order of Trio's own, so there is no beginning to compare.
+                difference = f"{min(unmet)!r} did not come up" if unmet else None
+            if difference is not None:
+                ledger.unrepeatable.append(difference)
+            elif run.is_endless:
+                is_cut = True
+            else:
+                stack.append((run.decisions, alternatives(run.decisions)))
+        ledger.exhausted = not is_cut and not ledger.unrepeatable
+
+
+def _difference(before: Sequence[Decision], after: Sequence[Decision], shared: int) -> str | None:
+    """In what two runs differ that had to make the same first decisions, and the next one as well."""
+    for old, new in zip(before[: shared + 1], after, strict=False):
+        if (old.key, old.options) != (new.key, new.options):
+            return f"{old.key!r} was to be decided, but what came up was {new.key!r}"
+    if len(after) <= shared:
+        return f"{before[len(after)].key!r} was to be decided, but the run was over"
+    return None
+
+
+def explore(
+    scenario: Callable[[Case], Awaitable[object]],
+    *,
+    cancels: int = 1,
+    orders: int = 0,
+    limits: Mapping[str, int | None] | None = None,
+    seeds: Iterable[int] | None = None,
+    only: Mapping[str, int] | None = None,
+    most_runs: int = 100_000,
+    most_steps: int = MOST_STEPS,
+) -> Report:
+    """Run an async function once for each place at which a cancel can strike it.
+
+    Each run is a call of `trio.run` of its own, under a virtual clock that jumps ahead when all tasks wait. The first
+    one is undisturbed. In the others something is cancelled before some step of some task, or while all tasks wait:
+    the whole scenario, or what it named with `Case.cancellable`. Within a step nobody else can cancel a task of Trio,
+    so that is every place there is.
+
+    A run is wrong if a `Case.check` fails, if an exception leaves the scenario, if it waits for ever or does not end. A
+    loop without a checkpoint cannot be ended.
+
+    Args:
+      scenario: the async function. It is called with a `Case`, and makes anew whatever it changes.
+      cancels: how many cancels there may be in one run.
+      orders: how many times in one run a task may step before those whose turn it is.
+      limits: the same for other kinds of decisions, ``"plan"`` and ``"kernel"``. None, or nothing said: no limit.
+      seeds: instead of everything in turn, one run by chance for each of these numbers, which are the same each time.
+      only: just one run, with these decisions and no others. A finding tells its own as `Finding.choices`. The run is
+        repeated, and differences are told as ``Report.unrepeatable``.
+      most_runs: after how many runs to stop.
+      most_steps: after how many steps of its tasks a program is held not to end.
+
+    Returns:
+      What was found, and what was tried.
+
+    Raises:
+      TypeError: a limit is no whole number.
+      ValueError: a limit is negative, a decision of ``only`` did not come up, or there are both ``seeds`` and ``only``.
+      RuntimeError: called from inside Trio.
+    """
+    limits = limits or {}
+    if unknown := sorted(set(limits) - {PLAN, KERNEL}):
+        raise ValueError(f"limits has {unknown[0]!r}, but there are just {PLAN!r} and {KERNEL!r}")
+    bounds = check_limits({CANCEL: cancels, ORDER: orders, **limits})
+    if seeds is not None and only is not None:
+        raise ValueError("seeds and only cannot both be given: only is one run that is known")
+    if only is not None:
+        # The decisions are known, so nothing is left to limit.
+        bounds = {}
+    explorer = Explorer(scenario, bounds, most_steps)
+    ledger = Ledger(name_of(scenario), bounds)
+    if only is not None:
+        run, unmet = explorer.run(only)
+        if unmet:
+            raise ValueError(f"only has {min(unmet)!r}, which did not come up in the run")
+        ledger.add(run)
+        again, _ = explorer.run(only)
+        if again.trace != run.trace:
+            ledger.unrepeatable.append("two runs with the same decisions were not the same")
+    elif seeds is not None:
+        odds = odds_of(explorer.run({})[0].decisions, bounds)
+        for seed in seeds:
+            if ledger.runs >= most_runs:
+                break
+            ledger.add(explorer.seeded(seed, odds))
+    else:
+        explorer.search(ledger, most_runs)
+    return ledger.report()
+
+
+# What can be done with a finding --------------------------------------------------------------
+
+
+@final
+@attrs.frozen
+class Replay:
+    """What came of running a finding again.
+
+    Attributes:
+      sentences: what was wrong this time.
+      is_found_again: whether the finding's own check was among it.
+      is_same: whether the run was the finding's, step for step.
+      is_repeatable: whether two runs were the same, step for step.
+      unmet: the finding's decisions that did not come up.
+    """
+
+    sentences: tuple[str, ...]
+    is_found_again: bool
+    is_same: bool
+    is_repeatable: bool
+    unmet: tuple[str, ...]
+
+
+def _shown(run: Run, finding: Finding) -> Broken | None:
+    """What a finding is about, as a run shows it; None if it does not."""
+    for broken in run.broken:
+        if broken.place == finding.checked and (
+            broken.place is not None or broken.sentence == finding.sentence
+        ):
+            return broken
+    return None
+
+
+def replay(
+    scenario: Callable[[Case], Awaitable[object]],
+    finding: Finding,
+    *,
+    most_steps: int = MOST_STEPS,
+) -> Replay:
+    """Run a finding again, twice, and compare.
+
+    Args:
+      scenario: the async function that it was found in.
+      finding: what was found.
+      most_steps: as for `explore`.
+    """
+    explorer = Explorer(scenario, finding.limits, most_steps)
+    run, unmet = explorer.run(finding.choices)
+    again, _ = explorer.run(finding.choices)
+    return Replay(
+        sentences=tuple(broken.sentence for broken in run.broken),
+        is_found_again=_shown(run, finding) is not None,
+        is_same=run.trace == finding.trace,
+        is_repeatable=run.trace == again.trace,
+        unmet=tuple(sorted(unmet)),
+    )
+
+
+def _smaller(choices: dict[str, int]) -> Iterator[dict[str, int]]:
+    """Lists with less in them: without half of it, a quarter and so on, then with lower numbers."""
+    keys = list(choices)
+    size = len(keys)
+    while size:
+        for i in range(0, len(keys), size):
+            yield {key: choices[key] for key in keys[:i] + keys[i + size :]}
+        size //= 2
+    for key in keys:
+        for choice in range(1, choices[key]):
+            yield {**choices, key: choice}
+
+
+def shrink(
+    scenario: Callable[[Case], Awaitable[object]],
+    finding: Finding,
+    *,
+    most_runs: int = 1000,
+    most_steps: int = MOST_STEPS,
+) -> Finding:
+    """Find a smaller run that shows the same.
+
+    Decisions are left out, which leaves all others as they are, and lower numbers are tried, until nothing more can go.
+
+    Args:
+      scenario: the async function that it was found in.
+      finding: what was found.
+      most_runs: after how many runs to stop, with the smallest one so far.
+      most_steps: as for `explore`.
+
+    Raises:
+      ValueError: the finding is not found again.
+    """
+    explorer = Explorer(scenario, finding.limits, most_steps)
+    best, _ = explorer.run(finding.choices)
+    shown = _shown(best, finding)
+    if shown is None:
+        raise ValueError(f"{finding.sentence!r} is not found again, so there is nothing to shrink")
+    runs = 1
+    rest = _smaller(choices_of(best.decisions))
+    while runs < most_runs and (choices := next(rest, None)) is not None:
+        run, _ = explorer.run(choices)
+        runs += 1
+        broken = _shown(run, finding)
+        if broken is not None:
+            best, shown = run, broken
+            rest = _smaller(choices)
+    return attrs.evolve(
+        finding,
+        sentence=shown.sentence,
+        details=shown.details,
+        asked=best.asked,
+        struck=tuple(sorted(best.struck, key=lambda place: place not in finding.struck[:1])),
+        decisions=tuple(one for one in best.decisions if one.choice),
+        steps=best.steps,
+        trace=best.trace,
+        runs=1,
+        of_runs=runs,
+    )
