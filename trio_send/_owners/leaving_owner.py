@@ -50,8 +50,9 @@ START_BUDGET: Final = 256
 NO_BUDGET: Final = -1
 
 #: How many starts go by between two looks at the stack. A program that calls itself again for each start that did not
-#: pend would run out of it before the budget is spent. With a look after so many, 10 frames for each start are fine.
-STARTS_PER_LOOK: Final = 64
+#: pend would run out of it before the budget is spent. With a look after so many, 6 frames for each start are fine. A
+#: look takes 1 us, which made each start dearer by 4 ns; with one after 64 it was 12 ns.
+STARTS_PER_LOOK: Final = 128
 
 #: After so many rounds in which starts went on after the stop, starts raise. Handlers that start once for each event,
 #: as most do, need very few rounds, however many events there are. A chain that never ends takes 0.1 s for all of them.
@@ -310,24 +311,28 @@ class Leaver(Owner):
 
     def _spend(self) -> bool:
         """Note a start that ended on the spot; return whether it must be answered "pending" all the same."""
-        if self._budget > 0:
+        if self._budget > 0 or self._refill():
             self._budget -= 1
             return False
+        if self._budget == 0:
+            self._budget = STARTS_PER_LOOK
+            self._reserve = START_BUDGET - STARTS_PER_LOOK
+            return True
         left = self._reserve
         if left == 0 or (left % STARTS_PER_LOOK == 0 and is_deep()):
-            if self._budget < 0:
-                self._reserve = START_BUDGET
-            else:
-                self._budget = STARTS_PER_LOOK
-                self._reserve = START_BUDGET - STARTS_PER_LOOK
+            self._reserve = START_BUDGET
             return True
         self._reserve = left - 1
-        if self._budget == 0:
-            self._open_fast_path()
         return False
 
+    def _refill(self) -> bool:
+        """Let the fast path have the starts up to the next look at the stack; return whether there are any."""
+        if self._budget < 0 or self._reserve == 0 or is_deep():
+            return False
+        self._open_fast_path()
+        return True
+
     def _open_fast_path(self) -> None:
-        """Let it have the starts up to the next look at the stack."""
         self._budget = min(self._reserve, (self._reserve - 1) % STARTS_PER_LOOK + 1)
         self._reserve -= self._budget
 

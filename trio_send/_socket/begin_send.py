@@ -85,8 +85,8 @@ class BeginEnd(Sending):
             and initiator is not None
             and initiator is self._checked
             and not self._sends.gate
-            and initiator._budget > 0
             and get_ident() == self._thread
+            and (initiator._budget > 0 or initiator._refill())
         ):
             try:
                 sent = self._send(buffer_or_list, PLAIN_FLAGS)

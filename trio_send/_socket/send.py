@@ -116,7 +116,7 @@ class Sending(Endpoint):
         args._fresh = False
         args._last_operation = _SEND
         if sent == args._size:
-            if initiator._budget:
+            if initiator._budget or initiator._refill():
                 initiator._budget -= 1
                 return False
             args._socket = self
