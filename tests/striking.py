@@ -194,6 +194,8 @@ class Strike:
 
     def __enter__(self) -> None:
         self._task = this_task()
+        # Without a frame that has asked for it before, 3.12 and 3.13 tell a new one of no instructions.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._begun)
 
     def __exit__(self, *_: object) -> None:

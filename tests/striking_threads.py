@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket as stdlib_socket
 import sys
 import threading
@@ -363,5 +362,4 @@ def run_thread_scene(call: ThreadCall, strike: Strike) -> str | None:
         complaint = complaint or str(mistake)
     except KeyboardInterrupt:
         complaint = complaint or "Ctrl-C came late"
-    gc.collect()
     return complaint

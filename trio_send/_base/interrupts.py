@@ -62,10 +62,24 @@ def one_step(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return wraps(function)(step)
 
 
-def quietly(step: Callable[[], None]) -> None:
-    """Take a step in a finaliser, out of which Python lets no exception: an interrupt comes right behind that."""
-    try:
-        step()
-    except KeyboardInterrupt:  # before the step had begun
-        step()
-        _ = [*map(interrupt_main, (signal.SIGINT,))]
+def _be_interrupted() -> None:
+    """Let Python look at signals, which it does where a function begins."""
+
+
+def quietly(step: Callable[[], None]) -> list[signal.Signals]:
+    """Take a step in a finaliser, out of which Python lets no exception, and hold the interrupt back.
+
+    Args:
+      step: what to do. It is done again if Ctrl-C strikes before it has begun, or behind it.
+
+    Returns:
+      What the finaliser has to pass to `interrupt_main` in the end, as `one_step` does.
+    """
+    struck: list[signal.Signals] = []
+    while True:
+        try:
+            step()
+            _be_interrupted()
+            return struck
+        except KeyboardInterrupt:
+            struck = [signal.SIGINT]

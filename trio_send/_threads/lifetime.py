@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 import weakref
+from _thread import interrupt_main
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
@@ -112,7 +113,7 @@ class _Life:
         # Trio may hold the lock of Trio's way in for other threads, and whoever knocks then would wait for ever.
         # And Ctrl-C may have struck before there was anything to end.
         if not is_finalizing() and hasattr(self, "initiators"):
-            quietly(self.end)
+            _ = [*map(interrupt_main, quietly(self.end))]
 
 
 class _Name(str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _thread import interrupt_main
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
@@ -43,7 +44,8 @@ class _ThreadScope:
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Ctrl-C may strike where `__exit__` begins, and then nothing of it is done.
         if hasattr(self, "_initiator") and not is_finalizing():
-            quietly(partial(self._initiator._post_over, _INTERRUPTED))
+            end = partial(self._initiator._post_over, _INTERRUPTED)
+            _ = [*map(interrupt_main, quietly(end))]
 
     @one_step
     def __enter__(self) -> ThreadInitiator:
