@@ -437,6 +437,30 @@ async def test_a_file_that_overstates_its_length_ends_where_it_ends(
     assert ours.torn is None
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_instruments_are_told_the_length_that_it_has(
+    small: Path, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overstating(monkeypatch, small, 4096)
+    sizes: list[int] = []
+
+    class Listening(Instrument):
+        def operation_started(self, operation: TracedOperation) -> None:
+            sizes.append(operation.size)
+
+        def operation_completed(self, operation: TracedOperation, *_: object) -> None:
+            sizes.append(operation.size)
+
+    ours, _ = scripted(*[3, Blocked(0.01)] * waits)
+    instrument = Listening()
+    add_instrument(instrument)
+    try:
+        assert await ours.send_file(small, copy=True) == 10
+    finally:
+        remove_instrument(instrument)
+    assert sizes[-1] == 10
+
+
 async def test_what_is_queued_is_counted_right_when_a_file_ends_early(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,10 +110,10 @@ def broadcast(
     for socket in targets:
         if socket._broadcasts:
             _forget_begun(socket._broadcasts)
-        if socket.queued_operations and _weight(socket) > room:
+        if socket.queued_operations and socket._sends.weight > room:
             if when_behind == "drop_oldest":
                 dropped += _drop_oldest(socket, room)
-            if socket.queued_operations and _weight(socket) > room:
+            if socket.queued_operations and socket._sends.weight > room:
                 behind.append(socket)
                 if when_behind == "close":
                     socket.close()
@@ -134,11 +134,6 @@ def broadcast(
     return BroadcastReport(started, tuple(behind), dropped, failed)
 
 
-def _weight(socket: Socket) -> int:
-    """What waits there already, as the marks weigh it."""
-    return socket.queued_bytes + OPERATION_WEIGHT * socket.queued_operations
-
-
 def _forget_begun(waiting: deque[AsyncResult]) -> None:
     """Forget the broadcasts that have ended or begun to go; a queue goes from its front."""
     while waiting and (waiting[0].is_completed or waiting[0].bytes_transferred):
@@ -149,7 +144,7 @@ def _drop_oldest(socket: Socket, room: int) -> int:
     """Give up broadcasts that have not begun until there is room, as far as that goes; return how many."""
     waiting = socket._broadcasts
     dropped = 0
-    while waiting and _weight(socket) > room:
+    while waiting and socket._sends.weight > room:
         dropped += waiting.popleft()._stop(
             SocketError.NO_BUFFER_SPACE_AVAILABLE, "a later broadcast took its place"
         )

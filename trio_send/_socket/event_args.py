@@ -31,7 +31,8 @@ class SocketAsyncEventArgs(ConfiguredOperation):
     """One reusable operation: what to send or where to receive into, how it went, and whom to tell.
 
     An object serves one operation at a time (F093), any number of them in turn, on any sockets (F159). It is free again
-    before ``Completed`` is raised, so a handler may configure and start it anew (F130).
+    before ``Completed`` is raised, so a handler may configure and start it anew (F130): before a synchronous one is
+    called, and before an asynchronous one takes its first step.
 
     Args:
       buffer: what to send, any contiguous bytes-like object; or a writable one to receive into. It is not copied.

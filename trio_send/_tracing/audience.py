@@ -183,6 +183,9 @@ class Audience:
             delay = trio.current_time() - trace._queued_at
         if operation._step is not None:
             trace.address = operation._step.address
+        if trace.kind is SocketAsyncOperation.SEND_PACKETS and operation._message is not None:
+            # A file may have ended before the length that it claimed.
+            trace.size = operation._message.size
         error = SocketError(operation._code)
         is_connect = trace.kind is SocketAsyncOperation.CONNECT
         if not trace.is_stream and trace.kind in _WITH_BYTES and (trace.size or not is_connect):
