@@ -12,7 +12,7 @@ import pytest
 
 from tests.datagrams import receiver
 from tests.helpers import needs_ipv6, stack as stack
-from trio_send._kernel.default_host import set_default_host
+from trio_send._kernel.default_host import _fits, set_default_host
 
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
 DGRAM = stdlib_socket.SOCK_DGRAM
@@ -58,6 +58,25 @@ def test_both_families_in_turn(first: int, stack: ExitStack) -> None:
         exchange(sock, peer)
         ports.add(sock.getsockname()[1])
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "fits"),
+    [
+        ("127.0.0.1", "127.0.0.2", True),
+        ("::1", "::1", True),
+        ("fd00::2", "::1", True),
+        ("fd00::2", "fd00::9", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.2", True),
+        ("::1", "fd00::9", False),
+        ("::1", "::ffff:127.0.0.1", False),
+        ("fd00::2", "::ffff:127.0.0.1", False),
+        ("::ffff:127.0.0.1", "fd00::9", False),
+    ],
+)
+def test_from_which_own_address_a_peer_is_answered(own: str, peer: str, fits: bool) -> None:
+    """The kernel takes each of these pairs, but of some the answers are lost."""
+    assert _fits(own, peer) is fits
 
 
 @needs_linux

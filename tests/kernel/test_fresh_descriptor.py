@@ -113,6 +113,20 @@ def test_what_was_set_is_carried_and_nothing_else_is_set(family: int) -> None:
             assert other.getsockopt(SOL_SOCKET, buf_lock) == 0
 
 
+@needs_ipv6
+@needs_linux
+def test_an_attempt_at_a_device_binds_nothing_to_it() -> None:
+    """The kernel does so on the socket that has tried, and from there no other address could be reached."""
+    with stdlib_socket.socket(INET6) as sock:
+        untried = describe_untried(sock)
+        device = stdlib_socket.if_nametoindex("lo")
+        with pytest.raises(OSError):  # noqa: PT011
+            sock.connect(("fe80::7", 9, 0, device))
+        assert sock.getsockopt(SOL_SOCKET, stdlib_socket.SO_BINDTODEVICE, 16)
+        renew(sock, untried)
+        assert sock.getsockopt(SOL_SOCKET, stdlib_socket.SO_BINDTODEVICE, 16) == b""
+
+
 @needs_linux
 def test_an_option_that_cannot_be_set_any_more_is_not_lost_without_a_word() -> None:
     """The socket is as it was then. A device that has gone cannot be bound to, for example."""
@@ -177,13 +191,15 @@ async def test_who_waits_for_the_old_one_is_woken() -> None:
             except trio.ClosedResourceError:
                 woken.append("closed")
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked()
-            renew(sock, untried)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                renew(sock, untried)
         assert woken == ["closed"]
         assert sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
-        await trio.lowlevel.wait_writable(sock)
+        with trio.fail_after(60):
+            await trio.lowlevel.wait_writable(sock)
         assert sock.getpeername() == listener.getsockname()
 
 

@@ -27,6 +27,7 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
+from trio_send._kernel.port import KernelPort
 from trio_send._socket.connect import ANSWER_LIMIT
 
 INET, INET6, UNIX = stdlib_socket.AF_INET, stdlib_socket.AF_INET6, stdlib_socket.AF_UNIX
@@ -177,17 +178,23 @@ async def test_a_connection_that_stands_is_left_alone_by_a_connect_in_vain(
 
 
 @needs_numbers
-async def test_a_queue_that_is_drained_by_others_is_watched_anew(stack: ExitStack) -> None:
+async def test_a_queue_that_is_drained_by_others_is_watched_anew(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine has armed the old descriptor, and would wait for it for ever."""
-    refuses, answers = deaf(stack), listener(stack)
+    silent, answers = stack.enter_context(full()), listener(stack)
     socket = stack.enter_context(closing(Socket()))
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
     async with open_initiator():
-        first = socket.begin_connect(refuses.getsockname())
+        first = socket.begin_connect(silent.getsockname())
         second = socket.begin_connect(answers.getsockname())
-        await wait_all_tasks_blocked(0)
-        while not first.is_completed:
+        await wait_all_tasks_blocked()
+        with monkeypatch.context() as patch:
+            patch.setattr(KernelPort, "connect_poll", refuse)
             socket._sends.drain(1)
-            await trio.lowlevel.checkpoint()
         with trio.fail_after(60):
             await socket.end_connect(second)
         assert socket.connected
@@ -300,7 +307,11 @@ def crowd(stack: ExitStack, path: str) -> stdlib_socket.socket:
 @needs_linux
 @every_connect
 async def test_a_unix_listener_without_room_is_waited_for(
-    stack: ExitStack, tmp_path: Path, face: str, autojump_clock: MockClock
+    stack: ExitStack,
+    tmp_path: Path,
+    face: str,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After pauses, for the kernel tells nobody of room. Meanwhile sends wait behind."""
     path = str(tmp_path / "socket")
@@ -311,9 +322,18 @@ async def test_a_unix_listener_without_room_is_waited_for(
         await connect_through(face, socket, path)
         assert await socket.send(b"inside") == 6
 
+    pauses: list[float] = []
+    sleep = trio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(trio, "sleep", noted)
     async with open_initiator(), trio.open_nursery() as nursery:
         nursery.start_soon(connect)
-        await trio.sleep(60)
+        await sleep(60)
+        assert pauses[:8] == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.05]
         assert not socket.connected
         assert socket.queued_operations == 1
         sock.accept()[0].close()
