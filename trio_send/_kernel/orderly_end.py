@@ -12,22 +12,17 @@ Elsewhere nobody tells. Then what is there already is read, and that is all that
 from __future__ import annotations
 
 import enum
-import struct
-import sys
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .readable_bytes import readable_bytes
 from .tcp_totals import FIRST_PAUSE, LONGEST_PAUSE, kernel_totals
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
 
     from .port import KernelPort
-
-if sys.platform != "win32":
-    import fcntl
-    import termios
 
 #: How much is read with one call, and in all before other tasks have a turn: 4 calls of about 20 us each.
 _PIECE: Final = 64 * 1024
@@ -106,11 +101,8 @@ def _read_away(sock: stdlib_socket.socket, limit: int) -> _Input:
 
 
 def _available(sock: stdlib_socket.socket) -> int:
-    """Return how many bytes there are to be read; about one round's where the system does not say."""
-    if sys.platform == "win32":
-        return _ROUND
+    """Return how many bytes there are to be read; none where the system does not say."""
     try:
-        answer = fcntl.ioctl(sock, termios.FIONREAD, struct.pack("i", 0))
+        return readable_bytes(sock)
     except OSError:
         return 0
-    return int(struct.unpack("i", answer)[0])
