@@ -42,6 +42,7 @@ from ._socket.pool import (
 )
 from ._socket.receiver import Receiver as Receiver
 from ._socket.send_datagrams import DatagramBatch as DatagramBatch
+from ._socket.send_report import SendReport as SendReport
 from ._socket.socket import Socket as Socket, socketpair as socketpair
 from ._tracing.audience import (
     add_instrument as add_instrument,

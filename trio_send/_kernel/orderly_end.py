@@ -78,6 +78,8 @@ async def read_until_acknowledged(port: KernelPort, closed: trio.Event) -> None:
                         await port.wait_readable()
                     except trio.ClosedResourceError:
                         return
+                    except OSError:  # the system has no means to wait for it just now
+                        await closed.wait()
                 else:
                     await closed.wait()  # it would be readable for ever
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -44,7 +44,7 @@ from .time_limit import TimeLimit
 from .watermarks import OPERATION_WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, MutableMapping
 
     from .._kernel.port import Port
     from .torn import TornMessage
@@ -93,6 +93,10 @@ class OperationQueue:
     writes: ClassVar[bool] = False
     #: The message that was cut on this stream; only what is written can be.
     torn: TornMessage | None = None
+    #: Who of those that are refused behind a cut was the last to be told; None while nobody is being refused.
+    refused: Owner | None = None
+    #: The sends of awaiting tasks that failed, by task, if somebody asks for them.
+    failures: MutableMapping[trio.lowlevel.Task, Operation] | None = None
 
     def __init__(self, port: Port) -> None:
         self.port = port

@@ -56,10 +56,11 @@ TORN_DETAIL: Final = (
 class SendQueue(SendAttempts):
     """The FIFO for writing: sends, and the connect they wait for."""
 
-    __slots__ = ("broken", "refuse_torn", "torn")
+    __slots__ = ("broken", "failures", "refuse_torn", "refused", "torn")
 
     def __init__(self, port: Port, *, refuse_torn: bool) -> None:
         super().__init__(port)
+        self.refused = self.failures = None
         self.marks: Watermarks = Watermarks()
         self.refuse_torn = refuse_torn
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
@@ -165,7 +166,10 @@ class SendQueue(SendAttempts):
 
     def _tear(self, operation: Operation, detail: str | None) -> None:
         while self.head is not None:
+            owner = self.head._owner
             self._abort(self.head, _CONNECTION_ABORTED, TORN_DETAIL)
+            self.refused = owner
+        self.refused = None
 
     @trio.lowlevel.enable_ki_protection
     def resume(self, operation: Operation, owner: Owner) -> bool:

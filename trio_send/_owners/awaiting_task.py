@@ -37,12 +37,14 @@ def describe_interruption(interruption: BaseException) -> str:
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
 
-    __slots__ = ("_over", "_parked", "_task", "_waiting")
+    __slots__ = ("_behind", "_over", "_parked", "_task", "_waiting")
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
         self._over = False
         self._parked = False
+        #: Who stood behind this one when both were refused, and so goes on behind it.
+        self._behind: AwaitingTask | None = None
         #: The scope around the wait for the socket, while the task is in it and it takes one to get it out.
         self._waiting: trio.CancelScope | None = None
 
@@ -55,6 +57,11 @@ class AwaitingTask(Owner):
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         """Let the task go on with what the operation ended with."""
         self._over = True
+        before = None if queue is None else queue.refused
+        if self._parked and type(before) is AwaitingTask:
+            # Trio runs the tasks of one batch in any order, but those that were refused start again in theirs.
+            before._behind = self
+            return
         self._unpark()
         if self._waiting is not None:
             self._waiting.cancel()
@@ -150,13 +157,23 @@ class AwaitingTask(Owner):
         except BaseException as interruption:
             if not self._over:
                 self._stop(operation, queue, interruption)
+            note_failure(operation, queue)
             raise
         finally:
             _, waiters = operation._release()
             operation._wake(waiters, operation._transferred)
+            if self._behind is not None:
+                self._behind._unpark()
         if operation._code:
+            note_failure(operation, queue)
             raise operation._exception()
         return operation._transferred
+
+
+def note_failure(operation: Operation, queue: OperationQueue) -> None:
+    """Note that a send of the calling task has failed, if somebody asks for that."""
+    if queue.failures is not None and operation._step is None:
+        queue.failures[trio.lowlevel.current_task()] = operation
 
 
 class TurnStep(Step):
@@ -199,6 +216,8 @@ def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[A
     """Return what to await for the count, or the error, of an operation that has ended and never pended."""
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)
+    if operation._code:
+        note_failure(operation, queue)
     # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
     return _tell(operation._transferred, operation._exception() if operation._code else None)
 

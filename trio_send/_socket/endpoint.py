@@ -293,6 +293,30 @@ class Endpoint(BackPressure):
                 return self._peer
             raise translate(error) from error
 
+    def getpeername(self) -> Any:
+        """Return `remote_end_point`, by the name that sockets of Trio and of the standard library have for it.
+
+        Returns:
+          The address of the peer, a Python socket address.
+
+        Raises:
+          SocketException: NOT_CONNECTED, if there is no peer.
+          ObjectDisposedError: the socket was closed.
+        """
+        return self.remote_end_point
+
+    def getsockname(self) -> Any:
+        """Return `local_end_point`, by the name that sockets of Trio and of the standard library have for it.
+
+        Returns:
+          The own address, a Python socket address.
+
+        Raises:
+          SocketException: the system does not tell.
+          ObjectDisposedError: the socket was closed.
+        """
+        return self.local_end_point
+
     def _leave_alone(self) -> None:
         """Leave the socket to the process that made it: no thread of this one is the thread that may use it."""
         self._thread = _NO_THREAD

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket as stdlib_socket
 from typing import TYPE_CHECKING, final
 
-from trio import Event, abc, lowlevel, socket as trio_socket
+from trio import Event, lowlevel, socket as trio_socket
 
 from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketException
 from .._kernel.orderly_end import read_until_acknowledged
-from .._kernel.port import KernelPort, Port
+from .._kernel.port import INET, KernelPort, Port
 from .._kernel.tcp_totals import kernel_totals
 from .._operations.operation import Operation
 from .._operations.queue import CLOSED, FORKED, TORN, UNCONNECTED
@@ -189,14 +189,19 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
             )
         return self._trio  # type: ignore[no-any-return]
 
-    def as_stream(self, *, shared: bool = False) -> abc.HalfCloseableStream:
+    @lowlevel.enable_ki_protection
+    def as_stream(self, *, shared: bool = False, no_delay: bool = True) -> SocketStream:
         """Make a Trio stream of this socket, for code that is written for streams.
 
         Its ``send_all`` and ``send_eof`` go through the socket's queue, in order with all other sends. A ``send_all``
         that is cancelled leaves the message in `torn`, with the exact count; later ones raise
-        `trio.BrokenResourceError` until `send_rest` or `forget_torn` settles the matter. ``aclose`` is `close`: it
-        drains nothing. Other errors are those of Trio's own streams, with the `SocketException` as their cause. The
-        stream's ``socket`` is this socket.
+        `trio.BrokenResourceError` until `send_rest` or `forget_torn` settles the matter. ``aclose`` is `close`, as with
+        Trio's own streams: it drains nothing; `aclose` of the socket does. Other errors are those of Trio's own
+        streams, with the `SocketException` as their cause. The stream's ``socket`` is this socket.
+
+        The stream's ``last_send`` is a `SendReport` on the calling task's latest ``send_all`` if that failed or was
+        cancelled, and None if it succeeded. So each of the tasks that share a stream can tell whether its own message
+        was cut, and what remains of it. Those that were refused behind a cut go on in the order in which they stood.
 
         `trio.SSLStream` can stand on it. Counts then are of the encrypted bytes, and mean nothing for what was sent
         through the `trio.SSLStream`: which of its bytes went out, nobody can tell, nor send the rest of them.
@@ -205,6 +210,9 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
           shared: what happens if two tasks call ``send_all`` at once. If not shared, the second gets
             `trio.BusyResourceError`, as Trio's streams have it; if shared, the messages are sent one after the other,
             in the order of the calls.
+          no_delay: whether to set TCP_NODELAY, as Trio's streams do, so that a small message does not wait for the
+            peer's acknowledgement of the one before, for about 40 ms. If not, the option is left as it is. Other
+            sockets than those of TCP do not have it.
 
         Returns:
           The stream; another one each time.
@@ -212,6 +220,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
         Raises:
           ValueError: this is not a stream socket.
           ObjectDisposedError: the socket was closed.
+          InvalidOperationError: the call comes from a process that was forked off.
 
         **Checkpoints**: never; for the stream's methods see `trio.abc.HalfCloseableStream`.
 
@@ -224,6 +233,11 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
             raise ValueError(
                 "a datagram socket cannot be a stream, for it would join what was apart"
             )
+        if no_delay and self._kernel is not None and self._port.family in INET:
+            try:
+                self._kernel.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+            except OSError:
+                pass  # another protocol than TCP, or a connection that is gone
         return SocketStream(self, shared=shared)
 
     @lowlevel.enable_ki_protection

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import operator
 from typing import TYPE_CHECKING, Final, final
+from weakref import WeakKeyDictionary
 
 import trio
 
 from .._base.checks import NotCopied, counted
-from .._base.codes import SocketAsyncOperation, SocketShutdown
+from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException
 from .._messages.buffers import measure
-from .._operations.operation import Operation, Step
+from .._operations.operation import CLOSED_DETAIL, Operation, Step
 from .._operations.queue import TORN
-from .._owners.awaiting_task import TurnStep, perform
+from .._operations.send_queue import TORN_DETAIL
+from .._owners.awaiting_task import TurnStep, describe_interruption, perform
 from .guard import Guard
+from .send import message_of
+from .send_report import SendReport
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,7 +71,11 @@ class _NoGuard:
 
 @final
 class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
-    """What `Socket.as_stream` returns."""
+    """What `Socket.as_stream` returns.
+
+    Attributes:
+      socket: the socket, with the `Socket.getpeername` and `Socket.getsockname` that protocols ask for.
+    """
 
     def __init__(self, socket: Socket, *, shared: bool) -> None:
         self.socket = socket
@@ -82,25 +90,62 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         self._receive_guard = Guard("receiving from this stream", "receive from one task")
         #: Whether the end was announced, or is about to be.
         self._is_ended = False
+        self._reports: WeakKeyDictionary[trio.lowlevel.Task, SendReport] = WeakKeyDictionary()
+        if socket._sends.failures is None:
+            socket._sends.failures = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<stream of {self.socket!r}>"
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
+    @property
+    def last_send(self) -> SendReport | None:
+        """What became of the calling task's latest `send_all`, if that failed or was cancelled; else None."""
+        return self._reports.get(trio.lowlevel.current_task())
+
     @trio.lowlevel.enable_ki_protection
     async def send_all(self, data: Buffer) -> None:
         """Send all of ``data``, behind whatever is queued on the socket already."""
-        with self._send_guard:
-            self._require_sendable()
-            if type(data) is not bytes:
-                measure("data", data)  # the socket would take lists and args too
-            try:
-                await self.socket.send(data)
-            except SocketClosedError:
-                raise
-            except SocketException as error:
-                raise self._translated(error) from error
+        if type(data) is not bytes:
+            measure("data", data)  # the socket would take lists and args too
+        failures = self.socket._sends.failures
+        if failures:
+            failures.pop(trio.lowlevel.current_task(), None)  # that of another send
+        try:
+            with self._send_guard:
+                self._require_sendable()
+                try:
+                    await self.socket.send(data)
+                except SocketClosedError:
+                    raise
+                except SocketException as error:
+                    raise self._translated(error) from error
+        except BaseException as error:
+            self._report(data, error)
+            raise
+        if self._reports:
+            self._reports.pop(trio.lowlevel.current_task(), None)
+
+    def _report(self, data: Buffer, error: BaseException) -> None:
+        """Note what became of the calling task's message."""
+        task = trio.lowlevel.current_task()
+        failures = self.socket._sends.failures
+        assert failures is not None
+        operation = failures.pop(task, None)
+        if operation is None:  # it had not begun
+            operation = Operation()
+            operation._fresh = False
+            operation._message = message_of("data", data, 0, None)
+            code, detail = SocketError.OPERATION_ABORTED, describe_interruption(error)
+            if isinstance(error, SocketClosedError):
+                detail = CLOSED_DETAIL
+            elif isinstance(error, trio.ClosedResourceError):
+                code, detail = SocketError.SHUTDOWN, str(error)
+            elif isinstance(error, trio.BusyResourceError):
+                code, detail = SocketError.IN_PROGRESS, str(error)
+            operation._set_error(code, 0, detail)
+        self._reports[task] = SendReport(operation)
 
     @trio.lowlevel.enable_ki_protection
     async def wait_send_all_might_not_block(self) -> None:
@@ -182,6 +227,11 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         """Return what a Trio stream raises instead."""
         if self.socket._sends.gate & TORN:
             return self._broken()
+        if error._detail is TORN_DETAIL:
+            return trio.BrokenResourceError(
+                "nothing of this message was sent, for the one before it was cut; that has been settled meanwhile, so "
+                "send this one again"
+            )
         return trio.BrokenResourceError(f"the connection is of no use any more: {error}")
 
     def _broken(self) -> trio.BrokenResourceError:
