@@ -46,6 +46,7 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
+from trio_send._base.errors import SocketClosedError
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ async def test_the_order_of_the_checks_of_an_accept(ours: Socket, address: Any) 
     assert ready.last_operation is SocketAsyncOperation.NONE
     ours.close()
     for args in (None, closed, with_list, ready):
-        refuse(args, ObjectDisposedError, r"^this socket was closed")
+        refuse(args, SocketClosedError, r"^this socket was closed")
 
 
 @pytest.mark.parametrize("pending", [False, True])
