@@ -490,6 +490,34 @@ async def test_tasks_that_outlive_their_initiator(face: str, stack: ExitStack) -
         assert program.told == [ABORTED] * program.pended
 
 
+@in_few
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("policy", [*ExitPolicy])
+async def test_tasks_that_outlive_initiators_of_every_policy(
+    policy: ExitPolicy, watched: bool, stack: ExitStack
+) -> None:
+    """The initiators are cancelled, and the tasks are not."""
+    stopped, all_told_so = trio.Event(), trio.Event()
+
+    async def outlive(program: Program) -> None:
+        await stopped.wait()
+        with pytest.raises(InvalidOperationError, match="have gone on all the same"):
+            await program.produce()
+        all_told_so.set()
+
+    async def keep_open(*_: object) -> None:
+        stopped.set()
+        with trio.CancelScope(shield=True):
+            await all_told_so.wait()
+
+    async with trio.open_nursery() as nursery:
+        async with left_with("cancel", policy, keep_open, watched):
+            program = Program("send_async", stack)
+            nursery.start_soon(outlive, program)
+    assert rounds() <= program.pended <= 2 * rounds()
+    assert program.told == [ABORTED] * program.pended
+
+
 async def test_a_body_that_shields_itself_comes_to_its_end(stack: ExitStack) -> None:
     """It is not left yet, but whoever goes on in it is told that it will not get any further."""
     program = Program("send_async", stack)

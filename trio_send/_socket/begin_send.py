@@ -65,7 +65,8 @@ class BeginEnd(Sending):
           ObjectDisposedError: the socket was closed (F001).
           InvalidOperationError: no initiator is open, or the call comes from another thread.
 
-        **Checkpoints**: never.
+        **Checkpoints**: never. After many starts in a row that ended on the spot, failed ones too, one is answered as
+        pending although it has ended, so that a loop over `begin_send` and `end_send` yields now and then.
 
         **If cancelled**: nothing is raised here. The operation belongs to the initiator, ends with it, and carries the
         exact count.
@@ -140,7 +141,7 @@ class BeginEnd(Sending):
           ObjectDisposedError: the socket was closed (F002).
           InvalidOperationError: as `begin_send`.
 
-        **Checkpoints**: never.
+        **Checkpoints**: never, as `begin_send`.
 
         **If cancelled**: nothing is raised here; see `begin_send`.
 

@@ -197,7 +197,8 @@ def begin_send(
       InvalidOperationError: this thread runs Trio, or has no host; the host has exited; the socket belongs to another
         thread or run than the host.
 
-    **Checkpoints**: never; it does not wait for the Trio thread either.
+    **Checkpoints**: never; it does not wait for the Trio thread either. After many starts in a row that failed on the
+    spot, one is answered as pending although it has failed, so that a loop comes to where it waits now and then.
 
     **If cancelled**: nothing is raised here. The operation belongs to the thread, ends with it or with its host, and
     carries the exact count.
@@ -257,7 +258,7 @@ def try_begin_send(
       ObjectDisposedError: as `begin_send`.
       InvalidOperationError: as `begin_send`.
 
-    **Checkpoints**: never; it does not wait for the Trio thread either.
+    **Checkpoints**: never, as `begin_send`; it does not wait for the Trio thread either.
 
     **If cancelled**: nothing is raised here; see `begin_send`.
 
@@ -336,7 +337,7 @@ def send_async(
       ObjectDisposedError: the socket or ``args`` was closed.
       InvalidOperationError: as `begin_send`; or the message of ``args`` was cut and stands half sent on a torn stream.
 
-    **Checkpoints**: never; it does not wait for the Trio thread either.
+    **Checkpoints**: never, as `begin_send`; it does not wait for the Trio thread either.
 
     **If cancelled**: nothing is raised here; see `begin_send`.
 
