@@ -54,6 +54,14 @@ async def test_an_ipv6_socket_takes_ipv4_addresses_unless_told_otherwise(only: b
         assert await look_up(sock, "both.example", 80) == expected
 
 
+async def test_what_is_found_twice_is_tried_once() -> None:
+    """A file of hosts may name an address in two lines; to wait for it twice would be in vain."""
+    one, two = ("127.0.0.2", 80), ("127.0.0.1", 80)
+    Resolver([one, two, one])
+    with plain(INET) as sock:
+        assert await look_up(sock, "twice.example", 80) == [one, two]
+
+
 @needs_ipv6
 async def test_a_name_without_an_address_of_the_family() -> None:
     resolver = mixed()

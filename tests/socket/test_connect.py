@@ -100,14 +100,16 @@ async def test_each_address_of_a_name_is_tried_in_turn(stack: ExitStack, face: s
     listener = stack.enter_context(stdlib_socket.socket())
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    refused, answers = deaf.getsockname(), listener.getsockname()
-    resolver = Resolver([refused, refused, answers, refused])
+    other = stack.enter_context(stdlib_socket.socket())
+    other.bind(("127.0.0.1", 0))
+    refused, answers = [deaf.getsockname(), other.getsockname()], listener.getsockname()
+    resolver = Resolver([refused[0], answers, refused[1]])
     async with open_initiator():
         socket = stack.enter_context(closing(Socket()))
         await connect_through(face, socket, ("many.example", 80))
         assert socket.remote_end_point == answers
         assert resolver.names == ["many.example"]
-        resolver.answer = [refused, refused]
+        resolver.answer = refused
         socket = stack.enter_context(closing(Socket()))
         with pytest.raises(SocketException) as caught:
             await connect_through(face, socket, ("many.example", 80))

@@ -126,8 +126,7 @@ async def test_who_holds_the_number_need_not_know(stack: ExitStack, face: str) -
 @needs_numbers
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="counts descriptors in /proc")
 async def test_no_descriptor_is_left_behind(stack: ExitStack) -> None:
-    refuses = deaf(stack).getsockname()
-    Resolver([refuses] * 3)
+    Resolver([deaf(stack).getsockname() for _ in range(3)])
     socket = stack.enter_context(closing(Socket()))
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
@@ -212,10 +211,10 @@ async def test_an_address_that_does_not_answer_is_left_for_the_next(
     stack: ExitStack, face: str, family: int, autojump_clock: MockClock
 ) -> None:
     """When its time is up, and not before. A stranger's wait for the descriptor ends with it."""
-    silent = stack.enter_context(full())
+    silent = [stack.enter_context(full()) for _ in range(2)]
     answers = listener(stack, family)
     resolver = Resolver([])
-    resolver.entries = [entry(silent), entry(silent), entry(answers)]
+    resolver.entries = [*map(entry, silent), entry(answers)]
     socket = dual(stack)
     waited: list[float] = []
 
@@ -255,11 +254,10 @@ async def test_a_limit_of_the_args_ends_the_whole_of_a_connect(
     stack: ExitStack, autojump_clock: MockClock
 ) -> None:
     """Also in the middle of an address's own time."""
-    silent = stack.enter_context(full()).getsockname()
-    Resolver([silent] * 5)
+    Resolver([stack.enter_context(full()).getsockname() for _ in range(3)])
     socket = stack.enter_context(closing(Socket()))
     args = SocketAsyncEventArgs()
-    args.remote_end_point = ("five.example", 80)
+    args.remote_end_point = ("three.example", 80)
     args.timeout = 1.5 * ANSWER_LIMIT
     start = trio.current_time()
     async with open_initiator():

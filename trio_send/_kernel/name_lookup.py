@@ -24,7 +24,7 @@ _LOOKUP_ERRORS: Final = {
 
 
 async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]:
-    """Return the addresses of a host that ``sock`` can be connected to, best first; at least one.
+    """Return the addresses of a host that ``sock`` can be connected to, each once, best first; at least one.
 
     Raises:
       SocketException: there is none, or the name could not be looked up.
@@ -49,4 +49,4 @@ async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]
         raise SocketException(
             SocketError.NO_DATA, detail=f"{host!r} has no address of this socket's family"
         )
-    return addresses
+    return list(dict.fromkeys(addresses))
