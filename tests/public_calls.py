@@ -812,6 +812,40 @@ async def set_option(scene: Scene) -> None:
     require(scene.interrupted or scene.socket.getsockopt(*option), "it is not set")
 
 
+STREAM, DATAGRAM = stdlib_socket.SOCK_STREAM, stdlib_socket.SOCK_DGRAM
+IP, IPV6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
+
+
+@drives("Socket.no_delay.setter", "kernel", name="no_delay", value=True)
+@drives("Socket.linger_state.setter", "kernel", name="linger_state", value=3)
+@drives("Socket.send_buffer_size.setter", "kernel", name="send_buffer_size", value=10_000)
+@drives("Socket.receive_buffer_size.setter", "kernel", name="receive_buffer_size", value=10_000)
+@drives("Socket.dual_mode.setter", "kernel", name="dual_mode", value=True, family=IPV6)
+@drives(
+    "Socket.enable_broadcast.setter", "kernel", name="enable_broadcast", value=True, kind=DATAGRAM
+)
+@drives("Socket.ttl.setter", "kernel", name="ttl", value=9)
+@drives("Socket.ttl.setter", "kernel", "IPv6", name="ttl", value=9, family=IPV6)
+@drives(
+    "Socket.multicast_loopback.setter",
+    "kernel",
+    name="multicast_loopback",
+    value=False,
+    kind=DATAGRAM,
+)
+async def set_named_option(
+    scene: Scene, name: str, value: Any, family: int = IP, kind: int = STREAM
+) -> None:
+    socket = scene.keep(Socket(family, kind))
+    before = getattr(socket, name)
+    await scene.call(setattr, socket, name, value)
+    now = getattr(socket, name)
+    if scene.interrupted and now == before:
+        setattr(socket, name, value)
+        now = getattr(socket, name)
+    require(now == value or (now != before and "size" in name), f"{name} is {now!r}")
+
+
 @drives("Socket.accept", EVERYTHING, "somebody is there", how="accept")
 @drives("Socket.accept", EVERYTHING, "somebody comes", how="accept", later=True)
 @drives("Socket.accept_async", EVERYTHING, "somebody is there", how="accept_async")
@@ -1097,6 +1131,8 @@ CHANGES_NOTHING = frozenset(
         "Socket.audit",
         "Socket.wait_acknowledged",
         "Socket.fileno",
+        "Socket.getpeername",
+        "Socket.getsockname",
         "Socket.getsockopt",
         "Socket.statistics",
         "SocketAsyncEventArgs.__init__",
