@@ -782,6 +782,29 @@ async def test_a_failure_on_the_spot_is_told_later_to_a_thread_now_and_then() ->
     unconnected.close()
 
 
+@pytest.mark.parametrize("frames", [1, 4, 6])
+async def test_a_thread_that_calls_itself_for_each_failure_has_stack_enough(frames: int) -> None:
+    unconnected = Socket()
+    pended: list[AsyncResult] = []
+
+    def start(layers: int, host: Initiator, left: int) -> None:
+        if layers > 1:
+            start(layers - 1, host, left)
+        elif left:
+            result, _ = from_thread.try_begin_send(unconnected, b"x", host=host)
+            if result is None:
+                start(frames, host, left - 1)
+            else:
+                pended.append(result)
+
+    async with open_initiator() as host:
+        for _ in range(3):
+            await in_own_thread(start, frames, host, 1000)
+            assert await unconnected.try_end_send(pended.pop()) == (0, SocketError.NOT_CONNECTED)
+            assert pended == []
+    unconnected.close()
+
+
 async def test_a_block_of_a_thread_whose_handlers_go_on_can_be_left() -> None:
     """What is owed is told before it is left, and the exception of the handler leaves through the host."""
     program = Program.__new__(Program)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, final
 from .._base.errors import InvalidOperationError
 from .._operations.operation import Operation
 from .exit_policy import PATIENT, ExitPolicy
-from .leaving_owner import START_BUDGET, Leaver
+from .leaving_owner import START_BUDGET, STARTS_PER_LOOK, Leaver, is_deep
 
 if TYPE_CHECKING:
     from .._base.wait_handle import WaitHandle
@@ -160,8 +160,11 @@ class ThreadInitiator(Leaver):
         A thread comes to no checkpoint, but where it waits for the end of what is pending it is told that its call was
         cancelled.
         """
-        self._failures = (self._failures + 1) % (START_BUDGET + 1)
-        return self._failures == 0
+        self._failures += 1
+        if self._failures <= START_BUDGET and (self._failures % STARTS_PER_LOOK or not is_deep()):
+            return False
+        self._failures = 0
+        return True
 
     # -- leaving, in the Trio thread ----------------------------------------------------------------------------------
 
