@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket as stdlib_socket
 import struct
@@ -149,7 +150,7 @@ async def test_a_child_may_go_on_with_a_socket_that_it_makes_of_the_descriptor(t
 
 #: What may be asked in a child, for it changes nothing. And what makes a socket, or only reads a result.
 HARMLESS = {
-    "aclose", "cancel_connect_async", "close", "connected", "end_send_nowait", "family", "fileno",
+    "aclose", "cancel_connect_async", "close", "end_send_nowait", "fileno",
     "from_port", "from_stdlib", "from_trio", "getpeername", "getsockname", "getsockopt", "high_water",
     "local_end_point", "low_water", "queued_bytes", "queued_operations", "remote_end_point", "statistics", "torn",
     "trio", "type",
@@ -185,8 +186,42 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
 }
 
 
+def is_property(name: str) -> bool:
+    return inspect.isdatadescriptor(inspect.getattr_static(Socket, name))
+
+
 def calls() -> list[str]:
-    return sorted(name for name in dir(Socket) if not name.startswith("_") and name not in HARMLESS)
+    return sorted(
+        name
+        for name in dir(Socket)
+        if not name.startswith("_") and name not in HARMLESS and not is_property(name)
+    )
+
+
+def settable() -> list[str]:
+    return sorted(
+        name
+        for name in dir(Socket)
+        if not name.startswith("_")
+        and getattr(inspect.getattr_static(Socket, name), "fset", None) is not None
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in settable() if name != "dual_mode"])
+async def test_no_property_is_set(tcp: Ends, name: str) -> None:
+    """An option would change for the parent as well. `dual_mode` is none of an IPv4 socket."""
+    socket, _ = tcp
+    wrong = (AttributeError, OSError)  # not an option of this kind of socket
+
+    def change() -> str:
+        try:
+            before = getattr(socket, name)
+        except wrong:
+            before = True
+        setattr(socket, name, before)
+        return "was not refused"
+
+    assert in_a_child(change).startswith("InvalidOperationError: this socket belongs to the")
 
 
 @pytest.mark.parametrize("name", calls())

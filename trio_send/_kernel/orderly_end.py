@@ -12,6 +12,7 @@ Elsewhere nobody tells. Then what is there already is read, and that is all that
 from __future__ import annotations
 
 import enum
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -61,7 +62,8 @@ async def read_until_acknowledged(port: KernelPort, closed: trio.Event) -> None:
         try:
             _, unacknowledged, _, is_over = kernel_totals(port)
         except OSError:
-            _read_away(port.sock, _available(port.sock))
+            with suppress(OSError):
+                _read_away(port.sock, readable_bytes(port.sock))
             return
         # In this order: what is acknowledged now is acknowledged, and what comes now is read.
         state = _read_away(port.sock, _ROUND)
@@ -100,11 +102,3 @@ def _read_away(sock: stdlib_socket.socket, limit: int) -> _Input:
             return _Input.ENDED
         limit -= count
     return _Input.MORE
-
-
-def _available(sock: stdlib_socket.socket) -> int:
-    """Return how many bytes there are to be read; none where the system does not say."""
-    try:
-        return readable_bytes(sock)
-    except OSError:
-        return 0

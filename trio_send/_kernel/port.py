@@ -38,7 +38,7 @@ INET: Final = (stdlib_socket.AF_INET, stdlib_socket.AF_INET6)
 _TCP: Final = (0, stdlib_socket.IPPROTO_TCP, getattr(stdlib_socket, "IPPROTO_MPTCP", 262))
 
 #: What SO_LINGER is made of: whether it is on, and for how many seconds.
-_LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
+LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 #: What Linux calls the cutting of one buffer into datagrams; the standard library does not know it.
 _UDP_SEGMENT: Final = 103
@@ -259,15 +259,15 @@ class KernelPort(Port):
     def _lingers(self) -> bool:
         """Whether the program has asked for closing to wait."""
         option = self.sock.getsockopt(
-            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.size
+            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.size
         )
-        is_on, seconds = _LINGER.unpack(option)
+        is_on, seconds = LINGER.unpack(option)
         return bool(is_on and seconds)
 
     def _set_linger(self, *, is_on: bool) -> None:
         """Have closing linger for zero seconds, which is a reset, or not linger at all."""
         self.sock.setsockopt(
-            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.pack(is_on, 0)
+            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.pack(is_on, 0)
         )
 
     def bind(self, address: Any) -> None:

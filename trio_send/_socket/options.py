@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
-import struct
-import sys
 from contextlib import suppress
 from typing import Final
 
@@ -13,7 +11,7 @@ import trio
 from .._base.checks import require_whole_number
 from .._base.codes import SocketError
 from .._base.errors import SocketException
-from .._kernel.port import INET
+from .._kernel.port import INET, LINGER
 from .._kernel.readable_bytes import readable_bytes
 from .endpoint import Endpoint, translate
 
@@ -21,9 +19,6 @@ _SOL_SOCKET: Final = stdlib_socket.SOL_SOCKET
 _TCP: Final = stdlib_socket.IPPROTO_TCP
 _IP: Final = stdlib_socket.IPPROTO_IP
 _IPV6: Final = stdlib_socket.IPPROTO_IPV6
-
-#: What SO_LINGER is made of: whether it is on, and for how many seconds.
-_LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 #: .NET's limits: its lingering time has 16 bits, and its sizes 32.
 _LONGEST_LINGER: Final = 0xFFFF
@@ -97,8 +92,8 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.LingerState``; fact F213.
         """
-        is_on, seconds = _LINGER.unpack(
-            self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_LINGER, _LINGER.size)
+        is_on, seconds = LINGER.unpack(
+            self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.size)
         )
         return seconds if is_on else None
 
@@ -109,7 +104,7 @@ class Options(Endpoint):
             if value is None
             else _require_range("linger_state", value, "seconds", _LONGEST_LINGER)
         )
-        option = _LINGER.pack(value is not None, seconds)
+        option = LINGER.pack(value is not None, seconds)
         self.setsockopt(_SOL_SOCKET, stdlib_socket.SO_LINGER, option)
 
     @property

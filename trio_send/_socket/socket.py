@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
 from trio import Event, lowlevel, socket as trio_socket
@@ -233,11 +234,11 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
             raise ValueError(
                 "a datagram socket cannot be a stream, for it would join what was apart"
             )
-        if no_delay and self._kernel is not None and self._port.family in INET:
-            try:
-                self._kernel.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
-            except OSError:
-                pass  # another protocol than TCP, or a connection that is gone
+        if no_delay and self._port.family in INET:
+            with suppress(
+                SocketException
+            ):  # another protocol than TCP, or a connection that is gone
+                self.no_delay = True
         return SocketStream(self, shared=shared)
 
     @lowlevel.enable_ki_protection
