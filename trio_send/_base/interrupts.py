@@ -30,8 +30,8 @@ _T = TypeVar("_T")
 
 
 def _handler_to_replace() -> Handler | None:
-    """Return the handler of Ctrl-C if it may raise in this thread, whatever is marked; None otherwise."""
-    if get_ident() != threading.main_thread().ident or trio.lowlevel.in_trio_run():
+    """Return the handler of Ctrl-C if it may raise in this thread, which runs no Trio; None otherwise."""
+    if get_ident() != threading.main_thread().ident:
         return None
     handler = signal.getsignal(signal.SIGINT)
     return handler if callable(handler) else None
@@ -47,7 +47,8 @@ def one_step(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @trio.lowlevel.enable_ki_protection
     def step(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        handler = _handler_to_replace()
+        # Where Trio runs, the mark does.
+        handler = None if trio.lowlevel.in_trio_run() else _handler_to_replace()
         if handler is None:
             return function(*args, **kwargs)
         kept: list[signal.Signals] = []

@@ -80,18 +80,21 @@ class AsyncResult(Operation):
         return self._async_state
 
     @property
-    @one_step
     def async_wait_handle(self) -> WaitHandle:
         """A flag that is set when the operation has ended, before the callback is called (F067).
 
         The same object at each reading (F070).
         """
-        if self._handle is None:
-            with LOCK:  # or two threads that ask at the same time would wait for two flags, and one is never set
-                if self._handle is None:
-                    self._handle = WaitHandle()
-            if self.is_completed:
-                self._handle._signal()
+        handle = self._handle
+        return self._make_handle() if handle is None else handle
+
+    @one_step
+    def _make_handle(self) -> WaitHandle:
+        with LOCK:  # or two threads that ask at the same time would wait for two flags, and one is never set
+            if self._handle is None:
+                self._handle = WaitHandle()
+        if self.is_completed:
+            self._handle._signal()
         return self._handle
 
     @property
