@@ -15,6 +15,8 @@ import sys
 from contextlib import suppress
 from typing import Any, Final
 
+_IS_LINUX: Final = bool(sys.platform == "linux")
+
 #: Linux's number of an option that dissolving takes back, and the size of what it holds.
 _SO_BINDTODEVICE: Final = getattr(stdlib_socket, "SO_BINDTODEVICE", 25)
 _DEVICE_SIZE: Final = 16
@@ -40,7 +42,7 @@ def set_default_host(sock: stdlib_socket.socket, address: Any) -> None:
     Raises:
       OSError: refused. The former association is still there, if the kernel lets it be made again.
     """
-    if sys.platform != "linux":
+    if not _IS_LINUX:
         sock.connect(address)  # other systems dissolve the former association themselves
         return
     former = get_peer(sock)

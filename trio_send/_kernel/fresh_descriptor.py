@@ -23,8 +23,10 @@ from .carried_options import Option, carry_options, read_settled
 HAVE_FRESH_DESCRIPTORS: Final = bool(sys.platform != "win32")
 
 #: What lets two sockets of one program have the same address for a moment.
-_SHARE: Final = (
-    stdlib_socket.SO_REUSEADDR if sys.platform in ("linux", "win32") else stdlib_socket.SO_REUSEPORT
+_SHARE: Final[int] = (
+    stdlib_socket.SO_REUSEADDR
+    if sys.platform == "linux"
+    else getattr(stdlib_socket, "SO_REUSEPORT", 0)
 )
 
 
