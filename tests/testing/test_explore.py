@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -298,28 +299,64 @@ def test_a_program_that_waits_for_ever_is_a_finding() -> None:
 
 
 def test_it_is_one_behind_a_shield_as_well() -> None:
+    ended: list[int] = []
+
     async def scenario(case: Case) -> None:
         with trio.CancelScope(shield=True):
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.append(1)
 
     report = explore(scenario)
-    assert report.broken_runs == report.runs == 3
+    assert report.broken_runs == report.runs == len(ended) == 3
     assert report.exhausted
 
 
 @pytest.mark.parametrize("shield", [False, True])
-def test_a_program_that_does_not_end_is_a_finding(shield: bool) -> None:
+@pytest.mark.parametrize("tidies", [False, True])
+def test_a_program_that_does_not_end_is_a_finding(shield: bool, tidies: bool) -> None:
+    ended: list[int] = []
+
     async def scenario(case: Case) -> None:
-        while True:
-            with trio.CancelScope(shield=shield):
-                await trio.lowlevel.checkpoint()
+        async def go_on() -> None:
+            while True:
+                with trio.CancelScope(shield=shield):
+                    await trio.lowlevel.checkpoint()
+
+        try:
+            try:
+                await go_on()
+            finally:
+                if tidies:
+                    await go_on()
+        finally:
+            ended.append(1)
 
     report = explore(scenario, most_steps=50)
+    assert ended == [1]
     (finding,) = report.findings
     assert finding.sentence == "the program does not end: it takes more than 50 steps"
-    assert "scenario at scenario" in finding.details
+    assert "scenario at go_on" in finding.details
     # There is no end of what could be decided in it.
     assert (report.runs, report.exhausted) == (1, False)
+
+
+def test_a_program_that_does_not_end_after_a_cancel_is_a_finding() -> None:
+    async def scenario(case: Case) -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            while True:
+                with trio.CancelScope(shield=True):
+                    await trio.lowlevel.checkpoint()
+
+    # The second cancel finds no end of steps to come before.
+    report = explore(scenario, cancels=2, most_steps=50)
+    assert (report.runs, report.broken_runs, report.exhausted) == (3, 2, False)
+    assert {finding.sentence for finding in report.findings} == {
+        "the program does not end: it takes more than 50 steps"
+    }
 
 
 @pytest.mark.filterwarnings("error")
@@ -339,9 +376,9 @@ def test_a_program_that_swallows_every_cancel_is_a_finding() -> None:
 
 def test_a_thread_may_still_wake_a_program() -> None:
     async def scenario(case: Case) -> None:
-        await trio.to_thread.run_sync(int)
+        await trio.to_thread.run_sync(time.sleep, 0.05)
 
-    assert explore(scenario).findings == ()
+    assert explore(scenario, only={}).findings == ()
 
 
 # Whether it can be trusted --------------------------------------------------------------------
@@ -388,6 +425,22 @@ def test_a_single_run_is_repeated_and_compared() -> None:
         "two runs with the same decisions were not the same",
     )
     assert explore(three_steps, only={}).unrepeatable == ()
+
+
+def test_a_single_run_has_no_limits() -> None:
+    async def scenario(case: Case) -> None:
+        for _ in range(2):
+            with case.cancellable(trio.CancelScope()) as scope:
+                await trio.lowlevel.checkpoint()
+            case.check(not scope.cancel_called, "cancelled")
+
+    two = {
+        "cancel scope before step 2 of scenario": 1,
+        "cancel scope 2 before step 4 of scenario": 1,
+    }
+    report = explore(scenario, only=two)
+    assert report.findings[0].choices == two
+    assert len(report.findings[0].asked) == 2
 
 
 def test_decisions_that_do_not_come_up_are_refused() -> None:

@@ -109,6 +109,8 @@ def test_the_queue_loses_an_item_where_it_writes_its_log() -> None:
     place = finding.struck[0]
     assert str(place) == f"_write_log:{line_of(WorkQueue._write_log, 'checkpoint()')}"
     assert place.call == "checkpoint"
+    # The simplest run stands for all.
+    assert len(finding.decisions) == 1
     assert report.exhausted
 
 
@@ -126,12 +128,19 @@ def test_the_lock_is_handed_to_nobody_if_a_waiter_was_cancelled() -> None:
 
 def test_the_pool_loses_slots_where_it_connects_and_where_it_resets() -> None:
     report = report_of(every_slot_comes_back, ConnectionPool)
-    found = {(finding.sentence, str(finding.struck[0])) for finding in report.findings}
+    # Behind a context manager it is still the program's own line and what it waits in that are named.
+    assert {finding.struck[0].call for finding in report.findings} == {"sleep"}
+    found = sorted((finding.sentence, str(finding.struck[0])) for finding in report.findings)
     connecting = f"open:{line_of(Connection.open, 'trio.sleep')}"
     resetting = f"reset:{line_of(Connection.reset, 'trio.sleep')}"
-    assert ("a slot is lost", connecting) in found
-    assert ("a slot is lost", resetting) in found
-    assert ("a connection is neither idle nor closed", resetting) in found
+    # A cancelled query comes to the reset as well, so that accounts for both.
+    assert found == sorted(
+        [
+            ("a slot is lost", connecting),
+            ("a slot is lost", resetting),
+            ("a connection is neither idle nor closed", resetting),
+        ]
+    )
     assert report.exhausted
 
 

@@ -115,8 +115,7 @@ def cancel_everywhere(
                     report,
                 )
 
-        # What a test framework looks at to find fixtures: it must see neither `case` nor an async function.
-        del test.__wrapped__
+        # What a test framework looks at to find fixtures: it must not see `case`.
         test.__signature__ = visible  # type: ignore[attr-defined]
         return test
 
