@@ -35,6 +35,7 @@ from ._socket.async_result import AsyncResult as AsyncResult
 from ._socket.audit import Audit as Audit
 from ._socket.broadcast import BroadcastReport as BroadcastReport, broadcast as broadcast
 from ._socket.completed_event import CompletedEvent as CompletedEvent
+from ._socket.connect_by_name import connect_tcp as connect_tcp, connect_unix as connect_unix
 from ._socket.event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
 from ._socket.pool import (
     BufferManager as BufferManager,

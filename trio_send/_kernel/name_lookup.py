@@ -10,6 +10,7 @@ import trio
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .addresses import map_ipv4, takes_ipv4
+from .port import INET
 
 #: What a name server's answers mean; the rest, and what a platform lacks, is HOST_NOT_FOUND.
 _LOOKUP_ERRORS: Final = {
@@ -23,15 +24,21 @@ _LOOKUP_ERRORS: Final = {
 }
 
 
-async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]:
-    """Return the addresses of a host that ``sock`` can be connected to, each once, best first; at least one.
+#: One answer: family, type, protocol, canonical name, and the address.
+Found = tuple[int, int, int, str, Any]
+
+
+async def resolve(
+    host: str | None, port: int, family: int, type: int, *, passive: bool = False
+) -> list[Found]:
+    """Ask for the addresses of a host, best first; those to listen at if ``passive``.
 
     Raises:
-      SocketException: there is none, or the name could not be looked up.
+      SocketException: the name could not be looked up.
     """
-    mapped = takes_ipv4(sock)
+    flags = stdlib_socket.AI_PASSIVE if passive else 0
     try:
-        found = await trio.socket.getaddrinfo(host, port, 0 if mapped else sock.family, sock.type)
+        found = await trio.socket.getaddrinfo(host, port, family, type, flags=flags)
     except stdlib_socket.gaierror as error:
         raise SocketException(
             _LOOKUP_ERRORS.get(error.errno or 0, SocketError.HOST_NOT_FOUND),
@@ -39,8 +46,20 @@ async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]
         ) from None
     except (OSError, UnicodeError) as error:
         raise SocketException(SocketError.HOST_NOT_FOUND, detail=str(error)) from None
+    return [(int(entry[0]), int(entry[1]), *entry[2:]) for entry in found]
+
+
+async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]:
+    """Return the addresses of a host that ``sock`` can be connected to, each once, best first; at least one.
+
+    Raises:
+      SocketException: there is none, or the name could not be looked up.
+    """
+    mapped = takes_ipv4(sock)
     addresses: list[Any] = []
-    for family, _, _, _, address in found:
+    for family, _, _, _, address in await resolve(
+        host, port, 0 if mapped else sock.family, sock.type
+    ):
         if family == sock.family:
             addresses.append(address)
         elif mapped and family == stdlib_socket.AF_INET:
@@ -50,3 +69,21 @@ async def look_up(sock: stdlib_socket.socket, host: str, port: int) -> list[Any]
             SocketError.NO_DATA, detail=f"{host!r} has no address of this socket's family"
         )
     return list(dict.fromkeys(addresses))
+
+
+async def look_up_all(host: str | None, port: int, *, passive: bool = False) -> list[Found]:
+    """Return the addresses of a host for streams over IPv4 and IPv6, each once, best first; at least one.
+
+    Raises:
+      SocketException: there is none, or the name could not be looked up.
+    """
+    found = await resolve(host, port, 0, stdlib_socket.SOCK_STREAM, passive=passive)
+    each: dict[Any, Found] = {}
+    for entry in found:
+        if entry[0] in INET:
+            each.setdefault(entry[4], entry)  # files of hosts may say a thing twice
+    if not each:
+        raise SocketException(
+            SocketError.NO_DATA, detail=f"{host!r} has no address of IPv4 or IPv6"
+        )
+    return list(each.values())

@@ -170,7 +170,9 @@ class Connecting(SendingDatagrams):
         Each address of a name is tried in turn, as far as the socket can use it. One that does not answer within 10 s
         is left for the next. Each attempt behind one that has failed, in this call or an earlier one, has a fresh
         descriptor under the same number, with the options and the own address of the old one. A Unix listener that
-        has no room is waited for. The page on addresses tells more.
+        has no room is waited for. The page on addresses tells more. To reach a host by name use
+        `trio_send.connect_tcp`, for a socket has one family, and here the next address is not tried before the one in
+        front of it has failed.
 
         Args:
           address: a Python socket address. A name is looked up. An IPv6 socket takes IPv4 addresses as well, unless
