@@ -130,6 +130,29 @@ async def test_so_is_what_never_began(data: Any) -> None:
         check(SocketError.OPERATION_ABORTED, ObjectDisposedError)
 
 
+async def test_a_buffer_that_is_gone_takes_no_cancellation_with_it() -> None:
+    """Whoever lends a view may release it while the task is on its way with the cancellation."""
+    socket, _ = scripted(1)
+    stream = socket.as_stream()
+    view = memoryview(bytearray(b"message"))
+    me = trio.lowlevel.current_task()
+
+    class Release(trio.abc.Instrument):
+        def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+            if task is me:
+                view.release()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        release = Release()
+        trio.lowlevel.add_instrument(release)
+        try:
+            await stream.send_all(view)
+        finally:
+            trio.lowlevel.remove_instrument(release)
+    assert scope.cancelled_caught
+
+
 async def test_a_success_and_a_bad_call() -> None:
     """After a success there is nothing to report; a call that was wrong is none."""
     left, right = stdlib_pair("unix")

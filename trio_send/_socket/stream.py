@@ -7,6 +7,7 @@ through the queue, in order with all other faces, and after a cancelled send the
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 from weakref import WeakKeyDictionary
 
@@ -136,7 +137,8 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         if operation is None:  # it had not begun
             operation = Operation()
             operation._fresh = False
-            operation._message = message_of("data", data, 0, None)
+            with suppress(Exception):  # a buffer that is gone meanwhile, or a program that raises
+                operation._message = message_of("data", data, 0, None)
             code, detail = SocketError.OPERATION_ABORTED, describe_interruption(error)
             if isinstance(error, SocketClosedError):
                 detail = CLOSED_DETAIL
