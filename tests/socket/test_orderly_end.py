@@ -322,6 +322,7 @@ def linger_of(descriptor: int) -> tuple[bool, int]:
     return bool(is_on), seconds if is_on else 0
 
 
+@pytest.mark.fact("F213")
 @pytest.mark.skipif(sys.platform == "win32", reason="a socket is no descriptor there")
 @pytest.mark.parametrize("how", ["close", "aclose", "disconnect", "trio", "stream"])
 @pytest.mark.parametrize("seconds", [3600, 0])
