@@ -45,6 +45,7 @@ from ._socket.receiver import Receiver as Receiver
 from ._socket.send_datagrams import DatagramBatch as DatagramBatch
 from ._socket.send_report import SendReport as SendReport
 from ._socket.socket import Socket as Socket, socketpair as socketpair
+from ._socket.static_connect import connect_async as connect_async
 from ._tracing.audience import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,

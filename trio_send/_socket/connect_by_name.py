@@ -111,7 +111,7 @@ async def connect_tcp(
                 SocketError.ADDRESS_FAMILY_NOT_SUPPORTED,
                 detail=f"{host!r} has no address of the family of local_address, which is {local_address!r}",
             )
-    return await _Race(host, targets, local, no_delay, on_torn).run(delay)
+    return await Race(host, targets, local, no_delay, on_torn).run(delay)
 
 
 @trio.lowlevel.enable_ki_protection
@@ -195,7 +195,7 @@ def in_turn(targets: list[Found]) -> list[Found]:
     return ordered
 
 
-class _Race:
+class Race:
     """The attempts to reach one host.
 
     Args:
@@ -248,7 +248,8 @@ class _Race:
         try:
             socket = Socket(family, type_, proto, on_torn=self._on_torn)
             try:
-                socket.no_delay = self._no_delay
+                if self._no_delay:
+                    socket.no_delay = True
                 if self._local is not None:
                     self._bind(socket, self._local[1])
                 await socket.connect(address)
@@ -304,5 +305,7 @@ class _Race:
 
 
 def _show(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return repr(address)
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

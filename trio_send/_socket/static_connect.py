@@ -1,0 +1,179 @@
+""".NET's static ``ConnectAsync``: args that are given a socket when it is connected, and none before.
+
+There is no socket whose queue the operation could stand in, for which one it will be is decided by who answers. So it
+stands in the queue of a socket that is made for it alone and has no descriptor.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
+
+from .._base.codes import SocketAsyncOperation
+from .._base.errors import SocketException
+from .._kernel.addresses import numeric
+from .._kernel.name_lookup import look_up_all
+from .._kernel.port import Port
+from .._operations.operation import Operation, Step
+from .connect_by_name import DELAY, Race, in_turn, unix_family
+from .socket import Socket
+
+if TYPE_CHECKING:
+    from .._kernel.name_lookup import Found
+    from .event_args import SocketAsyncEventArgs
+
+_CONNECT: Final = SocketAsyncOperation.CONNECT
+
+
+class _NoPort(Port):
+    """What a socket without a descriptor stands on."""
+
+    __slots__ = ()
+
+    is_stream = True
+
+    def send(self, *arguments: object) -> NoReturn:
+        raise AssertionError("nobody can send on a socket that nobody has")
+
+    send_gather = send_to = send_segments = send
+
+    def fileno(self) -> int:
+        return -1
+
+    async def wait_writable(self) -> None:
+        """Return, for what there is to wait for, the step waits for."""
+        await trio.lowlevel.checkpoint()
+
+    async def wait_readable(self) -> None:
+        await trio.sleep_forever()
+
+    def close(self, *, reset: bool) -> None:
+        """Close nothing."""
+
+
+class _ConnectNewStep(Step):
+    """Connects a new socket to the first address that answers; looks a name up before that."""
+
+    __slots__ = ("_failure", "_is_over", "_targets", "_winner", "address")
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        #: Where to connect to; None if that must be looked up.
+        self._targets = _targets("remote_end_point", address)
+        self._winner: Socket | None = None
+        self._failure: SocketException | None = None
+        #: Whether nobody waits for the outcome any more.
+        self._is_over = False
+
+    @property
+    def is_by_name(self) -> bool:
+        return self._targets is None
+
+    @property
+    def must_be_awaited(self) -> bool:  # type: ignore[override]
+        """True until there is a socket, or a reason for which there is none."""
+        return self._winner is None and self._failure is None
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_ready(self, operation: Operation) -> None:
+        """Look the name up and connect."""
+        try:
+            targets = self._targets
+            if targets is None:
+                targets = in_turn(await look_up_all(*self.address[:2]))
+            host = self.address[0] if isinstance(self.address, tuple) else self.address
+            race = Race(host, targets, None, False, "refuse")
+            winner = await race.run(DELAY)
+        except SocketException as error:
+            self._failure = error
+            return
+        if self._is_over:
+            winner.close()
+        else:
+            self._winner = winner
+
+    def attempt(self, operation: Operation) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._winner is None:
+            raise BlockingIOError
+        args: SocketAsyncEventArgs = operation  # type: ignore[assignment]
+        args._connect_socket = args._socket = self._winner
+
+    def abandon(self, socket: Any) -> None:
+        self._is_over = True
+        if self._winner is not None:
+            self._winner.close()
+
+
+def _targets(name: str, address: Any) -> list[Found] | None:
+    """Check an address and say where it leads to; None if that has to be looked up."""
+    if address is None:
+        raise TypeError(f"{name} is None, but must be the address to connect to")
+    stream = int(stdlib_socket.SOCK_STREAM)
+    if not isinstance(address, tuple):
+        family = unix_family()
+        return [(family, stream, 0, "", numeric(family, name, address))]
+    families = [stdlib_socket.AF_INET6]
+    if len(address) <= 2:
+        families.insert(0, stdlib_socket.AF_INET)
+    for family in families:
+        known = numeric(family, name, address)
+        if known is not None:
+            return [(int(family), stream, 0, "", known)]
+    return None
+
+
+@trio.lowlevel.enable_ki_protection
+def connect_async(args: SocketAsyncEventArgs) -> bool:
+    """Start to connect a new socket to ``args.remote_end_point``, by name over both families.
+
+    The socket is made here and handed over as `SocketAsyncEventArgs.connect_socket`; after a failure, or a stop, there
+    is none (F244). The addresses of a name are tried as `connect_tcp` tries them. The socket is as a bare `Socket` is.
+    Handlers of `SocketAsyncEventArgs.completed` are called with it; after a failure, with a socket that is of no use.
+
+    Args:
+      args: where to connect to: a host and a port, or the path of a Unix socket. They are in use until the operation
+        has ended.
+
+    Returns:
+      True if the operation is pending, and `SocketAsyncEventArgs.completed` will be raised. False if it has ended on
+      the spot, which it does when the initiator is being left.
+
+    Raises:
+      TypeError: ``args`` is no args, or its ``remote_end_point`` is None or of the wrong shape (F233).
+      ValueError: ``args`` has a buffer or a buffer list; or a number in its ``remote_end_point``, or a path, is out of
+        range.
+      SocketException: the path is one of a Unix socket, and this system has none.
+      InvalidOperationError: no initiator is open, or the message of ``args`` was cut and stands half sent on a torn
+        stream.
+      OperationInProgressError: ``args`` is in use.
+      ObjectDisposedError: ``args`` was closed.
+
+    **Checkpoints**: never.
+
+    **If cancelled**: nothing is raised here. The operation belongs to the initiator and ends with it, and no socket is
+    left then. `Socket.cancel_connect_async` stops it, too.
+
+    **Threads**: only from inside Trio.
+
+    Source: .NET's static ``Socket.ConnectAsync``.
+    """
+    nobody = Socket.from_port(_NoPort(), connected=False)
+    nobody._require_usable()
+    nobody._require_args(args)
+    nobody._require_startable(args)
+    for name, value in (("buffer", args._buffer), ("buffer_list", args._buffer_list)):
+        if value is not None:
+            raise ValueError(
+                f"{name} is set, but this only connects; start the send when the socket is there, in the handler"
+            )
+    step = _ConnectNewStep(args._remote_end_point)
+    nobody._require_initiator()
+    args._connect_socket = None
+    args._is_by_name = step.is_by_name
+    nobody._note(args, step, _CONNECT)
+    args._capture_context()
+    return nobody._begin(args, nobody._sends, _CONNECT) or nobody._settle(args)
