@@ -9,6 +9,7 @@ done. It is a function that nothing protects.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket as stdlib_socket
 import tempfile
@@ -41,6 +42,8 @@ from trio_send import (
 )
 
 Drive = Callable[[Scene], Awaitable[None]]
+
+AF_UNIX: int = getattr(stdlib_socket, "AF_UNIX", -1)
 
 EVERYTHING = "kernel queue owner operation"
 
@@ -777,6 +780,42 @@ async def connect(scene: Scene, how: str) -> None:
             await socket.connect(address)
     if socket.connected:
         await socket.send(b"x")
+
+
+@drives("connect_tcp", EVERYTHING, how="connect_tcp")
+@drives("connect_unix", "kernel", how="connect_unix")
+@drives("connect_async", "queue owner operation", how="connect_async")
+async def connect_new(scene: Scene, how: str) -> None:
+    """Either there is a socket that the caller has, or there is none."""
+    before = set(open_sockets())
+    args = SocketAsyncEventArgs()
+    with tempfile.TemporaryDirectory() as directory, stdlib_socket.socket(AF_UNIX) as unix:
+        address: Any = listener(scene).getsockname()
+        if how == "connect_unix":
+            address = os.path.join(directory, "socket")
+            unix.bind(address)
+            unix.listen()
+        if how == "connect_async":
+            args.remote_end_point = address
+            await scene.call(trio_send.connect_async, args)
+            with trio.fail_after(2):
+                await args.wait()
+            socket = args.connect_socket
+        elif how == "connect_unix":
+            socket = await scene.call(trio_send.connect_unix, address)
+        else:
+            socket = await scene.call(trio_send.connect_tcp, *address)
+        if socket is not None:
+            scene.keep(socket)
+            require(socket.connected, "it is not connected")
+        left = set(open_sockets()) - before - {socket}
+        require(not left, "a socket is left that nobody has")
+
+
+def open_sockets() -> Iterator[Socket]:
+    for each in gc.get_objects():
+        if isinstance(each, Socket) and each.fileno() >= 0:
+            yield each
 
 
 @drives("Socket.bind", "kernel")

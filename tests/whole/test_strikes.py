@@ -44,8 +44,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 #: Of classes without a public name, which users hold all the same.
 HELD = (_OpenInitiator, SocketStream, TrioFace, _ThreadScope, _Registration)
 
-#: Namespaces in which there is nothing to be left in the middle: users write what is there, or it serves tests.
-LEFT_OUT = ("abc.", "testing.", "timeline.")
+#: Namespaces in which there is nothing to be left in the middle: users write it, or it watches, or it serves tests.
+LEFT_OUT = ("abc.", "otel.", "testing.", "timeline.")
 
 #: What reads, whatever it is of, and gives a picture of it or its number.
 READING = {"__repr__", "__str__", "__len__", "__bool__", "__iter__", "__eq__", "__hash__"}
