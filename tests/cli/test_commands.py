@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -574,6 +575,41 @@ def test_a_trace_on_a_full_disk_stops_no_transfer(
     assert err == "the trace '/dev/full' is not whole: No space left on device\n"
 
 
+@faces
+def test_a_timeline_of_a_transfer(face: str, file: Path, tmp_path: Path, capsys: Capture) -> None:
+    picture = tmp_path / "picture.svg"
+    picture.write_text("what was there before")
+    with Peer(read_all) as peer:
+        arguments = ["send", str(file), peer.address, "--face", face, "--chunk", "100K"]
+        assert main([*arguments, "--timeline", str(picture)]) == 0
+    text = picture.read_text("utf-8")
+    assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    assert text.count("send 102400 B, socket 1: done, 102400 of 102400") == 2
+    assert f"trio-send send {file}" in text
+    assert capsys.readouterr().err == ""
+
+
+def test_a_timeline_does_not_replace_what_is_to_be_sent(
+    file: Path, data: bytes, capsys: Capture
+) -> None:
+    assert main(["send", str(file), "127.0.0.1:1", "--timeline", str(file)]) == 1
+    assert f"the timeline {str(file)!r} would replace what is" in one_sentence(
+        capsys.readouterr().err, "send"
+    )
+    assert file.read_bytes() == data
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_timeline_on_a_full_disk_stops_no_transfer(
+    file: Path, data: bytes, capsys: Capture
+) -> None:
+    with Peer(read_all) as peer:
+        assert main(["send", str(file), peer.address, "--timeline", "/dev/full"]) == 0
+    assert peer.received == data
+    err = capsys.readouterr().err
+    assert err == "the timeline '/dev/full' is not whole: No space left on device\n"
+
+
 # The sink -------------------------------------------------------------------------------------
 
 
@@ -875,7 +911,9 @@ def test_the_demonstration(capsys: Capture) -> None:
 def test_the_demonstration_of_a_file(size: int, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
-    assert main(["demo", str(path)]) == 0
+    picture = tmp_path / "picture.svg"
+    assert main(["demo", str(path), "--timeline", str(picture)]) == 0
+    assert "initiator " in picture.read_text("utf-8")
     assert f"{size} byte" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ from ..command import Command
 from ..failures import Failure
 from ..interruption import interrupted, interruptible
 from ..output import say
+from ..timeline import add_timeline_option, drawn
 from ..transfer.source import STANDARD_INPUT
 from .exit_policies import show_leaving
 from .three_faces import show_three_faces
@@ -28,12 +29,14 @@ every count and every SHA-256 agrees.
 
 class _Options(argparse.Namespace):
     file: str | None
+    timeline: str | None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help="what to send (default: a generated file of 4 MiB)"
     )
+    add_timeline_option(parser)
 
 
 def _generate(path: Path) -> None:
@@ -59,7 +62,8 @@ async def _show(file: str | None) -> bool:
 async def _run(options: _Options) -> int:
     agreed = False
     async with interruptible() as interruption:
-        agreed = await _show(options.file)
+        async with drawn(options.timeline, options.file, "trio-send demo"):
+            agreed = await _show(options.file)
     if interruption.signal is not None:
         raise interrupted(interruption)
     say()

@@ -12,6 +12,7 @@ from ..command import Command
 from ..failures import FAILURE, Failure
 from ..interruption import interruptible
 from ..output import say
+from ..timeline import add_timeline_option, drawn
 from ..values import parse_count, parse_positive_size, parse_seconds, parse_size, show_seconds
 from .endpoints import connect
 from .faces import FACES
@@ -41,6 +42,7 @@ class _Options(argparse.Namespace):
     stall_timeout: float
     offset: int
     trace: str | None
+    timeline: str | None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +101,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write what happens to each operation to FILE, for Perfetto and other trace viewers (default: no trace)",
     )
+    add_timeline_option(parser)
 
 
 async def _run(options: _Options) -> int:
@@ -108,6 +111,7 @@ async def _run(options: _Options) -> int:
         async with (
             open_source(options.file, options.offset) as source,
             traced(options.trace, options.file),
+            drawn(options.timeline, options.file, f"trio-send send {options.file}"),
         ):
             limit.deadline = trio.current_time() + options.timeout
             with limit:

@@ -1,0 +1,454 @@
+"""Timelines: what is recorded of a run, and what is drawn of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import xml.etree.ElementTree as ET
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_send
+from trio_send import ExitPolicy, Socket, SocketAsyncEventArgs, open_initiator
+from trio_send.testing import Blocked, ScriptedPort
+from trio_send.timeline import (
+    Event,
+    Recorder,
+    Trace,
+    TracedActivation,
+    TracedInitiator,
+    to_svg,
+    to_text,
+)
+from trio_send.timeline._axis import Axis
+from trio_send.timeline._layout import seconds
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def run(scenario: Callable[[], Awaitable[Trace]]) -> Trace:
+    return trio.run(scenario, clock=MockClock(autojump_threshold=0))
+
+
+def sends(size: int) -> SocketAsyncEventArgs:
+    args = SocketAsyncEventArgs(bytes(size))
+    args.completed += lambda socket, args: None
+    return args
+
+
+async def one() -> Trace:
+    socket = Socket.from_port(ScriptedPort([4, Blocked(1), 8]))
+    with Recorder() as recorder:
+        async with open_initiator(ExitPolicy.JOIN):
+            socket.send_async(sends(12))
+    return recorder.trace()
+
+
+async def ten() -> Trace:
+    """Operations of two nested initiators and of tasks; some are stopped, one fails, one is pending in the end."""
+    script = [5, Blocked(1), 7, 6, 4, 3, 5, Blocked(0.5), 2, Blocked(1), 3, 4, Blocked(3)]
+    socket = Socket.from_port(ScriptedPort(script))
+    broken = Socket.from_port(ScriptedPort([Blocked(0.5), "ECONNRESET"]))
+    with Recorder() as recorder:
+        async with open_initiator(name="outer") as outer, trio.open_nursery() as nursery:
+            socket.send_async(sends(12))
+            stopped = sends(6)
+            socket.send_async(stopped)
+            socket.begin_send(bytes(4), callback=lambda result: None)
+            broken.send_async(sends(5))
+            broken.send_async(sends(5))
+            nursery.start_soon(socket.send, bytes(8))
+            await trio.sleep(0.5)
+            stopped.cancel()
+            await trio.sleep(1)
+            async with open_initiator(ExitPolicy.FINISH_STARTED, grace=2.5):
+                socket.send_async(sends(10))
+                socket.send_async(sends(3))
+                await trio.sleep(0.75)
+            socket.send_async(sends(9))
+            await trio.sleep(0.5)
+            outer.cancel_scope.cancel()
+        socket.close()
+        last = Socket.from_port(ScriptedPort([Blocked()]))
+        async with open_initiator():
+            last.send_async(sends(2))
+            return recorder.trace()
+
+
+async def crowd() -> Trace:
+    chance = random.Random(5)
+    script: list[int | str | Blocked] = []
+    for _ in range(200):
+        script += [chance.randint(1, 9), Blocked(chance.choice((0.125, 0.25)))]
+    socket = Socket.from_port(ScriptedPort(script))
+    policies = [ExitPolicy.ABORT, ExitPolicy.JOIN, ExitPolicy.DRAIN, ExitPolicy.FINISH_STARTED]
+    with Recorder() as recorder:
+        for policy in [*policies, *policies[:2]]:
+            grace = 2.0 if policy in policies[2:] else None
+            async with open_initiator(policy, grace=grace, name="a name that is far too long"):
+                for _ in range(33):
+                    socket.send_async(sends(3))
+                await trio.sleep(1)
+            socket.forget_torn()
+    return recorder.trace()
+
+
+# What is recorded -----------------------------------------------------------------------------
+
+
+def test_a_run_is_recorded() -> None:
+    trace = run(one)
+    assert trace.initiators == (TracedInitiator(1, "", "JOIN"),)
+    (activation,) = trace.activations
+    assert (activation.kind, activation.size, activation.initiator) == ("send", 12, 1)
+    assert [(event.what, event.time, event.count, event.error) for event in trace.events] == [
+        ("started", 0.0, 0, ""),
+        ("accepted", 0.0, 4, ""),
+        ("queued", 0.0, 0, ""),
+        ("accepted", 1.0, 8, ""),
+        ("ended", 1.0, 12, "SUCCESS"),
+        ("told", 1.0, 0, ""),
+    ]
+    batches = [event.batch for event in trace.events]
+    assert batches == sorted(batches)
+    assert batches[0] == batches[2] < batches[3] == batches[4] < batches[5]
+
+
+def test_whose_an_operation_is() -> None:
+    trace = run(ten)
+    assert [(one.name, one.policy, one.parent) for one in trace.initiators] == [
+        ("outer", "ABORT", None),
+        ("", "FINISH_STARTED", 1),
+        ("", "ABORT", None),
+    ]
+    owners = {one.number: one.initiator for one in trace.activations}
+    # The sixth is awaited by a task.
+    assert owners == {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: None, 7: 2, 8: 2, 9: 1, 10: 3}
+    (cancelled,) = [event for event in trace.events if event.what == "cancelled"]
+    assert cancelled.number == 1
+
+
+def test_awaited_args_are_awaited() -> None:
+    async def main() -> Trace:
+        socket = Socket.from_port(ScriptedPort([Blocked(1)]))
+        with Recorder() as recorder:
+            async with open_initiator():
+                await socket.send(sends(3))
+        return recorder.trace()
+
+    (activation,) = run(main).activations
+    assert activation.initiator is None
+
+
+def test_an_initiator_of_another_task_is_around() -> None:
+    async def main() -> Trace:
+        socket = Socket.from_port(ScriptedPort())
+
+        async def child() -> None:
+            async with trio.open_nursery(), open_initiator(name="inner"):
+                socket.send_async(sends(1))
+
+        with Recorder() as recorder:
+            async with open_initiator(name="outer"), trio.open_nursery() as nursery:
+                socket.send_async(sends(1))
+                nursery.start_soon(child)
+            async with open_initiator(name="beside"):
+                socket.send_async(sends(1))
+        return recorder.trace()
+
+    assert [(one.name, one.parent) for one in run(main).initiators] == [
+        ("outer", None),
+        ("inner", 1),
+        ("beside", None),
+    ]
+
+
+def test_a_thread_s_sends_are_recorded() -> None:
+    async def main() -> Trace:
+        socket = Socket.from_port(ScriptedPort())
+
+        def work() -> None:
+            trio_send.from_thread.end_send(trio_send.from_thread.begin_send(socket, b"abc"))
+
+        with Recorder() as recorder:
+            async with open_initiator(ExitPolicy.JOIN):
+                await trio.to_thread.run_sync(work)
+        return recorder.trace()
+
+    trace = trio.run(main)
+    (activation,) = trace.activations
+    assert activation.size == 3
+    assert "3 B" in to_text(trace)
+
+
+def test_nothing_is_recorded_afterwards() -> None:
+    async def main() -> Trace:
+        socket = Socket.from_port(ScriptedPort())
+        with Recorder() as recorder:
+            await socket.send(b"a")
+        before = len(recorder.trace().events)
+        await socket.send(b"b")
+        assert len(recorder.trace().events) == before > 0
+        return recorder.trace()
+
+    run(main)
+
+
+# The axis -------------------------------------------------------------------------------------
+
+
+def events_at(*moments: tuple[int, float]) -> list[Event]:
+    return [Event(time, batch, "started", 1) for batch, time in moments]
+
+
+def test_rounds_have_equal_steps_and_passed_time_a_wider_one() -> None:
+    axis = Axis(events_at((0, 0.0), (1, 0.0), (5, 2.0), (6, 2.0)))
+    first, second, third, fourth = axis.places
+    assert second - first == pytest.approx(fourth - third)
+    assert third - second == pytest.approx(1.6 * (second - first))
+    assert axis.ticks == [(0.0, 0.0), (third, 2.0)]
+
+
+def test_real_time_always_passes_a_little() -> None:
+    axis = Axis(events_at((0, 0.0), (1, 0.002), (2, 0.004), (3, 0.9), (4, 0.902)))
+    assert [time for _, time in axis.ticks] == [0.0, 0.9]
+
+
+def test_steps_that_are_all_long_are_all_told() -> None:
+    axis = Axis(events_at((0, 0.0), (1, 1.0), (2, 2.0)))
+    assert [time for _, time in axis.ticks] == [0.0, 1.0, 2.0]
+
+
+def test_what_happened_in_one_round_stands_side_by_side() -> None:
+    axis = Axis(events_at((0, 0.0), (0, 0.0), (0, 0.0), (1, 0.0)))
+    assert axis.places == sorted(set(axis.places))
+    assert all(0 <= place < 1 for place in axis.places)
+    assert Axis([]).places == []
+
+
+# What is drawn --------------------------------------------------------------------------------
+
+
+def words(trace: Trace) -> dict[str, str]:
+    """The outcome of each operation, as the picture says it."""
+    return {
+        line.split()[0]: line.rpartition("  ")[2]
+        for line in to_text(trace).splitlines()
+        if " on socket " in line
+    }
+
+
+def test_the_outcome_is_said_in_words() -> None:
+    assert words(run(ten)) == {
+        "1": "done, 12 of 12",
+        "2": "aborted, 0 of 6",
+        "3": "done, 4 of 4",
+        "4": "connection reset, 0 of 5",
+        "5": "connection reset, 0 of 5",
+        "6": "done, 8 of 8",
+        "7": "done, 10 of 10",
+        "8": "aborted, 0 of 3",
+        "9": "aborted, 4 of 9",
+        "10": "pending",
+    }
+
+
+#: As `one`, with the rounds in which a run may have it.
+BY_HAND = Trace(
+    (TracedInitiator(1, "mine", "JOIN"),),
+    (TracedActivation(1, 1, "send", 12, initiator=1), TracedActivation(2, 1, "send", 3)),
+    (
+        Event(0.0, 0, "started", 1),
+        Event(0.0, 0, "accepted", 1, 4),
+        Event(0.0, 0, "queued", 1),
+        Event(0.0, 1, "started", 2),
+        Event(0.0, 1, "queued", 2, 1),
+        Event(1.0, 4, "accepted", 1, 8),
+        Event(1.0, 4, "ended", 1, 12, "SUCCESS"),
+        Event(1.0, 5, "told", 1),
+        Event(1.5, 8, "ended", 2, 0, "OPERATION_ABORTED"),
+        Event(1.5, 9, "closed", 1),
+    ),
+)
+
+
+def test_a_picture_in_text() -> None:
+    assert to_text(BY_HAND, width=30).splitlines() == [
+        "                           0 s       1 s        1.5 s",
+        "initiator 1 'mine', JOIN",
+        "  1 send 12 B on socket 1  .▂▂▂▂▂▂▂▂▂███|                   done, 12 of 12",
+        "awaited by tasks",
+        "  2 send 3 B on socket 1       ..................x          aborted, 0 of 3",
+        "kernel, socket 1            +--------+-----------   c       + took 12 bytes, - took none, c closed",
+    ]
+
+
+def test_a_picture_is_the_same_in_every_process() -> None:
+    digest = hashlib.sha256(to_svg(BY_HAND, title="By hand").encode()).hexdigest()
+    assert digest == "ef1a34500eeaf2604ee4dc81f2a70cb209fe1ff4eb67b7f84346f3528bc9ceed", (
+        "look at the picture, then put its digest here"
+    )
+
+
+@pytest.mark.parametrize("scenario", [one, ten, crowd])
+def test_no_text_meets_another(scenario: Callable[[], Awaitable[Trace]]) -> None:
+    root = ET.fromstring(to_svg(run(scenario), title="A title"))
+    width = float(root.attrib["width"])
+    height = float(root.attrib["height"])
+    boxes = list(text_boxes(root))
+    assert boxes
+    for words_, left, top, right, bottom in boxes:
+        assert left >= 0 and right <= width, words_
+        assert top >= 0 and bottom <= height, words_
+    for a, b in itertools.combinations(boxes, 2):
+        apart = a[3] <= b[1] or b[3] <= a[1] or a[4] <= b[2] or b[4] <= a[2]
+        assert apart, (a, b)
+
+
+def text_boxes(root: ET.Element) -> Iterator[tuple[str, float, float, float, float]]:
+    """Each text of a picture, with about the room that it takes."""
+    for text in root.iter(f"{SVG}text"):
+        size = float(text.attrib["font-size"])
+        x, y = float(text.attrib["x"]), float(text.attrib["y"])
+        # Digits and most letters of Helvetica are 0.56 wide or less.
+        width = len(text.text or "") * size * 0.56
+        left = x - width / 2 if text.get("text-anchor") == "middle" else x
+        yield text.text or "", left, y - 0.75 * size, left + width, y + 0.2 * size
+
+
+def test_a_crowd_is_drawn_small_and_without_words() -> None:
+    trace = run(crowd)
+    assert len(trace.activations) == 198
+    root = ET.fromstring(to_svg(trace))
+    assert float(root.attrib["height"]) < 198 * 10
+    assert not any((text.text or "").startswith("done") for text in root.iter(f"{SVG}text"))
+    # But whoever points at a bar is told.
+    titles = [title.text or "" for title in root.iter(f"{SVG}title")]
+    assert sum(": done, 3 of 3" in title for title in titles) > 50
+
+
+def test_thousands_are_drawn_as_shapes() -> None:
+    count = 2000
+    trace = Trace(
+        (),
+        tuple(TracedActivation(i, 1, "send", 1) for i in range(count)),
+        tuple(
+            event
+            for i in range(count)
+            for event in (
+                Event(i / 10, i, "started", i),
+                Event(i / 10, i, "ended", i, 1, "SUCCESS"),
+            )
+        ),
+    )
+    root = ET.fromstring(to_svg(trace))
+    assert float(root.attrib["height"]) < count * 2 + 300
+
+
+def test_times_are_short() -> None:
+    assert [seconds(time) for time in (0, 1.0, 0.75, 1.2345678, 0.012, 0.0000012, 120)] == [
+        "0 s",
+        "1 s",
+        "0.75 s",
+        "1.235 s",
+        "0.012 s",
+        "0.000001 s",
+        "120 s",
+    ]
+
+
+def test_a_lane_fills_with_its_bytes() -> None:
+    root = ET.fromstring(to_svg(run(one)))
+    (lane,) = [group for group in root.iter(f"{SVG}g") if "12 of 12" in str(group[0].text)]
+    bars = {
+        kind: [
+            float(bar.attrib["height"])
+            for bar in lane.iter(f"{SVG}rect")
+            if bar.get("class") == kind
+        ]
+        for kind in ("wait", "done")
+    }
+    (whole,) = bars["wait"]
+    third, full, _ = bars["done"]
+    assert third == pytest.approx(whole / 3, abs=0.1)
+    assert full == pytest.approx(whole)
+
+
+def test_a_kernel_that_has_taken_all_is_not_busy() -> None:
+    root = ET.fromstring(to_svg(run(one)))
+    (busy, _legend) = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "busy"]
+    taken = [rect for rect in root.iter(f"{SVG}rect") if rect.get("rx") == "7"]
+    end = float(busy.attrib["x"]) + float(busy.attrib["width"])
+    last = float(taken[-1].attrib["x"]) + float(taken[-1].attrib["width"]) / 2
+    assert end == pytest.approx(last, abs=0.2)
+
+
+def test_the_same_trace_gives_the_same_picture() -> None:
+    trace = run(crowd)
+    assert to_svg(trace) == to_svg(trace)
+    assert to_text(trace) == to_text(trace)
+
+
+def test_strange_names_are_harmless() -> None:
+    async def main() -> Trace:
+        socket = Socket.from_port(ScriptedPort())
+        with Recorder() as recorder:
+            async with open_initiator(name="</text><script>&"):
+                socket.send_async(sends(1))
+        return recorder.trace()
+
+    picture = to_svg(run(main), title="<b>&")
+    ET.fromstring(picture)
+    assert "<script" not in picture and "<b>" not in picture
+
+
+def test_themes() -> None:
+    trace = run(one)
+    light, dark, auto = (to_svg(trace, theme=theme) for theme in ("light", "dark", "auto"))
+    assert "--page:#ffffff" in light and "--page:#14191f" not in light
+    assert "--page:#14191f" in dark and "--page:#ffffff" not in dark
+    assert "--page:#ffffff" in auto and "prefers-color-scheme:dark" in auto
+
+
+def test_an_empty_trace_is_a_picture_too() -> None:
+    ET.fromstring(to_svg(Trace((), (), ())))
+    assert to_text(Trace((), (), ())) == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "words_"),
+    [
+        (lambda trace: to_svg(trace, theme="pink"), "theme is 'pink', but must be 'auto', 'light'"),
+        (lambda trace: to_text(trace, width=9), "width is 9, but must be 10 columns or more"),
+        (
+            lambda _: to_svg(Trace((), (), (Event(0.0, 0, "started", 7),))),
+            "the trace tells of operation 7, but has none",
+        ),
+        (
+            lambda _: to_text(Trace((), (TracedActivation(7, 1, "send", 3),), ())),
+            "the trace has operation 7, but tells nothing of it",
+        ),
+    ],
+)
+def test_bad_input_is_refused(call: Callable[[Trace], object], words_: str) -> None:
+    with pytest.raises(ValueError, match=words_):
+        call(run(one))
+
+
+async def test_a_run_over_real_sockets_is_drawn() -> None:
+    here, there = trio_send.socketpair()
+    async with here, there:
+        with Recorder() as recorder:
+            async with open_initiator(ExitPolicy.JOIN):
+                here.send_async(sends(500_000))
+                got = 0
+                while got < 500_000:
+                    got += len(await there.receive(100_000))
+        trace = recorder.trace()
+    assert "receive" in to_text(trace)
+    assert words(trace)["1"] == "done, 500000 of 500000"
+    ET.fromstring(to_svg(trace))
