@@ -641,14 +641,14 @@ async def expect_in_hand(scene: Scene, buffer: bytearray, got: Any) -> None:
 
 @drives("Socket.receive", EVERYTHING, "something is there", name="receive")
 @drives("Socket.receive", EVERYTHING, "something comes", name="receive", later=True)
-@drives("Socket.receive_into", "kernel", name="receive_into")
+@drives("Socket.receive_into", "kernel operation", name="receive_into")
 @drives("Socket.receive_async", EVERYTHING, "something is there", name="receive_async")
 @drives("Socket.receive_async", EVERYTHING, "something comes", name="receive_async", later=True)
 @drives("Socket.begin_receive", EVERYTHING, "something is there", name="begin_receive")
 @drives("Socket.begin_receive", EVERYTHING, "something comes", name="begin_receive", later=True)
 @drives("Socket.end_receive", "", name="end_receive")
 @drives("Socket.end_receive_nowait", "", name="end_receive_nowait")
-@drives("SocketStream.receive_some", "kernel", name="receive_some")
+@drives("SocketStream.receive_some", "kernel operation", name="receive_some")
 async def receive(scene: Scene, name: str, later: bool = False) -> None:
     scene.connect()
     buffer = bytearray(100)
@@ -889,7 +889,7 @@ async def set_named_option(
 @drives("Socket.accept", EVERYTHING, "somebody comes", how="accept", later=True)
 @drives("Socket.accept_async", EVERYTHING, "somebody is there", how="accept_async")
 @drives("Socket.accept_async", EVERYTHING, "somebody comes", how="accept_async", later=True)
-@drives("Socket.begin_accept", "kernel", how="begin_accept")
+@drives("Socket.begin_accept", "kernel operation", how="begin_accept")
 @drives("Socket.end_accept", "", how="end_accept")
 @drives("Socket.end_accept_nowait", "", how="end_accept_nowait")
 async def accept(scene: Scene, how: str, later: bool = False) -> None:
@@ -961,12 +961,12 @@ async def disconnect(scene: Scene, how: str) -> None:
 # Datagrams ------------------------------------------------------------------------------------
 
 
-@drives("Socket.send_to", "kernel", how="send_to")
-@drives("Socket.send_to_async", "kernel", how="send_to_async")
-@drives("Socket.begin_send_to", "kernel", how="begin_send_to")
+@drives("Socket.send_to", "kernel operation", how="send_to")
+@drives("Socket.send_to_async", "kernel operation", how="send_to_async")
+@drives("Socket.begin_send_to", "kernel operation", how="begin_send_to")
 @drives("Socket.end_send_to", "", how="end_send_to")
 @drives("Socket.end_send_to_nowait", "", how="end_send_to_nowait")
-@drives("Socket.send_datagrams", "kernel", how="send_datagrams")
+@drives("Socket.send_datagrams", "kernel operation", how="send_datagrams")
 async def send_datagrams(scene: Scene, how: str) -> None:
     peer = scene.keep(stdlib_socket.socket(type=stdlib_socket.SOCK_DGRAM))
     peer.bind(("127.0.0.1", 0))

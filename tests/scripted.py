@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_send._operations.operation import Operation, Owner
+from trio_send._operations.queue import OperationQueue
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -135,6 +136,9 @@ class RecordingOwner(Owner):
     def _joined(self, queue: Any) -> None:
         self.joined += 1
 
+    def _parted(self, queue: Any) -> None:
+        pass
+
     def _ended(self, operation: Operation, queue: Any) -> None:
         self.ended.append(operation)
 
@@ -154,3 +158,25 @@ class RecordingOwner(Owner):
         for operation in self.ended:
             operation._release()
         self.ended.clear()
+
+
+def start(queue: OperationQueue, operation: Operation, owner: Owner) -> bool:
+    """Start an operation as a face does, with the claim before and the rest after; return whether it is pending."""
+    operation._claim()
+    pending = queue.start(operation, owner)
+    if not pending:
+        operation._rest(queue)
+    return pending
+
+
+def join(queue: OperationQueue, operation: Operation, owner: Owner) -> bool:
+    """Start an operation without a first attempt, in the same way."""
+    operation._claim()
+    pending = queue.join(operation, owner)
+    if not pending:
+        operation._rest(queue)
+    return pending
+
+
+def nothing() -> None:
+    """Do nothing, once a queue is closed."""

@@ -33,7 +33,7 @@ from trio_send import (
 )
 from trio_send._base.inbox import Door
 from trio_send._operations.operation import Operation
-from trio_send._operations.queue import OperationQueue
+from trio_send._operations.queue import NOTED, STEP, OperationQueue
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.watermarks import Watermarks
 from trio_send._owners.awaiting_task import AwaitingTask
@@ -476,19 +476,34 @@ def stand_in_line(socket: Socket) -> None:
         bool(queue.gate & 1) == bool(count),
         "the short way is open beside a queue, or closed for ever",
     )
+    require(not queue.gate & (STEP | NOTED), "a step was begun and not ended")
 
 
 Drive = Callable[[Scene], Any]
+
+
+#: How many seconds a scene may take, and how many more it may take to be cancelled; those that end take milliseconds.
+LIMIT = 10.0
 
 
 def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None:
     """Run one scene in Trio, with its call struck; return what was wrong."""
     complaint: str | None = None
 
+    async def give_up(scene: Scene) -> None:
+        """Say that a scene has no end, and only then repair what keeps it from ending."""
+        nonlocal complaint
+        await trio.sleep(2 * LIMIT)
+        complaint = complaint or "it has no end, and cannot be cancelled"
+        for queue in (scene.socket._sends, scene.socket._receives):
+            if queue is not None:
+                queue.end_attempt()
+
     async def main() -> None:
         nonlocal complaint
         scene = Scene(strike, warm=warm)
-        with trio.move_on_after(10) as scope:
+        trio.lowlevel.spawn_system_task(give_up, scene)
+        with trio.move_on_after(LIMIT) as scope:
             async with trio_send.open_initiator():
                 try:
                     await drive(scene)

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.helpers import bytes_of
-from tests.scripted import RecordingOwner, SpyPort
+from tests.scripted import RecordingOwner, SpyPort, join, nothing, start
 from trio_send import (
     ExitPolicy,
     Socket,
@@ -105,17 +105,15 @@ def test_whoever_leaves_leaves_no_trace_and_the_others_in_order(removed: tuple[i
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     operations = [stepping(None)[0] for _ in range(4)]
     for operation in operations:
-        assert queue.start(operation, owner)
+        assert start(queue, operation, owner)
     assert members(queue) == operations
     left = list(operations)
     for index in removed:
         operation = operations[index]
-        generation = queue.generation
         assert queue.stop(operation, ABORTED_CODE, "stopped")
         left.remove(operation)
         assert members(queue) == left
         assert_no_trace(operation)
-        assert queue.generation == generation + 1
         # Once is enough, and there is nobody left to hit.
         assert not queue.stop(operation, ABORTED_CODE, "again")
         assert operation._detail == "stopped"
@@ -125,14 +123,14 @@ def test_whoever_leaves_leaves_no_trace_and_the_others_in_order(removed: tuple[i
     again = operations[removed[0]]
     assert again._state == IDLE
     if left:
-        queue.start(again, owner)
+        start(queue, again, owner)
         assert members(queue) == [*left, again]
 
 
 def test_only_the_first_of_an_empty_queue_is_attempted_at_once() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     done, done_step = stepping(True)
-    assert not queue.start(done, owner)
+    assert not start(queue, done, owner)
     assert (done._state, done_step.made, done._activation) == (IDLE, 1, 0)
     assert owner.joined == 0
     assert owner.ended == []
@@ -140,8 +138,8 @@ def test_only_the_first_of_an_empty_queue_is_attempted_at_once() -> None:
 
     head, head_step = stepping(None, None, True)
     follower, follower_step = stepping(True)
-    assert queue.start(head, owner)
-    assert queue.start(follower, owner)
+    assert start(queue, head, owner)
+    assert start(queue, follower, owner)
     assert owner.joined == 2
     # Ready or not, it waits its turn.
     assert (head_step.made, follower_step.made) == (1, 0)
@@ -163,14 +161,14 @@ def test_an_error_ends_the_head_only() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     failed, _ = stepping(None, OSError(13, "no"))
     second, _ = stepping(True)
-    queue.start(failed, owner)
-    queue.start(second, owner)
+    start(queue, failed, owner)
+    start(queue, second, owner)
     queue.drain(10**9)
     assert [operation._state for operation in owner.ended] == [FAILED, DONE]
     assert (failed._code, failed._errno) == (int(SocketError.ACCESS_DENIED), 13)
     # On the spot it is no state at all, only a result.
     at_once, _ = stepping(OSError(13, "no"))
-    assert not queue.start(at_once, owner)
+    assert not start(queue, at_once, owner)
     assert at_once._state == IDLE
     assert (at_once._code, at_once._errno) == (int(SocketError.ACCESS_DENIED), 13)
 
@@ -179,7 +177,7 @@ def test_what_is_not_an_error_of_the_system_is_nobodys_outcome() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     operation, _ = stepping(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     assert members(queue) == []
     assert operation._state == IDLE
 
@@ -188,7 +186,7 @@ def test_stopping_what_is_not_here() -> None:
     here, there = OperationQueue(ScriptedPort()), OperationQueue(ScriptedPort())
     owner = RecordingOwner()
     operation, step = stepping(None)
-    here.start(operation, owner)
+    start(here, operation, owner)
     assert not there.stop(operation, ABORTED_CODE, "wrong queue")
     assert not here.stop(stepping()[0], ABORTED_CODE, "never started")
     assert members(here) == [operation]
@@ -206,7 +204,7 @@ def test_the_owner_of_the_head_watches_and_nobody_else() -> None:
     first, second = RecordingOwner(), RecordingOwner()
     operations = [stepping(None)[0], *(stepping()[0] for _ in range(3))]
     for operation, owner in zip(operations, [first, second, second, first], strict=True):
-        queue.start(operation, owner)
+        start(queue, operation, owner)
         assert (first.watched, second.watched) == ({queue}, set())
     queue.stop(operations[1], ABORTED_CODE, None)
     assert (first.watched, second.watched) == ({queue}, set())
@@ -223,7 +221,7 @@ def test_an_owner_that_leaves_takes_its_own_with_it_in_order() -> None:
     first, second = RecordingOwner(), RecordingOwner()
     operations = [stepping(None)[0] for _ in range(5)]
     for operation, owner in zip(operations, [first, second, first, second, first], strict=True):
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     queue.stop_owner(first, ABORTED_CODE, "left")
     assert first.ended == [operations[0], operations[2], operations[4]]
     assert second.ended == []
@@ -242,16 +240,21 @@ def test_stopping_a_step_may_stop_the_rest() -> None:
 
     class Closing(ListedStep):
         def abandon(self, socket: object) -> None:
-            queue.close()
+            queue.close(nothing)
 
     head, tail = Operation(), stepping(None)[0]
     head._step = Closing(None)
     head._reset_results()
-    queue.start(head, owner)
-    queue.start(tail, owner)
+    start(queue, head, owner)
+    start(queue, tail, owner)
+    other, foreign = RecordingOwner(), stepping(None)[0]
+    start(queue, foreign, other)
     queue.stop_owner(owner, 1, "left")
+    # The owner's own are stopped as such. The close comes at the end of the step, and ends the others.
     assert owner.ended == [head, tail]
-    assert [operation._code for operation in owner.ended] == [1, ABORTED_CODE]
+    assert [operation._code for operation in owner.ended] == [1, 1]
+    assert other.ended == [foreign]
+    assert foreign._code == ABORTED_CODE
     assert members(queue) == []
 
 
@@ -260,7 +263,7 @@ def test_handing_over_to_an_heir() -> None:
     first, second, heir = RecordingOwner(), RecordingOwner(), RecordingOwner()
     operations = [stepping(None)[0], *(stepping()[0] for _ in range(3))]
     for operation, owner in zip(operations, [first, second, first, second], strict=True):
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     queue.hand_over(first, heir)
     assert members(queue) == operations
     assert heir.joined == 2
@@ -275,8 +278,8 @@ def test_closing_stops_everything_in_order_and_for_good() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     operations = [stepping(None)[0] for _ in range(3)]
     for operation in operations:
-        queue.start(operation, owner)
-    queue.close()
+        start(queue, operation, owner)
+    queue.close(nothing)
     assert queue.gate == CLOSED
     assert owner.ended == operations
     assert {operation._code for operation in operations} == {ABORTED_CODE}
@@ -285,7 +288,7 @@ def test_closing_stops_everything_in_order_and_for_good() -> None:
     }
     assert owner.watched == set()
     assert members(queue) == []
-    queue.close()
+    queue.close(nothing)
     assert len(owner.ended) == 3
 
 
@@ -298,7 +301,7 @@ async def test_a_drain_stops_at_its_allowance() -> None:
     size = 100_000
     operations = [sending(bytes(size)) for _ in range(6)]
     for operation in operations:
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     port.unblock()
     # One at a time, as large as they are, and never one more once the allowance is used up.
     used = queue.drain(1)
@@ -320,7 +323,7 @@ async def test_a_part_counts_for_what_it_was() -> None:
     port = ScriptedPort([Blocked(), 70_000])
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     operation = sending(bytes(100_000))
-    queue.start(operation, owner)
+    start(queue, operation, owner)
     port.unblock()
     assert queue.drain(10**9) == 70_000 + OPERATION_COST
     # The kernel took less than was offered, so it is full: asking again at once would be in vain.
@@ -335,7 +338,7 @@ async def test_a_crowd_of_tiny_operations_counts_as_work_too() -> None:
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     operations = [sending(b"x") for _ in range(4000)]
     for operation in operations:
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     port.unblock()
     told = 0
     while queue.head is not None:
@@ -373,13 +376,15 @@ async def test_an_attempt_during_which_the_head_was_stopped_sends_nothing(alone:
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     head, follower = sending(b""), sending(b"xyz")
     head._message = Interrupting(b"abc", lambda: queue.stop(head, ABORTED_CODE, "in the middle"))
-    queue.join(head, owner)
+    join(queue, head, owner)
     if not alone:
-        queue.join(follower, owner)
+        join(queue, follower, owner)
     queue.drain(10**9)
     assert head._state == ABORTED
     assert head._transferred == 0
-    assert owner.ended == [head] if alone else [head, follower]
+    assert owner.ended == [head]
+    assert port.offers == []
+    queue.drain(10**9)
     assert members(queue) == []
     assert port.offers == ([] if alone else [b"xyz"])
 
@@ -392,7 +397,7 @@ async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:
         b"ghi", lambda: queue.stop(follower, ABORTED_CODE, "in the middle")
     )
     for operation in (head, follower, last):
-        queue.join(operation, owner)
+        join(queue, operation, owner)
     # The views of the attempt that was dropped are gone, and the next attempt is about what still is there. An
     # attempt that was dropped may end the drain; whoever watches then starts another.
     while queue.head is not None:
@@ -401,27 +406,44 @@ async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:
     assert port.offers == [b"abcghi"]
 
 
-async def test_a_start_in_the_middle_of_a_first_attempt_goes_first() -> None:
-    port = ScriptedPort([Blocked(), Blocked()])
+async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it() -> None:
+    port = ScriptedPort([Blocked()])
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     inner, outer = sending(b"inner"), sending(b"")
-    outer._message = Interrupting(b"outer", lambda: queue.start(inner, owner))
-    assert queue.start(outer, owner)
+    answers = []
+    outer._message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    assert start(queue, outer, owner)
+    assert answers == [True]
     assert port.attempts == 1
-    assert members(queue) == [inner, outer]
+    assert members(queue) == [outer, inner]
     port.unblock()
     queue.drain(10**9)
-    port.unblock()
-    queue.drain(10**9)
-    assert port.accepted == b"innerouter"
+    assert port.accepted == b"outerinner"
+    assert owner.joined == 2
+    assert owner.ended == [outer, inner]
+
+
+async def test_a_start_in_the_middle_of_an_attempt_that_completes_is_attempted_behind_it() -> None:
+    port = ScriptedPort()
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    inner, outer = sending(b"inner"), sending(b"")
+    answers = []
+    outer._message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    assert not start(queue, outer, owner)
+    assert answers == [True]
+    assert port.accepted == b"outerinner"
+    # It was answered "pending", so its owner is told.
+    assert owner.ended == [inner]
+    assert (inner._state, inner._transferred) == (DONE, 5)
+    assert queue.gate == 0
 
 
 async def test_a_close_in_the_middle_of_a_first_attempt() -> None:
     port = ScriptedPort()
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     operation = sending(b"")
-    operation._message = Interrupting(b"abc", queue.close)
-    assert not queue.start(operation, owner)
+    operation._message = Interrupting(b"abc", lambda: queue.close(nothing))
+    assert not start(queue, operation, owner)
     assert port.attempts == 0
     assert operation._state == IDLE
     assert operation._code == ABORTED_CODE

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.helpers import BIG, KINDS, bytes_of, connected
-from tests.scripted import RecordingOwner, SpyPort
+from tests.scripted import RecordingOwner, SpyPort, start
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -1020,7 +1020,7 @@ async def test_a_stream_is_torn_before_anybody_is_told(how: str) -> None:
     for message in (TEN, b"ab"):
         operation = SocketAsyncEventArgs(message)
         operation._flags = PLAIN_FLAGS
-        queue.start(operation, owner)
+        start(queue, operation, owner)
     first = queue.head
     assert first is not None
     if how == "stopped":

@@ -203,9 +203,9 @@ class WatchedQueue(SendQueue):
         self.world.bound[operation] = self.world.current
         return super().start(operation, owner)
 
-    def join(self, operation: Operation, owner: Owner) -> Any:
+    def _join(self, operation: Operation, owner: Owner, **options: Any) -> bool:
         self.world.bound[operation] = self.world.current
-        return super().join(operation, owner)
+        return super()._join(operation, owner, **options)
 
     def stop(self, operation: Operation, code: int, detail: str | None) -> bool:
         expected = self.world.model.stop(self.world.bound[operation], SocketError(code))
@@ -218,9 +218,14 @@ class WatchedQueue(SendQueue):
                 self.world.model.leave(name)
         super().stop_owner(owner, code, detail, **options)
 
-    def close(self) -> None:
+    def request_stop(self, operation: Operation, code: int, detail: str | None) -> bool:
+        expected = self.world.model.stop(self.world.bound[operation], SocketError(code))
+        assert super().request_stop(operation, code, detail) == expected
+        return expected
+
+    def close(self, then: Callable[[], object]) -> None:
         self.world.model.close()
-        super().close()
+        super().close(then)
 
 
 #: The worlds that exist, for their queues to find.

@@ -3,33 +3,40 @@
 The states, and what each means for the queue the operation stands in::
 
     IDLE       in no queue. Never started, or ended and told; may be started
-    POSTED     in no queue yet: started by another thread, on its way into the Trio thread
+    TRYING     in no queue: a start is under way, and its first attempt may be made at this moment
+    HALTED     the same, and what ran in the middle of it has stopped the operation
+    POSTED     in no queue yet: started by another thread, or in the middle of a step of the queue; on its way
     QUEUED     in one queue, at its head (then some bytes may be accepted already) or behind it (then none)
     DONE       in no queue: all accepted, the owner has yet to be told
     FAILED     in no queue: an error, the owner has yet to be told
     ABORTED    in no queue: stopped, the owner has yet to be told
     CUT        in no queue: told, but its message stands half sent on a torn stream; may only be resumed
 
-"Trying" and "sending" are not among them. An attempt and its accounting are one synchronous step, protected against
-KeyboardInterrupt, so nobody can ever see an operation in the middle of it, nor stop it there: that is why completion
-always wins over a cancel that comes at the same time.
+"Sending" is not among them. An attempt and its accounting are one synchronous step, protected against
+KeyboardInterrupt, and what is asked for in the middle of it (by a finaliser, a signal handler, a buffer's or a port's
+own code) is noted and done at its end: that is why completion always wins over a cancel that comes at the same time.
 
-An operation that ends on the spot never leaves IDLE: its results are written, and that is all. Only what is pending
-has a state to show, an activation number, an owner, and an end that is told exactly once.
+An operation that ends on the spot is TRYING and then IDLE again: its results are written, and that is all. Only what
+is pending has an activation number, an owner, and an end that is told exactly once.
 """
 
 from __future__ import annotations
 
 import abc
 import enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import outcome
 import trio
 
 from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
-from .._base.errors import InvalidOperationError, SocketClosedError, SocketException
+from .._base.errors import (
+    InvalidOperationError,
+    OperationInProgressError,
+    SocketClosedError,
+    SocketException,
+)
 from .._messages.packets import Packets
 
 if TYPE_CHECKING:
@@ -37,21 +44,35 @@ if TYPE_CHECKING:
 
     from .._messages.buffers import Message
 
+    class Queue(Protocol):
+        """The queue that an operation stands in, as far as the operation knows it."""
+
+        halted: bool
+
+        def is_torn_by(self, operation: Operation) -> bool: ...
+        def require_own(self) -> None: ...
+        def stop(self, operation: Operation, code: int, detail: str | None) -> bool: ...
+        def request_stop(self, operation: Operation, code: int, detail: str | None) -> bool: ...
+
 
 class State(enum.IntEnum):
     """Where an activation stands; the table of the module's docstring."""
 
     IDLE = 0
-    POSTED = 1
-    QUEUED = 2
-    DONE = 3
-    FAILED = 4
-    ABORTED = 5
-    CUT = 6
+    TRYING = 1
+    HALTED = 2
+    POSTED = 3
+    QUEUED = 4
+    DONE = 5
+    FAILED = 6
+    ABORTED = 7
+    CUT = 8
 
 
 # Looking a member up costs more than all of a transition, so the code compares plain numbers.
 IDLE: Final = int(State.IDLE)
+TRYING: Final = int(State.TRYING)
+HALTED: Final = int(State.HALTED)
 POSTED: Final = int(State.POSTED)
 QUEUED: Final = int(State.QUEUED)
 DONE: Final = int(State.DONE)
@@ -59,24 +80,41 @@ FAILED: Final = int(State.FAILED)
 ABORTED: Final = int(State.ABORTED)
 CUT: Final = int(State.CUT)
 
-#: Which states may follow which. DONE and FAILED follow IDLE only for an operation that ended in its first attempt and
-#: whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT follows
-#: IDLE when a first attempt of several system calls fails after the first of them. POSTED goes back to what it was when
-#: the run of Trio has ended and nobody takes the post in any more. What is CUT and started while its owner leaves is
-#: refused, and may be told of that later too.
+#: Which states may follow which. DONE and FAILED follow TRYING only for an operation that ended in its first attempt
+#: and whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT
+#: follows TRYING when a first attempt of several system calls fails after the first of them, and when a start that was
+#: to resume the message is refused. POSTED goes back to what it was when the run of Trio has ended and nobody takes the
+#: post in. From IDLE and CUT, args whose end is told go back to DONE and FAILED until an asynchronous handler takes its
+#: first step.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.IDLE: frozenset({State.POSTED, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
+    State.IDLE: frozenset({State.TRYING, State.DONE, State.FAILED}),
+    State.TRYING: frozenset(
+        {
+            State.IDLE,
+            State.HALTED,
+            State.POSTED,
+            State.QUEUED,
+            State.DONE,
+            State.FAILED,
+            State.CUT,
+        }
+    ),
+    State.HALTED: frozenset({State.IDLE, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
     State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE, State.CUT}),
     State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
     State.ABORTED: frozenset({State.IDLE, State.CUT}),
-    State.CUT: frozenset({State.IDLE, State.POSTED, State.QUEUED, State.DONE, State.FAILED}),
+    State.CUT: frozenset({State.IDLE, State.TRYING, State.DONE, State.FAILED}),
 }
 
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
 
 #: Why operations end whose socket is closed. By this very object it is known that they did.
+IN_USE: Final = (
+    "these args are in use by an operation that is pending; wait for it to end, or use other args"
+)
+
 CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
 
 _SUCCESS: Final = int(SocketError.SUCCESS)
@@ -98,6 +136,14 @@ class Owner(NotCopied, abc.ABC):
 
     def _take_in(self) -> None:
         """Take in what other threads have posted; asked only of the owner of a posted operation."""
+        raise NotImplementedError
+
+    def _why_refused(self) -> str | None:
+        """Why operations end with OPERATION_ABORTED that are started now; None as long as they do not."""
+        return None
+
+    def _parted(self, queue: Any) -> None:
+        """Note that all of the owner's operations in ``queue`` are another's from now on."""
         raise NotImplementedError
 
     @abc.abstractmethod
@@ -223,7 +269,7 @@ class Operation(NotCopied):
         #: Whether the message was put there after the latest activation, so that the count is not about it.
         self._fresh = True
         # Where it stands: its neighbours in the queue, and who is told of its end.
-        self._queue: Any = None
+        self._queue: Queue | None = None
         self._next: Operation | None = None
         self._previous: Operation | None = None
         self._owner: Owner | None = None
@@ -250,7 +296,7 @@ class Operation(NotCopied):
         """Become pending, with the count and the error that the first attempt may have left."""
         before = self._state
         self._move(state)
-        if before != POSTED:  # else it has its number already, by which its thread may stop it
+        if before != POSTED:  # else it has its number already, by which it may be stopped
             self._activation += 1
         self._owner = owner
 
@@ -267,12 +313,39 @@ class Operation(NotCopied):
         self._move(CUT if cut else IDLE)
         self._owner = self._context = None
 
+    def _claim(self) -> None:
+        """Begin a start, unless one is under way already that came in the middle of this one's checks."""
+        if self._in_flight:
+            raise OperationInProgressError(IN_USE)
+        self._move(TRYING)
+
+    def _rest(self, queue: Queue | None) -> None:
+        """End a start that leaves nothing pending.
+
+        Args:
+          queue: whose torn message the operation may be now, or still be.
+        """
+        cut = queue is not None and queue.is_torn_by(self)
+        self._move(CUT if cut else IDLE)
+        self._queue = None
+        if self._closing:
+            self._dispose()
+
+    def _halt(self, detail: str) -> None:
+        """Note a stop that comes in the middle of the first attempt."""
+        if self._state == TRYING:
+            self._move(HALTED)
+            self._detail = detail
+        if self._queue is not None:
+            self._queue.halted = True
+
     def _reset_results(self) -> None:
         self._continues = False
         self._transferred = 0
         self._code = _SUCCESS
         self._errno = 0
-        self._detail = None
+        if self._state != HALTED:
+            self._detail = None
         self._fresh = False
 
     def _set_error(self, code: int, errno: int, detail: str | None = None) -> None:
@@ -308,7 +381,7 @@ class Operation(NotCopied):
           The context to call handlers in, and the tasks to wake.
         """
         queue = self._queue
-        cut = queue is not None and queue.torn is not None and queue.torn._is_about(self)
+        cut = queue is not None and queue.is_torn_by(self)
         self._move(CUT if cut else IDLE)
         if type(self._message) is Packets:
             self._let_go()
@@ -334,11 +407,6 @@ class Operation(NotCopied):
     def _dispose(self) -> None:
         """Let go of everything, because the operation was closed while it was pending."""
         raise NotImplementedError
-
-    def _become_cut(self) -> None:
-        """Enter CUT, because the first attempt has left the message half sent."""
-        if self._state == IDLE:
-            self._move(CUT)
 
     def _uncut(self) -> None:
         """Leave CUT, because the stream is not torn by this operation any more."""
@@ -393,12 +461,12 @@ class Operation(NotCopied):
     @property
     def _in_flight(self) -> bool:
         """Whether the operation was started and its end has yet to be told."""
-        return POSTED <= self._state <= ABORTED
+        return TRYING <= self._state <= ABORTED
 
     @property
     def _pending(self) -> bool:
         """The same for whoever asks from outside, which sees to it that the answer will change."""
-        if not POSTED <= self._state <= ABORTED:
+        if not TRYING <= self._state <= ABORTED:
             return False
         self._ask()
         return True
@@ -476,20 +544,29 @@ class Operation(NotCopied):
         told: int = await trio.lowlevel.wait_task_rescheduled(abort)
         return told
 
-    def _can_be_stopped(self) -> bool:
-        """Tell whether there is something to stop; raise if this is not the place to do it."""
+    @trio.lowlevel.enable_ki_protection
+    def _request_stop(self, code: int, detail: str) -> bool:
+        """Stop the operation if it is pending.
+
+        Returns:
+          Whether it was stopped, or will be at the end of the step that is under way unless that completes it.
+        """
         if self._in_flight and not trio.lowlevel.in_trio_run():
             raise InvalidOperationError(
                 "this operation can be stopped like this in the Trio thread alone; "
                 "from any other, call trio_send.from_thread.cancel()",
             )
-        if self._state == POSTED:
+        if self._state == TRYING or self._state == HALTED:
+            self._halt(detail)
+            return True
+        if self._state == POSTED and self._queue is None:
             assert self._owner is not None
             self._owner._take_in()
-        if self._state != QUEUED:
+        if self._state != POSTED and self._state != QUEUED:
             return False
+        assert self._queue is not None
         self._queue.require_own()
-        return True
+        return self._queue.request_stop(self, code, detail)
 
     def _require_free(self) -> None:
         """Raise unless a start is possible as far as the operation itself is concerned."""

@@ -18,9 +18,17 @@ Three rules hold the promises up:
 *Only the head can have bytes accepted and not be finished.* Followers that were accepted whole in one call with the
 head have left the queue by the time the call's accounting is done.
 
-*An attempt and its accounting are one step.* Every function that sends is protected against KeyboardInterrupt and
-never yields. Application code can still run in the middle, when a buffer is of a class with a ``__buffer__`` of its own
-or a finaliser strikes; so views are opened first, and the attempt is dropped if the queue has changed meanwhile.
+*Whatever changes the queue is one step.* A step, such as an attempt with its accounting, is protected against
+KeyboardInterrupt and never yields. The program's own code can still run in the middle of it: a finaliser, a signal
+handler, a buffer's ``__buffer__``, a port. What such code asks for is noted and done at the end of the step, in the
+order in which it was asked for, so no step ever meets a queue that changes under its hands. A start that was noted is
+answered "pending". A stop that was noted forbids the step any further system call, so it takes effect before the next
+one; where all bytes have been accepted by then, completion wins. The bit STEP of the gate says that a step is under
+way, and closes the fast path.
+
+*No task is woken where none runs.* A signal handler or a finaliser may also strike in Trio's own loop, between two
+tasks, where Trio's lists are not fit to be changed. What would wake a task then is noted in the same way, and done as
+soon as Trio runs something: the step is held until then.
 
 *The queue is a linked list through the operations.* An operation that is stopped leaves at once, at a price that does
 not depend on how many others wait, and nothing of it stays behind: no tombstone that a restart of the same object
@@ -31,24 +39,37 @@ from __future__ import annotations
 
 import errno as errno_module
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import trio
 
 from .._base.codes import SocketError
 from .._base.errors import InvalidOperationError
+from .._base.run_state import between_tasks
 from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
-from .operation import CLOSED_DETAIL, QUEUED, Operation, Owner, describe_os_error
+from .operation import (
+    CLOSED_DETAIL,
+    HALTED,
+    POSTED,
+    QUEUED,
+    TRYING,
+    Operation,
+    Owner,
+    describe_os_error,
+)
 from .time_limit import TimeLimit
 from .watermarks import OPERATION_WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, MutableMapping
+    from collections.abc import Callable, Coroutine, MutableMapping
 
     from .._kernel.port import Port
     from .torn import TornMessage
     from .watermarks import Watermarks
+
+T = TypeVar("T")
 
 # Why the fast path is not open, as bits of one number, so that an open one costs one test.
 BUSY: Final = 1  # operations wait
@@ -57,6 +78,8 @@ TORN: Final = 4
 BROKEN: Final = 8
 UNCONNECTED: Final = 16
 FORKED: Final = 32  # another process has made the socket
+STEP: Final = 64  # something is being changed at this moment
+NOTED: Final = 128  # and something is to be done at its end
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _FAULT: Final = int(SocketError.FAULT)
@@ -77,11 +100,13 @@ class OperationQueue:
         "backoff",
         "backoffs",
         "gate",
-        "generation",
+        "halted",
         "head",
+        "held",
         "hopeful",
         "length",
         "marks",
+        "notes",
         "port",
         "socket_id",
         "tail",
@@ -110,8 +135,12 @@ class OperationQueue:
         self.watcher: Owner | None = None
         #: How the watcher's engine waits for it just now, None when it does not.
         self.watched: object = None
-        #: Counts departures; an attempt in which it moved was interrupted by application code.
-        self.generation = 0
+        #: What was asked for in the middle of a step, to be done at its end; None until there was something.
+        self.notes: list[Callable[[], object]] | None = None
+        #: Whether the step may make no more system calls, because a stop was noted.
+        self.halted = False
+        #: Whether the step is over but for what has to wait until Trio runs something.
+        self.held = False
         #: Whether the latest attempt stopped because it had used up its allowance, and not for want of room.
         self.hopeful = False
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
@@ -131,6 +160,10 @@ class OperationQueue:
                 "to be used here as well has to be made anew of its descriptor, for example with "
                 "Socket.from_stdlib(socket.socket(fileno=os.dup(sock.fileno())))"
             )
+
+    def is_torn_by(self, operation: Operation) -> bool:
+        """Tell whether it was the message of ``operation`` that was cut on this stream."""
+        return self.torn is not None and self.torn._is_about(operation)
 
     @property
     def queued_bytes(self) -> int:
@@ -198,7 +231,6 @@ class OperationQueue:
             behind._previous = before
         operation._previous = operation._next = None
         self.length -= 1
-        self.generation += 1
         if behind is None and before is None:
             self.gate &= ~BUSY
         elif before is None and behind is not None and behind._limit is not None:
@@ -222,30 +254,128 @@ class OperationQueue:
         if self.watcher is not None and self.watched is not None:
             self.watcher._unwatch(self)
 
-    def _end_step(self) -> None:
-        """Leave the queue fit to be seen, after operations may have ended, and let everybody know who cares."""
+    def _look_after(self) -> None:
+        """Have the right owner watch, after operations may have ended, and those told who wait for room."""
         self._rewatch()
         if self.marks is not None and self.marks.is_above:
             self.marks.update(self.weight)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _note(self, action: Callable[[], object], *, halts: bool = True) -> None:
+        """Have something done at the end of the step that is under way."""
+        if self.notes is None:
+            self.notes = []
+        self.notes.append(action)
+        self.gate |= NOTED
+        if halts:
+            self.halted = True
+
+    def _leave(self) -> None:
+        """End a step: do what was noted in the middle of it."""
+        if self.held:
+            return
+        while self.gate & NOTED:
+            # In this order: what is noted from here on is either in the list already or brings another round.
+            self.gate &= ~NOTED
+            self.halted = False
+            while self.notes:
+                self.notes.pop(0)()
+        # Nothing is called between the last look and this, so nothing can have been noted.
+        self.gate &= ~STEP
+
+    def _tell(self) -> None:
+        """Let everybody know who watches, now that the queue is fit to be seen."""
         if self.audience.instruments:
             self.audience.tell()
+
+    def _hold(self) -> None:
+        """Put off the rest of the step until Trio runs something."""
+        self.held = True
+        try:
+            trio.lowlevel.current_trio_token().run_sync_soon(self._finish_held)
+        except trio.RunFinishedError:
+            self._finish_held()  # no task is left that could be woken
+
+    @trio.lowlevel.enable_ki_protection
+    def _finish_held(self) -> None:
+        """Go on with the step that is held; harmless if somebody else has done so."""
+        if self.held:
+            self.held = False
+            self._look_after()
+            self._leave()
+            self._tell()
+
+    def _take_over(self) -> bool:
+        """Finish the step that is under way if it is merely held; return whether the queue is free."""
+        if not self.held or between_tasks():
+            return False
+        self._finish_held()
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def request(self, action: Callable[[], object], *, halts: bool = True) -> bool:
+        """Do something as a step of its own: now, or at the end of the step that is under way.
+
+        Args:
+          action: what to do. It may be done where no step is under way but this one.
+          halts: whether a step that is under way may make no system call before.
+
+        Returns:
+          Whether it was done now.
+        """
+        if between_tasks():
+            if not self.gate & STEP:
+                self.gate |= STEP
+                self._hold()
+        elif not self.gate & STEP or self._take_over():
+            self.gate |= STEP
+            self.halted = False
+            try:
+                action()
+            finally:
+                self._leave()
+            self._tell()
+            return True
+        self._note(action, halts=halts)
+        return False
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
     def start(self, operation: Operation, owner: Owner) -> bool:
-        """Begin an operation whose results are reset, or one that goes on where it was cut.
+        """Begin an operation that was claimed and whose results are reset, or one that goes on where it was cut.
 
         Returns:
-          Whether it is pending. If not, its results tell how it ended.
+          Whether it is pending. If not, its results tell how it ended, and whoever called lets it rest.
         """
+        if self.gate & (STEP | CLOSED):
+            if self.gate & CLOSED:
+                return self._refuse_closed(operation)
+            if not self._take_over():
+                return self._post(operation, owner)
+        self.gate |= STEP
+        self.halted = False
+        try:
+            pending = self._start(operation, owner)
+        except BaseException:
+            self._give_up(operation)
+            raise
+        finally:
+            self._leave()
+        if pending:
+            self._tell()
+        return pending
+
+    def _start(self, operation: Operation, owner: Owner) -> bool:
+        operation._queue = self
         if self.head is None and self._attempt_first(operation):
             return False
-        return self.join(operation, owner)
+        return self._join(operation, owner)
 
     @trio.lowlevel.enable_ki_protection
     def go_on(self, operation: Operation, owner: Owner, error: OSError | None) -> bool:
-        """Begin an operation whose first attempt a face has made, and which that did not complete.
+        """Go on with the step in which a face has made the first attempt of an operation, which that did not complete.
 
         Args:
           operation: its count says what the attempt has sent.
@@ -255,24 +385,67 @@ class OperationQueue:
         Returns:
           Whether it is pending, as `start` does.
         """
-        if error is None:
-            ended = self._attempt_more(operation)
-        elif isinstance(error, BlockingIOError):
-            ended = False
-        else:
-            ended = self._failed_first(operation, *describe_os_error(error))
-        return not ended and self.join(operation, owner)
+        operation._queue = self
+        try:
+            if error is None:
+                ended = self._attempt_more(operation)
+            elif isinstance(error, BlockingIOError):
+                ended = False
+            else:
+                ended = self._failed_first(operation, *describe_os_error(error))
+            pending = not ended and self._join(operation, owner)
+        except BaseException:
+            self._give_up(operation)
+            raise
+        finally:
+            self._leave()
+        if pending:
+            self._tell()
+        return pending
+
+    def _give_up(self, operation: Operation) -> None:
+        """Let an operation rest whose first attempt has raised what is no error of a socket; a port can do that."""
+        if operation._state in (TRYING, HALTED):
+            operation._rest(self)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_attempt(self) -> None:
+        """End the step in which a face has made an attempt, when there is nothing to `go_on` with."""
+        self._leave()
 
     @trio.lowlevel.enable_ki_protection
     def join(self, operation: Operation, owner: Owner) -> bool:
+        """Begin an operation behind others, without an attempt; return whether it is pending, as `start` does."""
+        if self.gate & STEP and not self._take_over():
+            return self._post(operation, owner)
+        self.gate |= STEP
+        self.halted = False
+        try:
+            operation._queue = self
+            pending = self._join(operation, owner)
+        finally:
+            self._leave()
+        self._tell()
+        return pending
+
+    def _refuse_closed(self, operation: Operation) -> bool:
+        operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+        return False
+
+    def _join(self, operation: Operation, owner: Owner, *, counted: bool = False) -> bool:
         """Put an operation whose first attempt did not end it at the end of the queue.
 
+        Args:
+          operation: which.
+          owner: whose it is.
+          counted: whether the owner knows of it.
+
         Returns:
-          Whether it is pending: True, unless application code that ran during the attempt has closed the socket.
+          Whether it is pending: True, unless what ran in the middle of the attempt has closed the socket.
         """
         if self.gate & CLOSED:
-            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
-            return False
+            return self._refuse_closed(operation)
+        detail = operation._detail if operation._state == HALTED else None
         operation._activate(QUEUED, owner)
         self._append(operation)
         marks = self.marks
@@ -282,7 +455,8 @@ class OperationQueue:
             marks.goal += operation._size_to_send
             if marks.goal - self.accepted + self.length * OPERATION_WEIGHT > marks.high:
                 marks.is_above = True
-        owner._joined(self)
+        if not counted:
+            owner._joined(self)
         if operation._limits is not None:
             timeout, stall_timeout = operation._limits
             operation._limit = TimeLimit(
@@ -290,14 +464,57 @@ class OperationQueue:
             )
             if self.head is operation:
                 operation._limit.moved()
-            owner._limit_changed(operation)
+            if between_tasks():
+                self._note(partial(owner._limit_changed, operation), halts=False)
+            else:
+                owner._limit_changed(operation)
         if self.audience.instruments:
             self.audience.queued(operation, self)
         if self.head is operation:
-            self._rewatch()
-        if self.audience.instruments:
-            self.audience.tell()
+            if between_tasks():
+                self._hold()
+            else:
+                self._rewatch()
+        if detail is not None:
+            self._note(
+                partial(self._stop, operation, operation._activation, _OPERATION_ABORTED, detail)
+            )
         return True
+
+    def _post(
+        self,
+        operation: Operation,
+        owner: Owner,
+        start: Callable[[Operation, Owner], None] | None = None,
+    ) -> bool:
+        """Begin an operation at the end of the step that is under way; until then it is pending behind it."""
+        operation._queue = self
+        if operation._state != POSTED:  # else another thread has
+            operation._activate(POSTED, owner)
+        owner._joined(self)
+        self._note(partial(start or self._start_posted, operation, owner), halts=False)
+        return True
+
+    def _start_posted(self, operation: Operation, owner: Owner) -> None:
+        refusal = self.refusal(operation)
+        stopped = owner._why_refused()
+        if self.gate & CLOSED:
+            self._refuse_closed(operation)
+        elif stopped is not None:
+            operation._set_error(_OPERATION_ABORTED, 0, stopped)
+        elif refusal is not None:
+            operation._set_error(*refusal)
+        elif self.head is not None or not self._attempt_first(operation):
+            self._join(operation, owner, counted=True)
+            return
+        operation._end_later(owner)
+        if self.audience.instruments:
+            self.audience.completed(operation, self, on_the_spot=True)
+        owner._ended(operation, self)
+
+    def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
+        """Return the error ``operation`` must end with at once, without a system call; None when there is none."""
+        return None
 
     def _attempt_first(self, operation: Operation) -> bool:
         """Attempt an operation that is not in the queue; return whether that ended it."""
@@ -324,7 +541,13 @@ class OperationQueue:
 
     def _attempt(self, operation: Operation) -> None:
         assert operation._step is not None
-        operation._step.attempt(operation)
+        self.ask(operation._step.attempt, operation)
+
+    def ask(self, call: Callable[..., T], *args: Any) -> T:
+        """Make a system call, or something that makes one; unless a stop was noted, which is like a want of room."""
+        if self.halted:
+            raise BlockingIOError
+        return call(*args)
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
@@ -335,6 +558,23 @@ class OperationQueue:
         Returns:
           How much of the allowance was used.
         """
+        if self.gate & STEP and not self._take_over():
+            self._note(partial(self._drain, allowance), halts=False)
+            return 0
+        self.gate |= STEP
+        self.halted = False
+        try:
+            used = self._drain(allowance)
+        finally:
+            self._leave()
+        self._tell()
+        return used
+
+    def request_drain(self, allowance: int) -> None:
+        """Do the same because the program has changed what an attempt will find."""
+        self.request(partial(self._drain, allowance), halts=False)
+
+    def _drain(self, allowance: int) -> int:
         used = 0
         if self.gate & FORKED:
             self._abort_all(FORKED_DETAIL)
@@ -354,7 +594,7 @@ class OperationQueue:
                 self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
             if self.head is head:
                 break  # sent in part, or to be tried again after a pause: the kernel takes no more
-        self._end_step()
+        self._look_after()
         return used
 
     def _attempt_head(self, head: Operation) -> int:
@@ -424,12 +664,42 @@ class OperationQueue:
 
     @trio.lowlevel.enable_ki_protection
     def stop(self, operation: Operation, code: int, detail: str | None) -> bool:
-        """Stop one operation.
+        """Stop one operation, for its owner or its time limit.
 
         Returns:
-          Whether it was still waiting here, and so has been stopped.
+          Whether that is done. If not, there is nothing to stop, or a step is under way, at whose end it will be done.
         """
-        if operation._queue is not self or operation._state != QUEUED:
+        activation = operation._activation
+        if self.gate & STEP and not self._take_over():
+            self._note(partial(self._stop, operation, activation, code, detail))
+            return False
+        self.gate |= STEP
+        self.halted = False
+        try:
+            stopped = self._stop(operation, activation, code, detail)
+        finally:
+            self._leave()
+        self._tell()
+        return stopped
+
+    @trio.lowlevel.enable_ki_protection
+    def request_stop(self, operation: Operation, code: int, detail: str | None) -> bool:
+        """Stop one operation that is pending here, because the program asks for it.
+
+        Returns:
+          Whether it was stopped, or will be at the end of the step that is under way unless that completes it.
+        """
+        stopped: list[bool] = []
+        activation = operation._activation
+        done = self.request(lambda: stopped.append(self._stop(operation, activation, code, detail)))
+        return stopped[0] if done else True
+
+    def _stop(self, operation: Operation, activation: int, code: int, detail: str | None) -> bool:
+        if (
+            operation._queue is not self
+            or operation._state != QUEUED
+            or operation._activation != activation
+        ):
             return False
         cut = self._is_cut(operation)
         if cut:
@@ -437,10 +707,9 @@ class OperationQueue:
         self._abort(operation, code, detail)
         if cut:
             self._tear(operation, detail)
-        self._end_step()
+        self._look_after()
         return True
 
-    @trio.lowlevel.enable_ki_protection
     def stop_owner(
         self, owner: Owner, code: int, detail: str | None, *, spare_started: bool = False
     ) -> None:
@@ -455,18 +724,15 @@ class OperationQueue:
           detail: why.
           spare_started: whether to leave alone what has bytes accepted already.
         """
+        self.request(partial(self._stop_owner, owner, code, detail, spare_started))
+
+    def _stop_owner(self, owner: Owner, code: int, detail: str | None, spare_started: bool) -> None:
         cut: Operation | None = None
         operation = self.head
         while operation is not None:
             behind = operation._next
             spared = spare_started and operation._is_started
-            # Stopping a connect closes the socket, which ends what is behind it.
-            if (
-                operation._state == QUEUED
-                and operation._owner is not None
-                and operation._owner._leaves_with(owner)
-                and not spared
-            ):
+            if operation._owner is not None and operation._owner._leaves_with(owner) and not spared:
                 if self._is_cut(operation):
                     cut = operation
                     self._mark_torn(operation, detail)
@@ -474,11 +740,14 @@ class OperationQueue:
             operation = behind
         if cut is not None:
             self._tear(cut, detail)
-        self._end_step()
+        self._look_after()
 
-    @trio.lowlevel.enable_ki_protection
     def hand_over(self, owner: Owner, heir: Owner) -> None:
         """Make ``heir`` the owner of all operations of an owner that leaves."""
+        self.request(partial(self._hand_over, owner, heir), halts=False)
+
+    def _hand_over(self, owner: Owner, heir: Owner) -> None:
+        owner._parted(self)
         operation = self.head
         while operation is not None:
             if operation._owner is owner:
@@ -493,18 +762,35 @@ class OperationQueue:
         """Note what was cut, before its owner is told."""
 
     @trio.lowlevel.enable_ki_protection
-    def close(self) -> None:
-        """Stop everything for good, in order. Tears nothing, for there is nothing to be written behind."""
-        self.gate |= CLOSED
-        self._abort_all(CLOSED_DETAIL)
+    def close(self, then: Callable[[], object]) -> None:
+        """Stop everything for good, in order; then do something else. Nothing can be started from this moment on.
 
-    @trio.lowlevel.enable_ki_protection
-    def renew(self, port: Port) -> None:
-        """Stop everything, in order, and serve a fresh descriptor from now on."""
+        It tears nothing, for there is nothing to be written behind.
+        """
+        self.gate |= CLOSED
+        self.request(partial(self._close, then))
+
+    def _close(self, then: Callable[[], object]) -> None:
+        self._abort_all(CLOSED_DETAIL)
+        then()
+
+    def renew(self, port: Port, allowance: int, then: Callable[[], object]) -> None:
+        """Have what is pending learn of the end of the connection, stop the rest, and serve a fresh descriptor.
+
+        Args:
+          port: the fresh one.
+          allowance: as for `drain`.
+          then: what to do when that is done.
+        """
+        self.request(partial(self._renew, port, allowance, then))
+
+    def _renew(self, port: Port, allowance: int, then: Callable[[], object]) -> None:
+        self._drain(allowance)
         self._abort_all(DISCONNECTED_DETAIL)
         self.port = port
+        then()
 
     def _abort_all(self, detail: str) -> None:
         while self.head is not None:
             self._abort(self.head, _OPERATION_ABORTED, detail)
-        self._end_step()
+        self._look_after()

@@ -15,7 +15,7 @@ from .._base.errors import SocketException
 from .._messages.buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .queue import CLOSED, OPERATION_COST, UNCONNECTED, OperationQueue
+from .queue import OPERATION_COST, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class SendAttempts(OperationQueue):
         peer is, is found out by trying, and forgotten after a while.
         """
         if operation._step is not None:
-            operation._step.attempt(operation)
+            super()._attempt(operation)
             return
         message = operation._message
         assert message is not None
@@ -121,19 +121,12 @@ class SendAttempts(OperationQueue):
         if data is not None:  # it cannot change, so any part of it may be handed over as it stands
             if operation._transferred:
                 data = memoryview(data)[operation._transferred :]
-            if operation._address is None:
-                sent = self.port.send(data, operation._flags)
-            else:
-                sent = self._send_to(operation, data)
-            self._account(operation, sent)
+            self._account(operation, self._call(operation, data))
             return operation._transferred == message.size
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
-        head = self.head
         try:
             total = message.open(operation._transferred, views, opened, MAX_PIECES)
-            if self.head is not head or self.gate & CLOSED:
-                raise BlockingIOError
             sent = self._call_views(operation, views, total)
         finally:
             release(opened)
@@ -142,7 +135,6 @@ class SendAttempts(OperationQueue):
 
     def _attempt_datagrams(self, operation: Operation, message: Datagrams) -> None:
         """Send as many datagrams as the kernel takes, or one attempt may send."""
-        head = self.head
         left = ATTEMPT_ALLOWANCE
         while message.sent < message.count:
             if left <= 0:
@@ -152,8 +144,6 @@ class SendAttempts(OperationQueue):
             opened: list[memoryview] = []
             try:
                 views, size = message.open_run(self.port.max_segments, opened)
-                if self.head is not head or self.gate & CLOSED:
-                    raise BlockingIOError
                 sent = self._call_segments(operation, message, views, size)
             finally:
                 release(opened)
@@ -174,7 +164,9 @@ class SendAttempts(OperationQueue):
             return self._call(operation, views[0])
         data = [b"".join(views)] if size <= JOIN_DATAGRAM_SIZE else views
         try:
-            return self.port.send_segments(data, size, operation._flags, operation._address)
+            return self.ask(
+                self.port.send_segments, data, size, operation._flags, operation._address
+            )
         except OSError as error:
             if error.errno not in CANNOT_SEGMENT_ERRNOS:
                 raise
@@ -183,17 +175,16 @@ class SendAttempts(OperationQueue):
 
     def _attempt_packets(self, operation: Operation, message: Packets) -> None:
         """Send buffers and ranges of files in turn, as much as the kernel takes or one attempt may send."""
-        head = self.head
         end = min(message.size, operation._transferred + ATTEMPT_SIZE)
         while operation._transferred < end:
             if not message.is_in_file(operation._transferred):
                 if not self._attempt_call(operation, message):
                     raise BlockingIOError
                 continue
-            if self.head is not head or self.gate & CLOSED:
-                raise BlockingIOError
             start = operation._transferred
-            sent, tried = message.send_file(self.port, operation._flags, start, end - start)
+            sent, tried = self.ask(
+                message.send_file, self.port, operation._flags, start, end - start
+            )
             if tried == 0:
                 missing = message.end_file(start)
                 end = min(end, message.size)
@@ -221,12 +212,12 @@ class SendAttempts(OperationQueue):
 
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
         if operation._address is None:
-            return self.port.send(data, operation._flags)
+            return self.ask(self.port.send, data, operation._flags)
         return self._send_to(operation, data)
 
     def _send_to(self, operation: Operation, data: bytes | memoryview) -> int:
         try:
-            return self.port.send_to(data, operation._flags, operation._address)
+            return self.ask(self.port.send_to, data, operation._flags, operation._address)
         except (TypeError, ValueError, OverflowError) as error:
             # An address of a family that is not checked beforehand, and the standard library cannot make use of it.
             raise SocketException(SocketError.INVALID_ARGUMENT, detail=str(error)) from None
@@ -237,7 +228,7 @@ class SendAttempts(OperationQueue):
         if len(views) == 1:
             return self._call(operation, views[0])
         if operation._address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
-            return self.port.send_gather(views, operation._flags)
+            return self.ask(self.port.send_gather, views, operation._flags)
         return self._call(operation, b"".join(views))
 
     def _attempt_head(self, head: Operation) -> int:
@@ -281,7 +272,6 @@ class SendAttempts(OperationQueue):
         self.hopeful = False
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
-        generation = self.generation
         total = 0
         try:
             operation: Operation | None = head
@@ -309,8 +299,6 @@ class SendAttempts(OperationQueue):
                 if opened_bytes < message.size - operation._transferred or len(views) == MAX_PIECES:
                     break  # nothing may follow a message that is not here as a whole
                 operation = operation._next
-            if self.generation != generation:
-                return 0
             accepted = self._call_views(head, views, total)
         finally:
             release(opened)

@@ -16,6 +16,7 @@ Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
 from __future__ import annotations
 
 import errno as errno_module
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,12 +26,14 @@ from .._base.codes import (
     NO_BUFFER_ERRNOS,
     SocketError,
 )
-from .queue import BROKEN, CLOSED, TORN, UNCONNECTED
+from .queue import BROKEN, STEP, TORN, UNCONNECTED
 from .send_attempts import SendAttempts
 from .torn import TornMessage
 from .watermarks import Watermarks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._kernel.port import Port
     from .operation import Operation, Owner
 
@@ -98,7 +101,6 @@ class SendQueue(SendAttempts):
                 self._break(code, errno)
             elif self._is_cut(operation):  # it took several calls, or goes on with an earlier cut
                 self._mark_torn(operation, detail)
-                operation._become_cut()
         return super()._failed_first(operation, code, errno, detail)
 
     def _failed_head(
@@ -174,34 +176,57 @@ class SendQueue(SendAttempts):
     @trio.lowlevel.enable_ki_protection
     def resume(self, operation: Operation, owner: Owner) -> bool:
         """Begin the rest of the message that was cut; return whether it is pending, as `start` does."""
-        torn = self.torn
-        assert torn is not None
-        self.torn = None
-        self.gate &= ~TORN
-        operation._continues = True
-        if self.audience.instruments and torn._is_about(operation):
-            self.audience.started(operation, self)
-        pending = self.start(operation, owner)
-        if not torn._is_about(operation) or (not pending and self.torn is None):
-            torn._operation._uncut()
+        if self.gate & STEP and not self._take_over():
+            return self._post(operation, owner, self._resume_posted)
+        self.gate |= STEP
+        self.halted = False
+        try:
+            self._take_rest(operation)
+            pending = self._start(operation, owner)
+        except BaseException:
+            self._give_up(operation)
+            raise
+        finally:
+            self._leave()
+        if pending:
+            self._tell()
         return pending
 
-    @trio.lowlevel.enable_ki_protection
+    def _take_rest(self, operation: Operation) -> None:
+        """Make the stream whole again, of which ``operation`` sends the rest of the cut message."""
+        torn, self.torn = self.torn, None
+        assert torn is not None
+        self.gate &= ~TORN
+        operation._continues = True
+        if not torn._is_about(operation):
+            torn._operation._uncut()
+        elif self.audience.instruments:
+            self.audience.started(operation, self)
+
+    def _resume_posted(self, operation: Operation, owner: Owner) -> None:
+        if self.torn is not None:
+            self._take_rest(operation)
+        self._start_posted(operation, owner)
+
     def forget_torn(self) -> None:
         """Let the stream be written again; the operation that was cut is an ordinary idle one."""
+        self.request(self._forget_torn)
+
+    def _forget_torn(self) -> None:
         torn, self.torn = self.torn, None
         self.gate &= ~TORN
         if torn is not None:
             torn._operation._uncut()
 
-    @trio.lowlevel.enable_ki_protection
-    def renew(self, port: Port) -> None:
-        self.forget_torn()
-        super().renew(port)
-        self.broken = None
-        self.gate = self.gate & CLOSED | UNCONNECTED
+    def _renew(self, port: Port, allowance: int, then: Callable[[], object]) -> None:
+        super()._renew(port, allowance, partial(self._begin_anew, then))
 
-    @trio.lowlevel.enable_ki_protection
-    def close(self) -> None:
-        self.forget_torn()
-        super().close()
+    def _begin_anew(self, then: Callable[[], object]) -> None:
+        self._forget_torn()
+        self.broken = None
+        self.gate = self.gate & ~(TORN | BROKEN) | UNCONNECTED
+        then()
+
+    def _close(self, then: Callable[[], object]) -> None:
+        self._forget_torn()
+        super()._close(then)

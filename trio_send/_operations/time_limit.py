@@ -72,4 +72,5 @@ class TimeLimit(Timer):
         else:
             why = f"no byte was accepted for {self._stall_timeout:g} s"
         assert self._operation is not None
+        assert self._operation._queue is not None
         self._operation._queue.stop(self._operation, _TIMED_OUT, why)

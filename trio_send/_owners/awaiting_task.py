@@ -37,7 +37,7 @@ def describe_interruption(interruption: BaseException) -> str:
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
 
-    __slots__ = ("_behind", "_over", "_parked", "_task", "_waiting")
+    __slots__ = ("_behind", "_interruption", "_over", "_parked", "_task", "_waiting")
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
@@ -45,6 +45,8 @@ class AwaitingTask(Owner):
         self._parked = False
         #: Who stood behind this one when both were refused, and so goes on behind it.
         self._behind: AwaitingTask | None = None
+        #: What raises the cancellation that came while a step of the queue was under way, at whose end it was obeyed.
+        self._interruption: trio.lowlevel.RaiseCancelT | None = None
         #: The scope around the wait for the socket, while the task is in it and it takes one to get it out.
         self._waiting: trio.CancelScope | None = None
 
@@ -97,6 +99,12 @@ class AwaitingTask(Owner):
                 assert isinstance(interruption, outcome.Error)
                 self._stop(operation, queue, interruption.error)
                 del interruption  # or this frame and the traceback would hold each other
+                if not self._over:
+                    # What cancels runs in the middle of a step of this very queue. The end of the operation, or its
+                    # coming to the head, wakes the task.
+                    self._parked = True
+                    self._interruption = raise_cancel
+                    return trio.lowlevel.Abort.FAILED
             return trio.lowlevel.Abort.SUCCEEDED
 
         return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105
@@ -165,6 +173,8 @@ class AwaitingTask(Owner):
             if self._behind is not None:
                 self._behind._unpark()
         if operation._code:
+            if self._interruption is not None:
+                self._interruption()
             note_failure(operation, queue)
             raise operation._exception()
         return operation._transferred
@@ -214,6 +224,7 @@ def perform(
 
 def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[Any, Any, int]:
     """Return what to await for the count, or the error, of an operation that has ended and never pended."""
+    operation._rest(queue)
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)
     if operation._code:

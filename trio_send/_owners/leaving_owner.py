@@ -216,6 +216,12 @@ class Leaver(Owner):
             self._budget = STARTS_PER_LOOK
             self._reserve = START_BUDGET - STARTS_PER_LOOK
 
+    def _why_refused(self) -> str | None:
+        return self._stopped
+
+    def _parted(self, queue: OperationQueue) -> None:
+        self._queues.pop(queue, None)
+
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         if queue is not None:
             left = self._queues[queue] - 1
@@ -383,7 +389,6 @@ class Leaver(Owner):
         if heir is None or heir._exited or heir._stopped is not None:
             return False
         for queue in list(self._queues):
-            del self._queues[queue]
             queue.hand_over(self, heir)
         for guest in list(self._guests):
             guest._move_to(heir._server)
@@ -395,9 +400,8 @@ class Leaver(Owner):
         for guest in self._guests:
             guest._refuse(why)
         # Over a copy: a dict that is emptied from the front is searched from the front, past all its holes.
-        while queues := self._occupied():
-            for queue in queues:
-                queue.stop_owner(self, _OPERATION_ABORTED, why)
+        for queue in self._occupied():
+            queue.stop_owner(self, _OPERATION_ABORTED, why)
 
     def _refuse(self, why: str) -> None:
         if self._stopped is None:

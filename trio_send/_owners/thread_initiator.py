@@ -148,9 +148,7 @@ class ThreadInitiator(Leaver):
                 "exited; pass host= an initiator that is open",
             )
 
-    @property
-    def _refusal(self) -> str | None:
-        """Why starts are refused; None as long as they are not."""
+    def _why_refused(self) -> str | None:
         # A host that was stopped does not know yet of a guest whose first post is on its way.
         return self._stopped or self._host._stopped
 

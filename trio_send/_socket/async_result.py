@@ -154,11 +154,7 @@ class AsyncResult(Operation):
 
         **Threads**: only from the Trio thread that uses the socket; elsewhere, `trio_send.from_thread.cancel`.
         """
-        return self._stop(_OPERATION_ABORTED, reason or "the operation was cancelled")
-
-    def _stop(self, code: int, detail: str) -> bool:
-        """End the operation if it is pending; return whether it was stopped."""
-        return self._can_be_stopped() and bool(self._queue.stop(self, code, detail))
+        return self._request_stop(_OPERATION_ABORTED, reason or "the operation was cancelled")
 
     def _completed(self, dispatcher: Dispatcher | None) -> None:
         context, waiters = self._release()

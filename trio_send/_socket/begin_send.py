@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
+from .._operations.queue import STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.current import get_initiator
 from .async_result import AsyncResult, EndedResult
@@ -77,6 +78,7 @@ class BeginEnd(Sending):
         """
         # The fast path, as in `send_async`.
         initiator = get_initiator(None)
+        queue = self._sends
         if (
             type(buffer_or_list) is bytes
             and callback is None
@@ -85,17 +87,25 @@ class BeginEnd(Sending):
             and socket_flags is NO_FLAGS
             and initiator is not None
             and initiator is self._checked
-            and not self._sends.gate
+            and not queue.gate
             and get_ident() == self._thread
             and (initiator._budget > 0 or initiator._refill())
         ):
+            queue.gate = STEP
             try:
                 sent = self._send(buffer_or_list, PLAIN_FLAGS)
             except OSError as error:
                 result = self._begin_stuck(buffer_or_list, state, initiator, 0, error)
+            except BaseException:
+                queue.end_attempt()
+                raise
             else:
-                self._sends.accepted += sent
+                queue.accepted += sent
                 if sent == len(buffer_or_list):
+                    if queue.gate == STEP:
+                        queue.gate = 0
+                    else:
+                        queue.end_attempt()
                     initiator._budget -= 1
                     ended = _new(EndedResult)
                     ended._origin = self
@@ -181,6 +191,7 @@ class BeginEnd(Sending):
         require_flags(socket_flags)
         result = AsyncResult(self, callback, state)
         initiator = self._require_initiator()
+        result._claim()
         result._reset_results()
         result._capture_context()
         return self._conclude(
@@ -192,6 +203,7 @@ class BeginEnd(Sending):
     ) -> AsyncResult:
         """Go on after a first attempt on the fast path that did not send everything."""
         result = AsyncResult(self, None, state)
+        result._claim()
         result._reset_results()
         self._describe(result, message_of("buffer_or_list", data, 0, None), NO_FLAGS, None, _SEND)
         result._transferred = sent
@@ -211,6 +223,8 @@ class BeginEnd(Sending):
                 result._end_later(initiator)
                 result._can_be_taken = True
                 initiator._ended(result, None)
+            else:
+                result._rest(self._sends)
         if self._sends.audience.instruments:
             self._sends.audience.ended_on_the_spot(result, self._sends)
         return result

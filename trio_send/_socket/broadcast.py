@@ -145,7 +145,7 @@ def _drop_oldest(socket: Socket, room: int) -> int:
     waiting = socket._broadcasts
     dropped = 0
     while waiting and socket._sends.weight > room:
-        dropped += waiting.popleft()._stop(
+        dropped += waiting.popleft()._request_stop(
             SocketError.NO_BUFFER_SPACE_AVAILABLE, "a later broadcast took its place"
         )
     return dropped

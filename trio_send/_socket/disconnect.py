@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno as errno_module
 import socket as stdlib_socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -98,6 +99,7 @@ class Disconnecting(Accepting):
         operation = Operation()
         self._note(operation, _STEP, _DISCONNECT)
         self._disconnect(operation, reuse_socket)
+        operation._rest(self._sends)
         if self._sends.audience.instruments:
             self._sends.audience.ended_on_the_spot(operation, self._sends)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -136,10 +138,17 @@ class Disconnecting(Accepting):
 
     def _replace_port(self, port: KernelPort) -> None:
         """Stand on another descriptor, that is not connected."""
-        for queue in (self._sends, self._receives):
-            if queue is not None:
-                queue.drain(SOCKET_ALLOWANCE)
-                queue.renew(port)
+        stand_on = partial(self._stand_on, port)
+        receives = self._receives
+        self._sends.renew(
+            port,
+            SOCKET_ALLOWANCE,
+            stand_on
+            if receives is None
+            else partial(receives.renew, port, SOCKET_ALLOWANCE, stand_on),
+        )
+
+    def _stand_on(self, port: KernelPort) -> None:
         # An instrument, or a buffer's own code, has closed the socket meanwhile.
         if self._sends.gate & CLOSED:
             port.close(reset=False)

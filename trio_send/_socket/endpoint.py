@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
@@ -21,7 +22,7 @@ from .._base.interrupts import one_step
 from .._kernel.default_host import get_peer
 from .._kernel.forks import when_forked
 from .._kernel.port import INET, KernelPort, Port
-from .._operations.operation import IDLE, Operation, Step, describe_os_error
+from .._operations.operation import IDLE, IN_USE, Operation, Step, describe_os_error
 from .._operations.queue import BROKEN, CLOSED, FORKED, TORN, UNCONNECTED, OperationQueue
 from .._operations.send_queue import SendQueue
 from .._owners.current import get_initiator
@@ -33,6 +34,7 @@ from .back_pressure import BackPressure
 if TYPE_CHECKING:
     import socket as stdlib_socket
     from collections import deque
+    from collections.abc import Callable
 
     from typing_extensions import Buffer
 
@@ -155,9 +157,7 @@ class Endpoint(BackPressure):
         if operation._state == IDLE:
             return
         if operation._pending:
-            raise OperationInProgressError(
-                "these args are in use by an operation that is pending; wait for it to end, or use other args",
-            )
+            raise OperationInProgressError(IN_USE)
         operation._require_free()
 
     def _require_initiator(self) -> Leaver:
@@ -210,6 +210,7 @@ class Endpoint(BackPressure):
 
     def _note(self, operation: Operation, step: Step, kind: SocketAsyncOperation) -> None:
         """Prepare an operation that is no send."""
+        operation._claim()
         operation._reset_results()
         operation._socket = self
         operation._step = step
@@ -241,6 +242,7 @@ class Endpoint(BackPressure):
             initiator._pace(operation)
         else:
             operation._socket = operation._context = None
+            operation._rest(self._sends)
         if self._sends.audience.instruments:
             self._sends.audience.ended_on_the_spot(operation, self._sends)
         return pending
@@ -444,7 +446,7 @@ class Endpoint(BackPressure):
         if how != SocketShutdown.RECEIVE:
             self._send_was_shut_down = True
             # What is pending learns of it now. Not every kind of socket becomes writable by being shut down.
-            self._sends.drain(SOCKET_ALLOWANCE)
+            self._sends.request_drain(SOCKET_ALLOWANCE)
 
     @one_step
     def close(self, *, reset: bool | None = None) -> None:
@@ -488,17 +490,21 @@ class Endpoint(BackPressure):
         if reset is None:
             cut = self._sends.gate & TORN or self._sends.length
             reset = bool(cut) and self._port.is_stream and not self._send_was_shut_down
-        self._close_queues()
+        self._close_queues(partial(self._close_port, reset))
+
+    def _close_queues(self, then: Callable[[], object]) -> None:
+        """End every operation, and let nobody start another; then do something else.
+
+        It waits for either queue to be out of a step, in which the descriptor may be in use.
+        """
+        receives = self._receives
+        self._sends.close(then if receives is None else partial(receives.close, then))
+
+    def _close_port(self, reset: bool) -> None:
+        self._checked = None
         self._port.close(reset=reset)
         if self._ending is not None:
             self._ending.set()
             self._ending = None
         if self._sends.audience.instruments:
             self._sends.audience.closed(self._sends.socket_id, reset)
-
-    def _close_queues(self) -> None:
-        """End every operation, and let nobody start another."""
-        self._sends.close()
-        if self._receives is not None:
-            self._receives.close()
-        self._checked = None

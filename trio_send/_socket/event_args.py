@@ -347,11 +347,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         """
         if activation is not None and activation != self._activation:
             return False
-        if not self._can_be_stopped():
-            return False
-        return bool(
-            self._queue.stop(self, _OPERATION_ABORTED, reason or "the operation was cancelled")
-        )
+        return self._request_stop(_OPERATION_ABORTED, reason or "the operation was cancelled")
 
     def close(self) -> None:
         """Let go of the buffers and refuse further use; repeated calls are harmless (F155).

@@ -19,7 +19,7 @@ from .._base.errors import SocketException
 from .._kernel.port import KernelPort
 from .._messages.buffers import MAX_PIECES, Message, message_from_buffer, release, require_writable
 from .._operations.operation import Operation, Step, describe_os_error
-from .._operations.queue import CLOSED, UNCONNECTED
+from .._operations.queue import UNCONNECTED
 from .._owners.awaiting_task import perform, tell_on_the_spot
 from .async_result import AsyncResult
 from .disconnect import Disconnecting
@@ -53,16 +53,13 @@ class _ReceiveStep(Step):
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         queue = socket._receives
         assert queue is not None
-        head = queue.head
         views: list[memoryview] = []
         opened: list[memoryview] = []
         try:
             message.open(0, views, opened, MAX_PIECES)
-            if queue.head is not head or queue.gate & CLOSED:
-                raise BlockingIOError  # a buffer's own code has interfered
             port = _kernel_port(socket)
             try:
-                operation._transferred = port.receive_into(views, operation._flags)
+                operation._transferred = queue.ask(port.receive_into, views, operation._flags)
             except BlockingIOError:
                 if not socket._receive_was_shut_down:
                     raise

@@ -96,6 +96,7 @@ class Resuming(Sending):
             if not torn._is_about(args):
                 args._reset_results()
             return self._refuse(args)
+        args._claim()
         if not torn._is_about(args):
             args._reset_results()
             assert args._message is not None
@@ -105,7 +106,9 @@ class Resuming(Sending):
         args._set_error(_SUCCESS, 0)
         args._socket = self
         args._capture_context()
-        return self._sends.resume(args, initiator) or self._settle(args)
+        pending = self._sends.resume(args, initiator) or self._settle(args)
+        args._let_go()
+        return pending
 
     @trio.lowlevel.enable_ki_protection
     async def send_rest(self) -> int:
@@ -140,15 +143,20 @@ class Resuming(Sending):
         before = cut._transferred
         if isinstance(cut, SocketAsyncEventArgs) or type(cut._message) is Packets:
             operation: Operation = cut  # which holds the files open
+            operation._claim()
         else:
             assert cut._message is not None
             operation = Operation()
+            operation._claim()
             operation._reset_results()
             self._describe(operation, cut._message.tail(before), SocketFlags.NONE, None, _SEND)
             operation._flags = cut._flags
             before = 0
         operation._set_error(_SUCCESS, 0)
-        return await perform(operation, self._sends, self._sends.resume) - before
+        try:
+            return await perform(operation, self._sends, self._sends.resume) - before
+        finally:
+            operation._let_go()
 
     def _require_torn(self) -> TornMessage:
         torn = self._sends.torn

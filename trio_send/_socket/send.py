@@ -16,8 +16,8 @@ from .._base.codes import (
 )
 from .._base.errors import ObjectDisposedError
 from .._messages.buffers import Message, message_from_buffer, message_from_list
-from .._operations.operation import CUT, IDLE, Operation
-from .._operations.queue import BUSY
+from .._operations.operation import CUT, IDLE, TRYING, Operation
+from .._operations.queue import BUSY, STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.awaiting_task import describe_interruption, perform, tell_on_the_spot
 from .._owners.current import get_initiator
@@ -102,22 +102,32 @@ class Sending(Endpoint):
         if queue.gate:
             # If nothing is in the way but those in front, a long queue should cost as little as a short one.
             if queue.gate == BUSY:
-                return self._send_async_stuck(args, initiator, 0)
+                return self._send_async_behind(args, initiator)
             return self._send_async(args)
+        # From here on whatever runs in the middle finds the queue in a step, and the args in use.
+        queue.gate = STEP
+        args._state = TRYING
         try:
             sent = self._send(data, PLAIN_FLAGS)
-        except BlockingIOError:
-            return self._send_async_stuck(args, initiator, 0)
         except OSError as error:
             return self._send_async_stuck(args, initiator, 0, error)
+        except BaseException:
+            args._rest(queue)
+            queue.end_attempt()
+            raise
         queue.accepted += sent
         args._transferred = sent
         args._code = _SUCCESS
         args._fresh = False
         args._last_operation = _SEND
         if sent == args._size:
+            if queue.gate == STEP:
+                queue.gate = 0
+            else:
+                queue.end_attempt()
             if initiator._budget or initiator._refill():
                 initiator._budget -= 1
+                args._state = IDLE
                 return False
             args._socket = self
             args._capture_context()
@@ -139,11 +149,18 @@ class Sending(Endpoint):
         args._flags = PLAIN_FLAGS
         args._address = args._step = None
         args._capture_context()
-        if sent or error is not None:
-            pending = self._sends.go_on(args, initiator, error)
-        else:
-            pending = self._sends.join(args, initiator)
-        return pending or self._settle(args)
+        return self._sends.go_on(args, initiator, error) or self._settle(args)
+
+    def _send_async_behind(self, args: SocketAsyncEventArgs, initiator: Leaver) -> bool:
+        """Have plain args wait behind others."""
+        args._claim()
+        args._reset_results()
+        args._last_operation = _SEND
+        args._socket = self
+        args._flags = PLAIN_FLAGS
+        args._address = args._step = None
+        args._capture_context()
+        return self._sends.join(args, initiator) or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         message = self._require_message(args)
@@ -167,16 +184,11 @@ class Sending(Endpoint):
             raise ValueError(_NOTHING_TO_SEND)
         return args._message
 
-    def _is_torn_by(self, operation: Operation) -> bool:
-        """Tell whether it was the message of ``operation`` that was cut on this stream."""
-        torn = self._sends.torn
-        return torn is not None and torn._is_about(operation)
-
     def _is_refused_as_cut(self, args: SocketAsyncEventArgs) -> bool:
         """Tell whether args are started that were cut here, and after the stop."""
         return (
             args._state == CUT
-            and self._is_torn_by(args)
+            and self._sends.is_torn_by(args)
             and self._require_initiator()._stopped is not None
         )
 
@@ -187,6 +199,7 @@ class Sending(Endpoint):
         """
         initiator = self._checked
         assert initiator is not None
+        args._claim()
         if self._sends.audience.instruments:
             self._sends.audience.started(args, self._sends)
         args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
@@ -202,6 +215,7 @@ class Sending(Endpoint):
         kind: SocketAsyncOperation,
     ) -> bool:
         """Begin the send of args that were checked; return whether it is pending."""
+        args._claim()
         args._reset_results()
         args._capture_context()
         return self._begin_send(args, message, args._socket_flags, address, kind) or self._settle(
@@ -307,29 +321,39 @@ class Sending(Endpoint):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
+        queue = self._sends
         if (
             type(data) is bytes
             and socket_flags is NO_FLAGS
-            and not self._sends.gate
-            and not self._sends.audience.instruments
+            and not queue.gate
+            and not queue.audience.instruments
             and self._token is not None
             and get_ident() == self._thread
             and trio.lowlevel.current_trio_token() is self._token
         ):
-            # The same short way as in `send_async`. It does not yield before the send, so nothing can come between.
+            # The same short way as in `send_async`. It does not yield before the send, so no task can come between.
             await trio.lowlevel.checkpoint_if_cancelled()
-            sent = 0
-            error: OSError | None = None
-            try:
-                sent = self._send(data, PLAIN_FLAGS)
-            except OSError as caught:
-                # With a traceback, this frame and the exception would hold each other.
-                error = caught.with_traceback(None)
-            self._sends.accepted += sent
-            if sent < len(data) or error is not None:
-                return await self._send_awaited_stuck(data, sent, error)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return sent
+            if not queue.gate:
+                sent = 0
+                error: OSError | None = None
+                queue.gate = STEP
+                try:
+                    sent = self._send(data, PLAIN_FLAGS)
+                except OSError as caught:
+                    # With a traceback, this frame and the exception would hold each other.
+                    error = caught.with_traceback(None)
+                except BaseException:
+                    queue.end_attempt()
+                    raise
+                queue.accepted += sent
+                if sent < len(data) or error is not None:
+                    return await self._send_awaited_stuck(data, sent, error)
+                if queue.gate == STEP:
+                    queue.gate = 0
+                else:
+                    queue.end_attempt()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return sent
         self._require_usable()
         if isinstance(data, SocketAsyncEventArgs):
             self._require_args(data)
@@ -347,6 +371,7 @@ class Sending(Endpoint):
     ) -> Coroutine[Any, Any, int]:
         """Go on after a first attempt on the short way that did not send everything; return what to await."""
         operation = Operation()
+        operation._claim()
         operation._fresh = False
         operation._message = message_of("data", data, 0, None)
         operation._flags = PLAIN_FLAGS
@@ -376,7 +401,8 @@ class Sending(Endpoint):
             if operation._state == IDLE and operation._code and operation._detail is _NOT_BEGUN:
                 operation._detail = describe_interruption(interruption)
             raise
-        operation._set_error(_SUCCESS, 0)
+        operation._claim()
+        operation._reset_results()
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             return await perform(operation, self._sends)
         return await tell_on_the_spot(operation, self._sends)

@@ -80,6 +80,7 @@ class SendingFiles(Sending):
         if self._port.is_stream and args._socket_flags == SocketFlags.NONE:
             pending = self._begin_args(args, packets, None, _SEND_PACKETS)
         else:
+            args._claim()
             args._reset_results()
             args._capture_context()
             self._describe(args, packets, SocketFlags.NONE, None, _SEND_PACKETS)

@@ -299,7 +299,7 @@ class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
                 and not self._sends.gate & (UNCONNECTED | CLOSED | TORN)
             ):
                 self._ending = ending = Event()
-                self._close_queues()
+                self._close_queues(lambda: None)
                 if not ending.is_set():  # or whoever was told of an end has closed it
                     port.wake_all()
                     await read_until_acknowledged(port, ending)

@@ -12,7 +12,7 @@ from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, requir
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
-from .._operations.operation import CLOSED_DETAIL, CUT, QUEUED
+from .._operations.operation import CLOSED_DETAIL, CUT
 from .._operations.queue import CLOSED
 from .._owners.leaving_owner import Leaver
 from .._socket.async_result import AsyncResult
@@ -111,11 +111,15 @@ def _start(
         owner._require_open()
         if isinstance(operation, SocketAsyncEventArgs):
             socket._require_args(operation)
-        refusal = owner._refusal
+        refusal = owner._why_refused()
         # As in Trio, a blind restart while the owner leaves keeps its count.
-        if refusal is None or operation._state != CUT or not socket._is_torn_by(operation):
-            if isinstance(operation, SocketAsyncEventArgs):
-                socket._require_startable(operation)
+        keeps = (
+            refusal is not None and operation._state == CUT and socket._sends.is_torn_by(operation)
+        )
+        if not keeps and isinstance(operation, SocketAsyncEventArgs):
+            socket._require_startable(operation)
+        operation._claim()
+        if not keeps:
             operation._reset_results()
             operation._message = message
             operation._address = operation._step = None
@@ -130,6 +134,7 @@ def _start(
         ):
             owner._failures = 0
         elif not owner._spend_in_thread():
+            operation._rest(socket._sends)
             return False
         operation._capture_context()
         if operation._context is not None:
@@ -140,7 +145,7 @@ def _start(
         try:
             owner._door.put(start)
         except BaseException:
-            operation._unpost(cut=socket._is_torn_by(operation))
+            operation._unpost(cut=socket._sends.is_torn_by(operation))
             raise
     taken_in = False
     try:
@@ -149,7 +154,7 @@ def _start(
         if not taken_in:
             taken_in = not owner._door.take_back(start)
             if not taken_in:
-                operation._unpost(cut=socket._is_torn_by(operation))
+                operation._unpost(cut=socket._sends.is_torn_by(operation))
     if not taken_in:
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was sent"
@@ -419,9 +424,8 @@ def cancel(operation: AsyncResult | SocketAsyncEventArgs, reason: str | None = N
         )
 
     def stop() -> None:
-        if operation._activation == activation and operation._state == QUEUED:
-            operation._queue.stop(
-                operation, _OPERATION_ABORTED, reason or "the operation was cancelled"
-            )
+        queue = operation._queue
+        if operation._activation == activation and queue is not None:
+            queue.stop(operation, _OPERATION_ABORTED, reason or "the operation was cancelled")
 
     owner._door.post(stop)
