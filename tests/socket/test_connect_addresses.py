@@ -27,6 +27,7 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
+from trio_send._kernel import port as port_module
 from trio_send._kernel.port import KernelPort
 from trio_send._socket.connect import ANSWER_LIMIT
 
@@ -199,6 +200,35 @@ async def test_a_queue_that_is_drained_by_others_is_watched_anew(
         assert socket.connected
         with pytest.raises(SocketException):
             socket.end_connect_nowait(first)
+
+
+@needs_numbers
+@pytest.mark.parametrize("how", ["close", "cancel"])
+async def test_what_is_asked_for_between_two_addresses_comes_in_time(
+    stack: ExitStack, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a finaliser, for example: the second is not tried any more, and no descriptor is lost or mistaken."""
+    answers = listener(stack)
+    answers.setblocking(False)
+    Resolver([deaf(stack).getsockname(), answers.getsockname()])
+    socket = stack.enter_context(closing(Socket()))
+    renew = port_module.renew
+    noted: list[object] = []
+
+    def strike(*args: Any) -> None:
+        noted.append(socket.close() if how == "close" else connecting.cancel())
+        renew(*args)
+
+    monkeypatch.setattr(port_module, "renew", strike)
+    async with open_initiator():
+        connecting = socket.begin_connect(("two.example", 80))
+        with pytest.raises(SocketException) as caught:
+            await socket.end_connect(connecting)
+        assert caught.value.socket_error_code is SocketError.OPERATION_ABORTED
+    assert noted == [None if how == "close" else True]
+    assert (socket.fileno() >= 0) is (how == "cancel")  # nothing had begun that time
+    with pytest.raises(BlockingIOError):
+        answers.accept()
 
 
 # An address that does not answer --------------------------------------------------------------

@@ -130,8 +130,8 @@ class _ConnectStep(Step):
         """Begin to connect to the first address, and return if the connection stands at once."""
         socket._renew_descriptor(port)
         try:
-            connected = port.connect_begin(addresses[0])
-        except BlockingIOError:
+            connected = socket._sends.ask(port.connect_begin, addresses[0])
+        except BlockingIOError:  # there is no room, or a stop was noted
             self._pause = min(max(2 * self._pause, FIRST_BACKOFF), LONGEST_POLL)
             raise
         self._pause = 0.0
