@@ -226,6 +226,32 @@ async def test_one_knock_serves_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None
 answer = Door._answer
 
 
+@pytest.mark.parametrize("what", ["put", "knock"])
+async def test_a_post_that_fails_leaves_the_args_free(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of memory, say: nobody would ever hear of what nobody takes in."""
+    socket, port = scripted()
+    args = SocketAsyncEventArgs(ten("args"))
+
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    def work(host: Initiator) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Door, what, fail)
+            with pytest.raises(MemoryError):
+                from_thread.send_async(socket, args, host=host)
+        assert not args.pending
+        assert from_thread.send_async(socket, args, host=host)
+
+    async with open_initiator() as host:
+        while_trio_stands_still(outliving, host, work, host)
+        assert len(Door.current()._posts) == 1
+        assert await args.wait() == 10
+    assert port.accepted == ten("args")
+
+
 async def test_time_limits_are_watched() -> None:
     socket, _ = scripted(4, Blocked())
     args = SocketAsyncEventArgs(ten("late"))
