@@ -29,6 +29,7 @@ from trio_send import (
     SocketException,
     from_thread,
 )
+from trio_send._threads.lifetime import entered_initiator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -293,6 +294,23 @@ def use_block(scene: ThreadScene, policy: trio_send.ExitPolicy) -> None:
     scene.settle(args)
     guests = scene.in_trio(lambda: len(scene.host._guests))
     require(guests <= 1, "the block was left, and its initiator lives on")  # one is the thread's
+
+
+@drives("_ThreadScope.__enter__", "inside another")
+@drives("_ThreadScope.__exit__", "inside another")
+def use_inner_block(scene: ThreadScene) -> None:
+    """Whatever became of the inner block, what is started behind it is the outer one's."""
+    args = SocketAsyncEventArgs(b"A" * BIG)
+
+    def inside() -> None:
+        with from_thread.initiator():
+            from_thread.send_async(scene.socket, args)
+
+    with from_thread.initiator(scene.host) as outer:
+        scene.call(inside)
+        require(entered_initiator() is outer, "what is started now is not the outer block's")
+        scene.until(lambda: not args.pending, "the block was left, and its send is pending")
+    scene.settle(args)
 
 
 @drives("SocketAsyncEventArgs.set_buffer")

@@ -6,13 +6,18 @@ in C, and where a loop goes round. Where that thread runs Trio, what must not be
 runs in another thread, or has yet to run, nobody looks at the marks: Python's own handler raises at once.
 
 There a handler of ours takes the place of Python's for as long as a step lasts. It takes note of the interrupt, which
-is repeated when the step is done. `signal.signal` itself is one step: what is struck before it has changed nothing yet.
+is repeated when the step is done. A handler is set in one step itself: what is struck before it has changed nothing
+yet.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
+from _signal import (  # type: ignore[import-not-found]  # what `signal` wraps, without enums
+    SIGINT,
+    getsignal,
+    signal as set_handler,
+)
 from _thread import interrupt_main
 from functools import wraps
 from threading import get_ident
@@ -33,7 +38,7 @@ def _handler_to_replace() -> Handler | None:
     """Return the handler of Ctrl-C if it may raise in this thread, which runs no Trio; None otherwise."""
     if get_ident() != threading.main_thread().ident:
         return None
-    handler = signal.getsignal(signal.SIGINT)
+    handler: Handler | None = getsignal(SIGINT)
     return handler if callable(handler) else None
 
 
@@ -51,12 +56,12 @@ def one_step(function: Callable[_P, _T]) -> Callable[_P, _T]:
         handler = None if trio.lowlevel.in_trio_run() else _handler_to_replace()
         if handler is None:
             return function(*args, **kwargs)
-        kept: list[signal.Signals] = []
+        kept: list[Any] = []
         try:
-            signal.signal(signal.SIGINT, lambda *_: kept.append(signal.SIGINT))
+            set_handler(SIGINT, lambda *_: kept.append(SIGINT))
             return function(*args, **kwargs)
         finally:
-            signal.signal(signal.SIGINT, handler)
+            set_handler(SIGINT, handler)
             # Python looks at signals behind a call, and this is none: a list is filled, and then the step is over.
             _ = [*map(interrupt_main, kept)]
 
@@ -67,7 +72,7 @@ def _be_interrupted() -> None:
     """Let Python look at signals, which it does where a function begins."""
 
 
-def quietly(step: Callable[[], None]) -> list[signal.Signals]:
+def quietly(step: Callable[[], None]) -> list[Any]:
     """Take a step in a finaliser, out of which Python lets no exception, and hold the interrupt back.
 
     Args:
@@ -76,11 +81,11 @@ def quietly(step: Callable[[], None]) -> list[signal.Signals]:
     Returns:
       What the finaliser has to pass to `interrupt_main` in the end, as `one_step` does.
     """
-    struck: list[signal.Signals] = []
+    struck: list[Any] = []
     while True:
         try:
             step()
             _be_interrupted()
             return struck
         except KeyboardInterrupt:
-            struck = [signal.SIGINT]
+            struck = [SIGINT]

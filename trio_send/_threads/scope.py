@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from _thread import interrupt_main
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
@@ -44,6 +45,8 @@ class _ThreadScope:
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Ctrl-C may strike where `__exit__` begins, and then nothing of it is done.
         if hasattr(self, "_initiator") and not is_finalizing():
+            with suppress(ValueError):  # another context would not be concerned
+                leave(self._token)
             end = partial(self._initiator._post_over, _INTERRUPTED)
             _ = [*map(interrupt_main, quietly(end))]
 
@@ -58,12 +61,11 @@ class _ThreadScope:
         heir = None
         if self._on_exit is ExitPolicy.ADOPT:
             heir = around if around is not None and around._host is host else host
-        self._initiator = initiator = ThreadInitiator(
-            host, self._on_exit, self._grace, self._name, heir
-        )
+        initiator = ThreadInitiator(host, self._on_exit, self._grace, self._name, heir)
         with LOCK:
             initiator._require_open()
         self._token = enter(initiator)
+        self._initiator = initiator
         return initiator
 
     def __exit__(
