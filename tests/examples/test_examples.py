@@ -68,6 +68,12 @@ ENDINGS = {
 #: Those that need a peer, which have tests of their own.
 OTHERS = {"callback_client.py", "pooled_echo_server.py"}
 
+#: Those that the pages of the documentation grow from. What they print lies beside them, for the pages to show.
+NUMBERED = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
+
+#: What fits on a screen or two, and into a page.
+MOST_LINES = 80
+
 
 def run(*arguments: str) -> list[str]:
     done = subprocess.run(
@@ -83,7 +89,11 @@ def run(*arguments: str) -> list[str]:
 
 
 def test_every_example_has_an_ending() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == ENDINGS.keys() | OTHERS
+    numbered = {path.name for path in NUMBERED}
+    everything = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert everything == ENDINGS.keys() | OTHERS | numbered
+    outputs = {path.stem for path in (ROOT / "examples").glob("*.out")}
+    assert outputs == {path.stem for path in NUMBERED}
     for name in OTHERS:
         assert (ROOT / "tests" / "examples" / f"test_{name}").exists()
 
@@ -94,6 +104,12 @@ def test_example(name: str) -> None:
     endings = ENDINGS[name]
     for line, pattern in zip(lines[-len(endings) :], endings, strict=True):
         assert re.fullmatch(pattern, line)
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.name)
+def test_a_numbered_example_prints_what_lies_beside_it(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES
+    assert run(str(path)) == path.with_suffix(".out").read_text("utf-8").splitlines()
 
 
 def test_the_program_in_the_readme(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Connect over TCP, send a message and read the answer. Both sides run in this one program."""
+
+import trio
+
+import trio_send
+
+
+async def echo_to_one_client(listener: trio_send.Socket) -> None:
+    """Accept one client, and send back what it sends until it has finished."""
+    async with await listener.accept() as connection:
+        while data := await connection.receive():
+            await connection.send(data)
+
+
+async def main() -> None:
+    async with trio_send.Socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # 0: the system chooses a free port
+        listener.listen()
+        host, port = listener.local_end_point
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(echo_to_one_client, listener)
+
+            async with await trio_send.connect_tcp(host, port) as client:
+                count = await client.send(b"hello")
+                print("sent", count, "bytes")
+                print("received", await client.receive())
+
+
+if __name__ == "__main__":
+    trio.run(main)
