@@ -783,7 +783,7 @@ async def connect(scene: Scene, how: str) -> None:
 
 
 @drives("connect_tcp", EVERYTHING, how="connect_tcp")
-@drives("connect_unix", "kernel", how="connect_unix")
+@drives("connect_unix", "kernel operation", how="connect_unix")
 @drives("connect_async", "queue owner operation", how="connect_async")
 async def connect_new(scene: Scene, how: str) -> None:
     """Either there is a socket that the caller has, or there is none."""

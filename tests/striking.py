@@ -490,14 +490,20 @@ def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None
     """Run one scene in Trio, with its call struck; return what was wrong."""
     complaint: str | None = None
 
+    def repair(scene: Scene) -> None:
+        """End what a strike has left in the middle, so that the next scene is not disturbed by this one."""
+        if scene.socket is None:
+            return
+        for queue in (scene.socket._sends, scene.socket._receives):
+            if queue is not None and queue.gate & STEP:
+                queue.end_attempt()
+
     async def give_up(scene: Scene) -> None:
         """Say that a scene has no end, and only then repair what keeps it from ending."""
         nonlocal complaint
         await trio.sleep(2 * LIMIT)
         complaint = complaint or "it has no end, and cannot be cancelled"
-        for queue in (scene.socket._sends, scene.socket._receives):
-            if queue is not None:
-                queue.end_attempt()
+        repair(scene)
 
     async def main() -> None:
         nonlocal complaint
@@ -513,6 +519,7 @@ def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None
                     complaint = f"it raised {error!r}"
                 finally:
                     scene.close()
+        repair(scene)
         if scope.cancelled_caught and complaint is None:
             complaint = "it has no end"
 

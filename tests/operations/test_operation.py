@@ -79,14 +79,6 @@ def end_badly_later(operation: Operation) -> None:
     operation._end_later(RecordingOwner())
 
 
-def unpost_whole(operation: Operation) -> None:
-    operation._unpost(cut=False)
-
-
-def unpost_cut(operation: Operation) -> None:
-    operation._unpost(cut=True)
-
-
 def fail(operation: Operation) -> None:
     operation._fail(ACCESS_DENIED, 13, "why")
 
@@ -116,8 +108,6 @@ WAYS: dict[Callable[[Operation], None], State] = {
     rest_whole: State.IDLE,
     rest_cut: State.CUT,
     post: State.POSTED,
-    unpost_whole: State.IDLE,
-    unpost_cut: State.CUT,
     enter: State.QUEUED,
     end_well_later: State.DONE,
     end_badly_later: State.FAILED,

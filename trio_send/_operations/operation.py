@@ -308,11 +308,6 @@ class Operation(NotCopied):
         """Become pending in another thread, before the first attempt, which is made in the Trio thread."""
         self._activate(POSTED, owner)
 
-    def _unpost(self, *, cut: bool) -> None:
-        """Be as before the start, which nobody will ever hear of."""
-        self._move(CUT if cut else IDLE)
-        self._owner = self._context = None
-
     def _claim(self) -> None:
         """Begin a start, unless one is under way already that came in the middle of this one's checks."""
         if self._in_flight:
@@ -327,7 +322,7 @@ class Operation(NotCopied):
         """
         cut = queue is not None and queue.is_torn_by(self)
         self._move(CUT if cut else IDLE)
-        self._queue = None
+        self._queue = self._owner = self._context = None
         if self._closing:
             self._dispose()
 

@@ -119,33 +119,34 @@ def _start(
         if not keeps and isinstance(operation, SocketAsyncEventArgs):
             socket._require_startable(operation)
         operation._claim()
-        if not keeps:
-            operation._reset_results()
-            operation._message = message
-            operation._address = operation._step = None
-            operation._last_operation = SocketAsyncOperation.SEND
-        operation._socket = socket
-        if refusal is not None:
-            operation._set_error(_OPERATION_ABORTED, 0, refusal)
-        if (
-            refusal is None
-            and socket._describe_flags(operation, flags)
-            and socket._admit(operation)
-        ):
-            owner._failures = 0
-        elif not owner._spend_in_thread():
-            operation._rest(socket._sends)
-            return False
-        operation._capture_context()
-        if operation._context is not None:
-            operation._context.run(prepare_for_handlers, owner)
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._caller = caller
-        operation._post(owner)
         try:
+            if not keeps:
+                operation._reset_results()
+                operation._message = message
+                operation._address = operation._step = None
+                operation._last_operation = SocketAsyncOperation.SEND
+            operation._socket = socket
+            if refusal is not None:
+                operation._set_error(_OPERATION_ABORTED, 0, refusal)
+            if (
+                refusal is None
+                and socket._describe_flags(operation, flags)
+                and socket._admit(operation)
+            ):
+                owner._failures = 0
+            elif not owner._spend_in_thread():
+                operation._rest(socket._sends)
+                return False
+            operation._capture_context()
+            if operation._context is not None:
+                operation._context.run(prepare_for_handlers, owner)
+            if isinstance(operation, SocketAsyncEventArgs):
+                operation._caller = caller
+            operation._post(owner)
             owner._door.put(start)
         except BaseException:
-            operation._unpost(cut=socket._sends.is_torn_by(operation))
+            if operation._in_flight:
+                operation._rest(socket._sends)
             raise
     taken_in = False
     try:
@@ -154,7 +155,7 @@ def _start(
         if not taken_in:
             taken_in = not owner._door.take_back(start)
             if not taken_in:
-                operation._unpost(cut=socket._sends.is_torn_by(operation))
+                operation._rest(socket._sends)
     if not taken_in:
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was sent"
