@@ -303,9 +303,15 @@ class Scene:
         self._to_close.append(thing)
         return thing
 
-    def close(self) -> None:
+    def close(self) -> str | None:
+        """Close everything; say what could not be closed."""
+        complaint = None
         for thing in self._to_close:
             thing.close()
+            if isinstance(thing, Socket) and thing.fileno() >= 0:
+                complaint = f"{thing!r} cannot be closed"
+                thing._require_kernel().close()
+        return complaint
 
     def message(self, letter: str, size: int, operation: Any = None) -> bytes:
         """A message of one letter."""
@@ -518,7 +524,8 @@ def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None
                 except (SocketException, trio.TooSlowError) as error:
                     complaint = f"it raised {error!r}"
                 finally:
-                    scene.close()
+                    cannot = scene.close()
+                    complaint = complaint or cannot
         repair(scene)
         if scope.cancelled_caught and complaint is None:
             complaint = "it has no end"

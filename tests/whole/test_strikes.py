@@ -12,6 +12,7 @@ import signal
 from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -30,7 +31,6 @@ from tests.striking import Scene, Strike, Watch, run_scene
 from tests.striking_threads import THREAD_CALLS, ThreadCall, run_thread_scene
 from trio_send import Socket, SocketAsyncEventArgs, SocketException
 from trio_send._base import interrupts
-from trio_send._messages.buffers import Message
 from trio_send._owners.scope import _OpenInitiator
 from trio_send._socket.stream import SocketStream
 from trio_send._socket.trio_face import TrioFace
@@ -221,26 +221,26 @@ def test_a_call_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert instants_of(call, warm=True)[1] == []
 
 
+HALVES = """
+def assign(args, buffer, buffers, message):
+    args._buffer = buffer
+    args._buffer_list = buffers
+    direct = args._direct_part(message, args._socket_flags)
+    args._prepared = args._message = message
+    args._size = 0 if message is None else message.size
+    args._direct = direct
+"""
+
+
 def test_a_setter_that_sets_one_thing_after_the_other_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Halves(SocketAsyncEventArgs):
-        __slots__ = ()
-
-    def assign(
-        args: SocketAsyncEventArgs, buffer: object, buffers: object, message: Message | None
-    ) -> None:
-        args._buffer = buffer  # type: ignore[assignment]
-        args._buffer_list = buffers  # type: ignore[assignment]
-        args._use_prepared()
-        args._prepared = args._message = message
-        args._size = 0 if message is None else message.size
-        args._direct = args._direct_part(message, args._socket_flags)
-
-    monkeypatch.setattr(SocketAsyncEventArgs, "_assign", assign)
-    monkeypatch.setattr(striking, "LIBRARY", striking.HERE.removesuffix("tests"))
+    """With one call in between, in a file that counts as the library's."""
+    names: dict[str, Any] = {}
+    exec(compile(HALVES, f"{striking.LIBRARY}/halves.py", "exec"), names)
+    monkeypatch.setattr(SocketAsyncEventArgs, "_assign", names["assign"])
     _, complaints = instants_of(row("SocketAsyncEventArgs.set_buffer", "bytes"), warm=True)
-    assert complaints
+    assert any("what remains is" in each for each in complaints)
 
 
 def test_a_thread_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
