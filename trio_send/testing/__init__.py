@@ -11,9 +11,12 @@ from ._case import Case as Case
 from ._explore import Replay as Replay, explore as explore, replay as replay, shrink as shrink
 from ._findings import Finding as Finding
 from ._places import Place as Place
+from ._record import Sent as Sent
 from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 from ._tape import Decision as Decision
+from ._world import World as World
+from ._worlds import small_world as small_world
 
 fixup_module_metadata(__name__, globals())
 del fixup_module_metadata

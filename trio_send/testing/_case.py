@@ -8,7 +8,7 @@ import attrs
 
 from . import _trio_private
 from ._places import Place, place_of_caller, place_of_exception
-from ._tape import KERNEL, PLAN, Tape
+from ._tape import INSIDE, KERNEL, PLAN, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,8 @@ class Case:
         self._tape = tape
         self._targets: list[Target] = []
         self._broken: list[Broken] = []
+        self._asked: list[str] = []
+        self._is_inside = False
         self._last: list[Callable[[], object]] = []
 
     def check(self, condition: object, sentence: str) -> None:
@@ -74,6 +76,21 @@ class Case:
         """
         if not condition:
             self._broken.append(Broken(str(sentence), place_of_caller()))
+
+    def _say(self, sentence: str, rule: str) -> None:
+        """Note that a rule is broken."""
+        self._broken.append(Broken(sentence, Place(rule, 0, "rules")))
+
+    def _inside(self, when: str) -> None:
+        """Perhaps stop something here, in the middle of a step."""
+        if self._tape.is_spent(INSIDE):
+            return
+        for target in [target for target in self._targets if not target.is_over()]:
+            if self._tape.choose(INSIDE, f"{target.name} when {when}", 2):
+                self._asked.append(f"{target.name} when {when}")
+                self._is_inside = True
+                target.cancel()
+                self._is_inside = False
 
     def finally_(self, function: Callable[[], object], /) -> None:
         """Have a function called when the run is over, however it ended.
@@ -100,7 +117,8 @@ class Case:
 
         Args:
           target: a `trio.CancelScope` or anything else with a method ``cancel``, or a function that cancels. It is
-            called in the middle of the run, between two steps of tasks, so it must not raise.
+            called in the middle of the run, between two steps of tasks, so it must not raise. If it has an attribute
+            ``cancel_called`` that is true, it is left alone.
           name: what the report calls it; by default scope, scope 2 and so on.
 
         Returns:

@@ -11,6 +11,7 @@ from ._report import Ledger, Report
 from ._runner import Run, name_of, run_once
 from ._tape import (
     CANCEL,
+    INSIDE,
     KERNEL,
     ORDER,
     PLAN,
@@ -122,7 +123,8 @@ def explore(
       scenario: the async function. It is called with a `Case`, and makes anew whatever it changes.
       cancels: how many cancels there may be in one run.
       orders: how many times in one run a task may step before those whose turn it is.
-      limits: the same for other kinds of decisions, ``"plan"`` and ``"kernel"``. None, or nothing said: no limit.
+      limits: the same for other kinds of decisions: ``"plan"`` and ``"kernel"``, which have no limit if nothing is
+        said, and ``"inside"``, the stops that come from inside of a system call, of which there are none then.
       seeds: instead of everything in turn, one run by chance for each of these numbers, which are the same each time.
       only: just one run, with these decisions and no others. A finding tells its own as `Finding.choices`. The run is
         repeated, and differences are told as ``Report.unrepeatable``.
@@ -138,9 +140,11 @@ def explore(
       RuntimeError: called from inside Trio.
     """
     limits = limits or {}
-    if unknown := sorted(set(limits) - {PLAN, KERNEL}):
-        raise ValueError(f"limits has {unknown[0]!r}, but there are just {PLAN!r} and {KERNEL!r}")
-    bounds = check_limits({CANCEL: cancels, ORDER: orders, **limits})
+    if unknown := sorted(set(limits) - {PLAN, KERNEL, INSIDE}):
+        raise ValueError(
+            f"limits has {unknown[0]!r}, but there are just {PLAN!r}, {KERNEL!r} and {INSIDE!r}"
+        )
+    bounds = check_limits({CANCEL: cancels, ORDER: orders, INSIDE: 0, **limits})
     if seeds is not None and only is not None:
         raise ValueError("seeds and only cannot both be given: only is one run that is known")
     if only is not None:

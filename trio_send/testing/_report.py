@@ -8,7 +8,7 @@ import attrs
 
 from . import _trio_private
 from ._findings import Finding, program_versions
-from ._tape import PLAN, Decision, choices_of
+from ._tape import INSIDE, PLAN, Decision, choices_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,11 @@ class Report:
         return tuple(count.place for count in self.places if not count.struck)
 
     def __str__(self) -> str:
-        limits = ", ".join(f"{limit} of kind {kind}" for kind, limit in self.limits.items())
+        limits = ", ".join(
+            f"{limit} of kind {kind}"
+            for kind, limit in self.limits.items()
+            if limit or kind != INSIDE  # which nobody expects
+        )
         lines = [
             f"{self.scenario}: {self.runs} runs of {self.plans} plans, {self.traces} of them different, "
             f"{'exhausted' if self.exhausted else 'not exhausted'}",

@@ -8,6 +8,7 @@ an instrument, so none leaves it: what is wrong is kept until the run is over.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import math
 import re
@@ -83,6 +84,8 @@ class Run:
 
 def name_of(scenario: object) -> str:
     """What a scenario is called in reports."""
+    while isinstance(scenario, functools.partial):
+        scenario = scenario.func
     return str(getattr(scenario, "__name__", type(scenario).__name__))
 
 
@@ -339,14 +342,15 @@ def run_once(scenario: Scenario, tape: Tape, *, most_steps: int) -> Run:
             function()
         except Exception as error:
             case._broken += describe_exception(error)
-    faults = [f"broken {broken.sentence} {broken.place}" for broken in case._broken]
+    faults = [f"stopped {words}" for words in case._asked]
+    faults += [f"broken {broken.sentence} {broken.place}" for broken in case._broken]
     by_task: list[str] = []
     for label, lines in sorted(watcher.history.items()):
         by_task += [label, *lines]
     return Run(
         decisions=tuple(tape.decisions),
         broken=tuple(case._broken),
-        asked=tuple(watcher.asked),
+        asked=tuple(watcher.asked + case._asked),
         struck=tuple(watcher.struck),
         visited=tuple(watcher.visited),
         steps=watcher.steps,

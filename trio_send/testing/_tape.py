@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 #: Asked for a decision: its key, its kind and the number of its options.
 Source: TypeAlias = "Callable[[str, str, int], int]"
 
-#: What may be decided, and by whom: the scenario itself, the order of tasks, a port, and the explorer that cancels.
+#: What may be decided, and by whom: the scenario itself, the order of tasks, a port, and the explorer that cancels,
+#: between two steps or inside of what a port is asked.
 PLAN = "plan"
 ORDER = "order"
 KERNEL = "kernel"
 CANCEL = "cancel"
-KINDS = (PLAN, ORDER, KERNEL, CANCEL)
+INSIDE = "inside"
+KINDS = (PLAN, ORDER, KERNEL, CANCEL, INSIDE)
 
 
 @final
@@ -40,7 +42,7 @@ class Decision:
     """One decision of a run.
 
     Attributes:
-      kind: ``"plan"``, ``"order"``, ``"kernel"`` or ``"cancel"``.
+      kind: ``"plan"``, ``"order"``, ``"kernel"``, ``"cancel"`` or ``"inside"``.
       name: what was decided. No other decision of the run that is of the same kind has this name.
       choice: the answer, from 0 on; 0 means that nothing special happens.
       options: how many answers there were.

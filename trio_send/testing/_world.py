@@ -1,0 +1,357 @@
+"""A world: sockets, initiators and sends whose every step is chosen by the explorer and checked by rules."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import trio
+
+from .. import (
+    ExitPolicy,
+    Initiator,
+    InvalidOperationError,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketError,
+    SocketException,
+    current_initiator,
+    open_initiator,
+)
+from ._chosen_port import ChosenPort
+from ._record import InitiatorRecord, Record, Sent, SocketRecord, Taken
+from ._rules import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ._case import Case
+
+#: How many bytes a world can send: each has a value of its own, so that it is known whose it is.
+MOST_BYTES = 256
+
+
+@final
+@attrs.frozen
+class _Stop:
+    """Something that the explorer may stop: an operation."""
+
+    world: World
+    sent: Sent
+    operation: Any
+
+    @property
+    def cancel_called(self) -> bool:
+        return self.sent.stopped is not None or self.sent.is_over or self.world._is_over(self)
+
+    def cancel(self) -> None:
+        if self.operation.cancel():
+            # A stop from inside of a system call takes effect behind it: what it accepts is the next moment.
+            self.sent.stopped = self.world._moment() + self.world._case._is_inside
+
+
+@final
+@attrs.frozen
+class _Leave:
+    """Something that the explorer may stop: an initiator, with all that is inside of it."""
+
+    world: World
+    record: InitiatorRecord
+    scope: trio.CancelScope
+
+    @property
+    def cancel_called(self) -> bool:
+        return self.scope.cancel_called or self.record.left is not None
+
+    def cancel(self) -> None:
+        self.record.cancelled = (self.world._moment(), trio.current_time())
+        self.scope.cancel()
+
+
+@final
+class World:
+    """Sockets on chosen kernels, initiators and sends, all of them checked when the world ends.
+
+    Use it in a scenario, as an asynchronous context manager::
+
+        async def scenario(case):
+            async with World(case) as world:
+                socket = world.socket()
+                async with world.initiator(ExitPolicy.DRAIN, grace=2):
+                    world.send_async(socket, 2)
+                    world.begin_send(socket, 1)
+                    await trio.sleep(0.5)
+
+        report = explore(scenario, limits={"kernel": 3})
+
+    The kernel's answers are decisions of kind ``"kernel"``. The scope of each initiator, each operation and each
+    awaiting call is cancelled by itself, like the scenario. With ``limits={"inside": 1}`` stops come from inside of
+    the system call as well, as from a finaliser. At the end every rule that is broken is said with `Case.check`.
+
+    Not in a world: receiving, connecting, files, and threads other than Trio's.
+
+    Args:
+      case: what the scenario was given.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._record = Record()
+        self._moments = 0
+        self._offset = 0
+        self._sockets: dict[Socket, SocketRecord] = {}
+        self._operations: dict[int, Any] = {}
+        self._scopes: dict[int, InitiatorRecord] = {}
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for sent in self._record.sends:
+            self._settle(sent)
+        for socket, record in self._sockets.items():
+            record.left = (socket.queued_operations, socket.queued_bytes)
+            socket.close(reset=False)
+        for rule in RULES:
+            for sentence in rule(self._record):
+                self._case._say(sentence, rule.__name__)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    # What a scenario does -------------------------------------------------------------------------
+
+    def socket(
+        self, *, is_stream: bool = True, errors: Sequence[str] = (), on_torn: Any = "refuse"
+    ) -> Socket:
+        """Make a socket whose kernel does as is chosen.
+
+        Args:
+          is_stream: whether messages may be accepted in part.
+          errors: the names of the errnos that an attempt may fail with, such as ``"ECONNRESET"``.
+          on_torn: as for `Socket`.
+        """
+        record = SocketRecord(len(self._record.sockets) + 1, is_stream)
+
+        def note(data: bytes) -> None:
+            record.taken.append(Taken(self._moment(), data))
+
+        name = f"socket {record.number}"
+        port = ChosenPort(self._case, name, note, is_stream=is_stream, errors=errors)
+        socket = Socket.from_port(port, on_torn=on_torn)
+        self._record.sockets.append(record)
+        self._sockets[socket] = record
+        return socket
+
+    @asynccontextmanager
+    async def initiator(
+        self, on_exit: ExitPolicy = ExitPolicy.ABORT, *, grace: float | None = None
+    ) -> AsyncIterator[Initiator]:
+        """Open an initiator that the explorer may cancel.
+
+        Args:
+          on_exit: its policy.
+          grace: as for `open_initiator`.
+
+        **Checkpoints**: when it is entered and when it is left.
+
+        **If cancelled**: as with `open_initiator`.
+
+        **Threads**: only from the Trio thread.
+        """
+        record = InitiatorRecord(len(self._record.initiators) + 1, on_exit.name, grace)
+        self._record.initiators.append(record)
+        initiator = None
+        try:
+            async with open_initiator(on_exit, grace=grace) as initiator:
+                self._scopes[id(initiator)] = record
+                name = f"initiator {record.number}"
+                self._case.cancellable(_Leave(self, record, initiator.cancel_scope), name)
+                try:
+                    yield initiator
+                except BaseException:
+                    record.was_raised = True
+                    raise
+                finally:
+                    record.ended = (self._moment(), trio.current_time())
+        finally:
+            record.left = (self._moment(), trio.current_time())
+            if record.cancelled is None and trio.current_effective_deadline() == -math.inf:
+                # A scope around it was.
+                record.cancelled = record.left
+            if initiator is not None:
+                record.pending = initiator.pending_operations
+
+    def send_async(self, socket: Socket, size: int, *, timeout: float | None = None) -> Sent:
+        """Start a send with args of its own.
+
+        Args:
+          socket: one of this world's.
+          size: how many bytes.
+          timeout: as for `SocketAsyncEventArgs.timeout`, if it is given.
+        """
+        sent = self._new(socket, size, "send_async")
+        buffer = bytearray(sent.message)
+        args = SocketAsyncEventArgs(buffer)
+        if timeout is not None:
+            args.timeout = timeout
+
+        def completed(_: object, args: SocketAsyncEventArgs) -> None:
+            self._told(sent, args)
+            try:
+                buffer.append(0)
+                buffer.pop()
+            except BufferError:
+                sent.was_free = False
+
+        args.completed += completed
+        self._operations[sent.number] = args
+        self._case.cancellable(_Stop(self, sent, args), str(sent))
+        try:
+            sent.pending = socket.send_async(args)
+        except InvalidOperationError:
+            self._refused(sent)
+        sent.answered = self._moment()
+        return sent
+
+    def begin_send(self, socket: Socket, size: int) -> Sent:
+        """Begin a send with a callback.
+
+        Args:
+          socket: one of this world's.
+          size: how many bytes.
+        """
+        sent = self._new(socket, size, "begin_send")
+        try:
+            result = socket.begin_send(
+                sent.message, callback=lambda result: self._told(sent, result)
+            )
+        except SocketException as error:
+            sent.count = error.bytes_transferred
+            sent.error = error.socket_error_code.name
+            sent.is_over = True
+        except InvalidOperationError:
+            self._refused(sent)
+        else:
+            sent.pending = not result.is_completed
+            self._operations[sent.number] = result
+            self._case.cancellable(_Stop(self, sent, result), str(sent))
+        sent.answered = self._moment()
+        return sent
+
+    async def send(self, socket: Socket, size: int) -> Sent:
+        """Send, on behalf of the calling task, in a scope that the explorer may cancel.
+
+        Args:
+          socket: one of this world's.
+          size: how many bytes.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: by the explorer, it returns; by others, `trio.Cancelled`. How much was accepted is not known
+        then, unless the stream is torn.
+
+        **Threads**: only from the Trio thread.
+        """
+        sent = self._new(socket, size, "send")
+        try:
+            with self._case.cancellable(trio.CancelScope(), str(sent)):
+                sent.count = await socket.send(sent.message)
+                sent.error = SocketError.SUCCESS.name
+        except SocketException as error:
+            sent.count = error.bytes_transferred
+            sent.error = error.socket_error_code.name
+        except InvalidOperationError:
+            self._refused(sent)
+        finally:
+            sent.is_over = True
+            sent.answered = self._moment()
+            if sent.count is None:
+                sent.stopped = sent.answered
+        return sent
+
+    def forget_torn(self, socket: Socket) -> None:
+        """Say that a cut message may be written behind.
+
+        Args:
+          socket: one of this world's.
+        """
+        socket.forget_torn()
+        self._sockets[socket].forgiven.append(self._moment())
+
+    # How ------------------------------------------------------------------------------------------
+
+    def _moment(self) -> int:
+        self._moments += 1
+        return self._moments
+
+    def _new(self, socket: Socket, size: int, face: str) -> Sent:
+        if self._offset + size > MOST_BYTES:
+            raise ValueError(
+                f"a world can send at most {MOST_BYTES} bytes, each with its own value"
+            )
+        message = bytes(range(self._offset, self._offset + size))
+        self._offset += size
+        owner: InitiatorRecord | None = None
+        if face != "send":
+            try:
+                owner = self._scopes.get(id(current_initiator()))
+            except InvalidOperationError:
+                pass
+        sent = Sent(
+            number=len(self._record.sends) + 1,
+            socket=self._sockets[socket].number,
+            face=face,
+            message=message,
+            initiator=None if owner is None else owner.number,
+            started=self._moment(),
+        )
+        self._record.sends.append(sent)
+        return sent
+
+    def _refused(self, sent: Sent) -> None:
+        """Take note that a start changed nothing."""
+        sent.count = 0
+        sent.is_over = True
+
+    def _told(self, sent: Sent, operation: Any) -> None:
+        sent.told.append(self._moment())
+        if sent.told_as is None:
+            sent.told_as = (operation.bytes_transferred, _error_of(operation))
+
+    def _is_over(self, stop: _Stop) -> bool:
+        operation = stop.operation
+        if isinstance(operation, SocketAsyncEventArgs):
+            return not operation.pending
+        return bool(operation.is_completed)
+
+    def _settle(self, sent: Sent) -> None:
+        """Read how an operation says that it has ended."""
+        operation = self._operations.get(sent.number)
+        if operation is None or sent.is_over:
+            return
+        if isinstance(operation, SocketAsyncEventArgs):
+            sent.is_over = not operation.pending
+        else:
+            sent.is_over = operation.is_completed
+        sent.count = operation.bytes_transferred
+        sent.error = _error_of(operation)
+
+
+def _error_of(operation: Any) -> str:
+    if isinstance(operation, SocketAsyncEventArgs):
+        return operation.socket_error.name
+    result = operation.outcome
+    error = getattr(result, "error", None)
+    if isinstance(error, SocketException):
+        return error.socket_error_code.name
+    return "" if result is None else SocketError.SUCCESS.name
