@@ -54,6 +54,8 @@ nitpick_ignore = [
     ("py:class", "trio_send.testing._case.T"),
     # Nobody makes or names a stream; `Socket.as_stream` says what it has beside what Trio's streams have.
     ("py:class", "trio_send._socket.stream.SocketStream"),
+    # Any text file will do.
+    ("py:class", "trio_send._tracing.chrome_trace._TextFile"),
 ]
 # Docstrings name other things of the library in single backticks.
 default_role = "py:obj"
@@ -88,11 +90,20 @@ GoogleDocstring._consume_returns_section = untyped_result
 
 # Names of others ------------------------------------------------------------------------------
 
-OTHERS = {"attr", "attrs", "exceptiongroup", "outcome", "trio", "typing_extensions"}
+OTHERS = {
+    "attr",
+    "attrs",
+    "exceptiongroup",
+    "opentelemetry",
+    "outcome",
+    "trio",
+    "typing_extensions",
+}
 
 if os.environ.get("TRIO_SEND_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
+        "opentelemetry": ("https://opentelemetry-python.readthedocs.io/en/stable/", None),
         "outcome": ("https://outcome.readthedocs.io/en/latest/", None),
         "python": ("https://docs.python.org/3", None),
         "trio": ("https://trio.readthedocs.io/en/stable/", None),

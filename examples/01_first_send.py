@@ -1,4 +1,4 @@
-"""Connect over TCP, send a message and read the answer. Both sides run in this one program."""
+"""Connect over TCP, send, and read the answer: both sides in one program."""
 
 import trio
 
