@@ -812,6 +812,59 @@ async def connect_new(scene: Scene, how: str) -> None:
         require(not left, "a socket is left that nobody has")
 
 
+@drives("open_tcp_listeners", "kernel", how="open_tcp_listeners")
+@drives("open_unix_listener", "kernel", how="open_unix_listener")
+async def listen_anew(scene: Scene, how: str) -> None:
+    """Either there is a listener that the caller has, or nobody listens and no file is left."""
+    before = set(open_sockets())
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "socket")
+        if how == "open_unix_listener":
+            made = await scene.call(trio_send.open_unix_listener, path)
+            listeners = [] if made is None else [made]
+            require(os.path.exists(path) == bool(listeners), "there is a file, or none")
+        else:
+            listeners = await scene.call(trio_send.open_tcp_listeners, 0, host="127.0.0.1") or []
+        left = set(open_sockets()) - before - {each.socket for each in listeners}
+        require(not left, "a socket is left that nobody has")
+        for each in listeners:
+            await each.aclose()
+        require(not os.path.exists(path), "a file is left")
+
+
+@drives("serve_tcp", EVERYTHING)
+async def serve(scene: Scene) -> None:
+    """A server that is struck has closed everything."""
+    before = set(open_sockets())
+
+    async def serve_for_a_moment() -> None:
+        with trio.move_on_after(0.01):
+            await trio_send.serve_tcp(trio.sleep, 0, host="127.0.0.1")
+
+    await scene.call(serve_for_a_moment)
+    require(set(open_sockets()) == before, "somebody still listens")
+
+
+@drives("SocketListener.accept", "kernel", how="accept")
+@drives("SocketListener.accept_socket", "kernel", how="accept_socket")
+@drives("SocketListener.aclose", "kernel queue", how="aclose")
+async def use_listener(scene: Scene, how: str) -> None:
+    (made,) = await trio_send.open_tcp_listeners(0, host="127.0.0.1")
+    scene.keep(made.socket)
+    before = set(open_sockets())
+    client = scene.keep(stdlib_socket.create_connection(made.socket.local_end_point))
+    accepted = await scene.call(getattr(made, how))
+    if how == "aclose":
+        require(made.socket.fileno() == -1, "it is open")
+    elif accepted is not None:
+        client.close()
+        accepted = getattr(accepted, "socket", accepted)
+        scene.keep(accepted)
+        require(await accepted.receive() == b"", "it is another connection")
+    left = set(open_sockets()) - before - {accepted}
+    require(not left, "a socket is left that nobody has")
+
+
 def open_sockets() -> Iterator[Socket]:
     for each in gc.get_objects():
         if isinstance(each, Socket) and each.fileno() >= 0:
@@ -1203,6 +1256,7 @@ CHANGES_NOTHING = frozenset(
         "LoggingInstrument.__init__",
         "TracedOperation.peek",
         "Receiver.__init__",
+        "SocketListener.__init__",
         "ChromeTrace.__init__",
         "ChromeTrace.__enter__",
         "ChromeTrace.__exit__",

@@ -37,6 +37,12 @@ from ._socket.broadcast import BroadcastReport as BroadcastReport, broadcast as 
 from ._socket.completed_event import CompletedEvent as CompletedEvent
 from ._socket.connect_by_name import connect_tcp as connect_tcp, connect_unix as connect_unix
 from ._socket.event_args import SocketAsyncEventArgs as SocketAsyncEventArgs
+from ._socket.listeners import (
+    SocketListener as SocketListener,
+    open_tcp_listeners as open_tcp_listeners,
+    open_unix_listener as open_unix_listener,
+    serve_tcp as serve_tcp,
+)
 from ._socket.pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,

@@ -368,7 +368,7 @@ async def test_a_unix_socket_that_is_not_there(tmp_path: Any) -> None:
         await connect_unix(tmp_path / "nothing")
     assert caught.value.native_error_code == errno.ENOENT
     assert open_sockets() == before
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^path must be a path"):
         await connect_unix(5)  # type: ignore[arg-type]
     assert open_sockets() == before
 

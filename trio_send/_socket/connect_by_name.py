@@ -137,9 +137,11 @@ async def connect_unix(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
     Source: `trio.open_unix_socket`.
     """
-    socket = Socket(unix_family())
+    family = unix_family()
+    address = numeric(family, "path", path)
+    socket = Socket(family)
     try:
-        await socket.connect(path)
+        await socket.connect(address)
     except BaseException:
         socket.close()
         raise
