@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket as stdlib_socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -100,6 +101,11 @@ def full(kind: str = "tcp4") -> Iterator[stdlib_socket.socket]:
             client.setblocking(False)
             client.connect_ex(sock.getsockname())
         yield sock
+
+
+def open_sockets() -> set[Socket]:
+    """All sockets of ours that nobody has closed, to see whether a call leaves one behind."""
+    return {each for each in gc.get_objects() if type(each) is Socket and each.fileno() >= 0}
 
 
 class Resolver(trio.abc.HostnameResolver):

@@ -9,7 +9,6 @@ done. It is a function that nothing protects.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket as stdlib_socket
 import tempfile
@@ -22,6 +21,7 @@ import trio
 import trio.testing
 
 import trio_send
+from tests.connections import open_sockets
 from tests.striking import BIG, Scene, require, runs_of
 from trio_send import (
     AsyncResult,
@@ -787,7 +787,7 @@ async def connect(scene: Scene, how: str) -> None:
 @drives("connect_async", "queue owner operation", how="connect_async")
 async def connect_new(scene: Scene, how: str) -> None:
     """Either there is a socket that the caller has, or there is none."""
-    before = set(open_sockets())
+    before = open_sockets()
     args = SocketAsyncEventArgs()
     with tempfile.TemporaryDirectory() as directory, stdlib_socket.socket(AF_UNIX) as unix:
         address: Any = listener(scene).getsockname()
@@ -808,7 +808,7 @@ async def connect_new(scene: Scene, how: str) -> None:
         if socket is not None:
             scene.keep(socket)
             require(socket.connected, "it is not connected")
-        left = set(open_sockets()) - before - {socket}
+        left = open_sockets() - before - {socket}
         require(not left, "a socket is left that nobody has")
 
 
@@ -816,7 +816,7 @@ async def connect_new(scene: Scene, how: str) -> None:
 @drives("open_unix_listener", "kernel", how="open_unix_listener")
 async def listen_anew(scene: Scene, how: str) -> None:
     """Either there is a listener that the caller has, or nobody listens and no file is left."""
-    before = set(open_sockets())
+    before = open_sockets()
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "socket")
         if how == "open_unix_listener":
@@ -825,7 +825,7 @@ async def listen_anew(scene: Scene, how: str) -> None:
             require(os.path.exists(path) == bool(listeners), "there is a file, or none")
         else:
             listeners = await scene.call(trio_send.open_tcp_listeners, 0, host="127.0.0.1") or []
-        left = set(open_sockets()) - before - {each.socket for each in listeners}
+        left = open_sockets() - before - {each.socket for each in listeners}
         require(not left, "a socket is left that nobody has")
         for each in listeners:
             await each.aclose()
@@ -835,14 +835,14 @@ async def listen_anew(scene: Scene, how: str) -> None:
 @drives("serve_tcp", EVERYTHING)
 async def serve(scene: Scene) -> None:
     """A server that is struck has closed everything."""
-    before = set(open_sockets())
+    before = open_sockets()
 
     async def serve_for_a_moment() -> None:
         with trio.move_on_after(0.01):
             await trio_send.serve_tcp(trio.sleep, 0, host="127.0.0.1")
 
     await scene.call(serve_for_a_moment)
-    require(set(open_sockets()) == before, "somebody still listens")
+    require(open_sockets() == before, "somebody still listens")
 
 
 @drives("SocketListener.accept", "kernel", how="accept")
@@ -851,7 +851,7 @@ async def serve(scene: Scene) -> None:
 async def use_listener(scene: Scene, how: str) -> None:
     (made,) = await trio_send.open_tcp_listeners(0, host="127.0.0.1")
     scene.keep(made.socket)
-    before = set(open_sockets())
+    before = open_sockets()
     client = scene.keep(stdlib_socket.create_connection(made.socket.local_end_point))
     accepted = await scene.call(getattr(made, how))
     if how == "aclose":
@@ -861,14 +861,8 @@ async def use_listener(scene: Scene, how: str) -> None:
         accepted = getattr(accepted, "socket", accepted)
         scene.keep(accepted)
         require(await accepted.receive() == b"", "it is another connection")
-    left = set(open_sockets()) - before - {accepted}
+    left = open_sockets() - before - {accepted}
     require(not left, "a socket is left that nobody has")
-
-
-def open_sockets() -> Iterator[Socket]:
-    for each in gc.get_objects():
-        if isinstance(each, Socket) and each.fileno() >= 0:
-            yield each
 
 
 @drives("Socket.bind", "kernel")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import socket as stdlib_socket
 import sys
@@ -14,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from tests.connections import Resolver, full
+from tests.connections import Resolver, full, open_sockets
 from tests.helpers import HOSTS, needs_ipv6, read_to_end, stack as stack
 from trio_send import Socket, SocketError, SocketException, connect_tcp, connect_unix
 
@@ -30,16 +29,6 @@ one_more_host = pytest.mark.skipif(
 needs_unix_sockets = pytest.mark.skipif(
     not hasattr(stdlib_socket, "AF_UNIX"), reason="needs Unix sockets"
 )
-
-
-def open_sockets() -> set[int]:
-    """The descriptors of all sockets of ours that are open."""
-    gc.collect()
-    return {
-        each.fileno()
-        for each in gc.get_objects()
-        if isinstance(each, Socket) and each.fileno() >= 0
-    }
 
 
 def listening(stack: ExitStack, kind: str = "tcp4") -> stdlib_socket.socket:
@@ -120,7 +109,7 @@ async def test_an_address_that_does_not_answer_is_overtaken(
     async with await connect_tcp("two.example", 80, happy_eyeballs_delay=100) as socket:
         assert trio.current_time() - begin == 100
         assert socket.remote_end_point == listener.getsockname()
-        assert open_sockets() - before == {socket.fileno()}
+        assert open_sockets() - before == {socket}
 
 
 async def test_a_late_answer_of_the_first_counts(
@@ -161,7 +150,7 @@ async def test_two_that_answer_at_once(stack: ExitStack, monkeypatch: pytest.Mon
     monkeypatch.setattr(Socket, "connect", connect)
     named(*listeners)
     async with await connect_tcp("two.example", 80, happy_eyeballs_delay=0) as socket:
-        assert open_sockets() - before == {socket.fileno()}
+        assert open_sockets() - before == {socket}
         for listener in listeners:
             with await accepted(listener) as peer:
                 if listener.getsockname() != socket.remote_end_point:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import socket as stdlib_socket
 import stat
@@ -16,7 +15,12 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests.connections import Resolver, address as address, listener as listener
+from tests.connections import (
+    Resolver,
+    address as address,
+    listener as listener,
+    open_sockets,
+)
 from tests.helpers import HAVE_IPV6, HOSTS, kind as kind, needs_ipv6, unix as unix
 from trio_send import (
     ObjectDisposedError,
@@ -36,16 +40,6 @@ INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
 AF_UNIX: int = getattr(stdlib_socket, "AF_UNIX", -1)
 
 needs_unix_sockets = pytest.mark.skipif(AF_UNIX < 0, reason="needs Unix sockets")
-
-
-def open_sockets() -> set[int]:
-    """The descriptors of all sockets of ours that are open."""
-    gc.collect()
-    return {
-        each.fileno()
-        for each in gc.get_objects()
-        if isinstance(each, Socket) and each.fileno() >= 0
-    }
 
 
 @pytest.fixture(autouse=True)

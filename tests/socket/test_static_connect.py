@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket as stdlib_socket
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.connections import Resolver, full
+from tests.connections import Resolver, full, open_sockets
 from tests.helpers import HOSTS, needs_ipv6, stack as stack
 from trio_send import (
     ExitPolicy,
@@ -30,16 +29,6 @@ from trio_send._socket.static_connect import _ConnectNewStep
 
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
 STREAM = stdlib_socket.SOCK_STREAM
-
-
-def open_sockets() -> set[int]:
-    """The descriptors of all sockets of ours that are open."""
-    gc.collect()
-    return {
-        each.fileno()
-        for each in gc.get_objects()
-        if isinstance(each, Socket) and each.fileno() >= 0
-    }
 
 
 def bound(stack: ExitStack, kind: str, *, listens: bool) -> stdlib_socket.socket:
@@ -119,7 +108,7 @@ async def test_a_name_of_both_families(good: str, first: str, stack: ExitStack) 
         socket = told.args.connect_socket
         assert socket is not None
         assert socket.family == HOSTS[good][0]
-        assert open_sockets() - before == {socket.fileno()}
+        assert open_sockets() - before == {socket}
         socket.close()
     assert resolver.names == ["two.example"]
 
