@@ -845,9 +845,9 @@ async def serve(scene: Scene) -> None:
     require(open_sockets() == before, "somebody still listens")
 
 
-@drives("SocketListener.accept", "kernel", how="accept")
-@drives("SocketListener.accept_socket", "kernel", how="accept_socket")
-@drives("SocketListener.aclose", "kernel queue", how="aclose")
+@drives("SocketListener.accept", "kernel operation", how="accept")
+@drives("SocketListener.accept_socket", "kernel operation", how="accept_socket")
+@drives("SocketListener.aclose", "kernel", how="aclose")
 async def use_listener(scene: Scene, how: str) -> None:
     (made,) = await trio_send.open_tcp_listeners(0, host="127.0.0.1")
     scene.keep(made.socket)
