@@ -688,6 +688,69 @@ async def receive(scene: Scene, name: str, later: bool = False) -> None:
     await expect_in_hand(scene, buffer, got)
 
 
+def cases_of_receives_from() -> Iterator[tuple[str, str, str]]:
+    for name in ("receive_from", "receive_message_from"):
+        yield name, EVERYTHING, name
+        yield f"{name}_async", EVERYTHING, name
+        yield f"begin_{name}", EVERYTHING, name
+        yield f"end_{name}", "kernel queue owner operation", name
+        yield f"end_{name}_nowait", "", name
+
+
+async def receive_from(scene: Scene, how: str, kind: str, later: bool) -> None:
+    """A datagram is told of as a whole, with its sender, or it is still there."""
+    peer = scene.keep(stdlib_socket.socket(type=DATAGRAM))
+    peer.bind(("127.0.0.1", 0))
+    socket = scene.keep(Socket(type=DATAGRAM))
+    socket.bind(("127.0.0.1", 0))
+    buffer = bytearray(10)
+    args = SocketAsyncEventArgs(buffer)
+    got: Any = None
+
+    def speak() -> None:
+        peer.sendto(b"hello", socket.local_end_point)
+
+    async def speak_later() -> None:
+        await trio.sleep(0.002)
+        speak()
+
+    async with trio.open_nursery() as nursery:
+        if later:
+            nursery.start_soon(speak_later)
+        else:
+            speak()
+        if how == kind:
+            got = await scene.call(getattr(socket, how))
+            got = got and (len(got.data), got.remote_end_point)
+        elif how.endswith("_async"):
+            await scene.call(getattr(socket, how), args)
+            with trio.move_on_after(0.05):
+                await args.wait()
+            if args.bytes_transferred:
+                got = args.bytes_transferred, args.remote_end_point
+        else:
+            end = getattr(socket, f"end_{kind}")
+            if how.startswith("begin"):
+                result = await scene.call(getattr(socket, how), buffer)
+                got = None if result is None else await end(result)
+            else:
+                result = getattr(socket, f"begin_{kind}")(buffer)
+                if how.endswith("nowait"):
+                    await result.async_wait_handle.wait_one()
+                got = await scene.call(getattr(socket, how), result)
+            got = got and (got[0], got[2 if "message" in kind else 1])
+    if got is None:
+        require(scene.interrupted, "a datagram is in nobody's hand")
+    else:
+        require(got == (5, peer.getsockname()), f"told of {got}")
+
+
+for case, changes, kind in cases_of_receives_from():
+    settings = {"how": case, "kind": kind}
+    drives(f"Socket.{case}", changes, "something is there", **settings, later=False)(receive_from)
+    drives(f"Socket.{case}", changes, "something comes", **settings, later=True)(receive_from)
+
+
 @drives("Receiver.receive_exactly", "kernel queue owner operation", how="exactly")
 @drives("Receiver.receive_until", "kernel queue owner operation", how="until")
 async def receive_messages(scene: Scene, how: str) -> None:

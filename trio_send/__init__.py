@@ -26,6 +26,7 @@ from ._base.statistics import (
     SocketStatistics as SocketStatistics,
 )
 from ._base.wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle
+from ._kernel.received_message import IPPacketInformation as IPPacketInformation
 from ._messages.packet_element import SendPacketsElement as SendPacketsElement
 from ._operations.torn import TornMessage as TornMessage
 from ._owners.exit_policy import ExitPolicy as ExitPolicy
@@ -47,6 +48,8 @@ from ._socket.pool import (
     BufferManager as BufferManager,
     SocketAsyncEventArgsPool as SocketAsyncEventArgsPool,
 )
+from ._socket.receive_from import ReceivedFrom as ReceivedFrom
+from ._socket.receive_message_from import ReceivedMessageFrom as ReceivedMessageFrom
 from ._socket.receiver import Receiver as Receiver
 from ._socket.send_datagrams import DatagramBatch as DatagramBatch
 from ._socket.send_report import SendReport as SendReport

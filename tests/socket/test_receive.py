@@ -57,7 +57,19 @@ from trio_send._owners.leaving_owner import START_BUDGET
 from trio_send.testing import ScriptedPort
 
 #: The ways to receive. The first two need no initiator.
-FORMS = ("receive", "receive_into", "receive_async", "scatter", "begin_receive")
+FORMS = (
+    "receive",
+    "receive_into",
+    "receive_async",
+    "scatter",
+    "begin_receive",
+    "receive_from",
+    "receive_from_async",
+    "begin_receive_from",
+    "receive_message_from",
+    "receive_message_from_async",
+    "begin_receive_message_from",
+)
 
 every_form = pytest.mark.parametrize("form", FORMS)
 either_awaited_form = pytest.mark.parametrize("form", FORMS[:2])
@@ -65,14 +77,17 @@ either_awaited_form = pytest.mark.parametrize("form", FORMS[:2])
 
 async def receive(socket: Socket, form: str, max_bytes: int = 65536) -> bytes:
     """Receive in one of the forms; the operation, if there is one, belongs to this call."""
-    if form == "receive":
-        return await socket.receive(max_bytes)
+    if form in ("receive", "receive_from", "receive_message_from"):
+        got = await getattr(socket, form)(max_bytes)
+        return got if isinstance(got, bytes) else bytes(got.data)
     buffer = bytearray(max_bytes)
     if form == "receive_into":
         return bytes(buffer[: await socket.receive_into(buffer)])
     async with open_initiator():
-        if form == "begin_receive":
-            count = await socket.end_receive(socket.begin_receive(buffer))
+        if form.startswith("begin_"):
+            name = form.removeprefix("begin_")
+            got = await getattr(socket, f"end_{name}")(getattr(socket, form)(buffer))
+            count = got if isinstance(got, int) else got[0]
         else:
             args = SocketAsyncEventArgs()
             if form == "scatter":
@@ -80,7 +95,7 @@ async def receive(socket: Socket, form: str, max_bytes: int = 65536) -> bytes:
                 args.buffer_list = [view[:1], view[1:1], view[1:]]
             else:
                 args.set_buffer(buffer)
-            if socket.receive_async(args):
+            if getattr(socket, "receive_async" if form == "scatter" else form)(args):
                 await args.wait()
             assert args.outcome is not None
             count = args.outcome.unwrap()

@@ -139,6 +139,7 @@ class KernelPort(Port):
     __slots__ = (
         "family",
         "has_one_receiver",
+        "informs",
         "is_stream",
         "send",
         "sock",
@@ -153,6 +154,8 @@ class KernelPort(Port):
         self.family = int(sock.family)
         self.has_one_receiver = sock.type == stdlib_socket.SOCK_SEQPACKET
         self.send = sock.send
+        #: Whether the kernel was asked to tell of each datagram how it came.
+        self.informs = False
         #: What the socket was before it tried to connect, if it has, so that the descriptor has to be renewed before
         #: another attempt.
         self.untried: Untried | None = None

@@ -30,7 +30,12 @@ import outcome
 import trio
 
 from .._base.checks import NotCopied, counted
-from .._base.codes import SocketAsyncOperation, SocketError, socket_error_from_errno
+from .._base.codes import (
+    SocketAsyncOperation,
+    SocketError,
+    SocketFlags,
+    socket_error_from_errno,
+)
 from .._base.errors import (
     InvalidOperationError,
     OperationInProgressError,
@@ -118,7 +123,13 @@ IN_USE: Final = (
 CLOSED_DETAIL: Final = "the socket was closed while the operation was pending"
 
 _SUCCESS: Final = int(SocketError.SUCCESS)
-_RECEIVE: Final = SocketAsyncOperation.RECEIVE
+_RECEIVES: Final = frozenset(
+    (
+        SocketAsyncOperation.RECEIVE,
+        SocketAsyncOperation.RECEIVE_FROM,
+        SocketAsyncOperation.RECEIVE_MESSAGE_FROM,
+    )
+)
 
 
 class Owner(NotCopied, abc.ABC):
@@ -187,6 +198,8 @@ class Step:
       sends_message: whether the operation's message, if it has one, is sent when the step is done.
       address: whom it is about, for those who watch; None if there is nobody, or nobody yet.
       data: what it has received, for those who watch, unless that went into the operation's message.
+      flags: what the kernel said of the message that it has received.
+      information: how that message came; None if nobody has told.
     """
 
     __slots__ = ()
@@ -195,6 +208,8 @@ class Step:
     sends_message = False
     address: Any = None
     data = b""
+    flags = SocketFlags.NONE
+    information: Any = None
 
     def attempt(self, operation: Operation) -> None:
         """Try once, without waiting.
@@ -208,6 +223,9 @@ class Step:
     async def wait_ready(self, operation: Operation) -> None:
         """Wait until the next attempt is due, if `must_be_awaited`."""
         raise NotImplementedError
+
+    def forget_flags(self) -> None:
+        """Let `flags` be none."""
 
     def abandon(self, socket: Any) -> None:
         """Clean up on ``socket`` after an operation that was stopped before it was complete, and has been told so."""
@@ -435,7 +453,7 @@ class Operation(NotCopied):
     def _describe_count(self) -> str:
         """Say how far the latest activation came."""
         size = 0 if self._message is None else self._message.size
-        done = "received" if self._last_operation == _RECEIVE else "accepted"
+        done = "received" if self._last_operation in _RECEIVES else "accepted"
         return f"{self._transferred} of {counted(size, 'byte')} {done}"
 
     @property

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from .._base.errors import SocketException
+    from .._kernel.received_message import IPPacketInformation
     from .._messages.packet_element import SendPacketsElement
     from .socket import Socket
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
 class SocketAsyncEventArgs(ConfiguredOperation):
@@ -208,6 +210,18 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         ):
             return None
         return self._exception()
+
+    @property
+    def receive_message_from_packet_info(self) -> IPPacketInformation | None:
+        """How the datagram came that the latest operation has received with `Socket.receive_message_from_async`.
+
+        None after other operations, and where the system does not tell: on Windows, and of other sockets than those of
+        UDP.
+        """
+        step = self._step
+        if self._last_operation != _RECEIVE_MESSAGE_FROM or step is None:
+            return None
+        return step.information  # type: ignore[no-any-return]
 
     # -- whom to tell -------------------------------------------------------------------------------------------------
 

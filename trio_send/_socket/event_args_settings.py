@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .._messages.packets import Packets
 
 _NO_FLAGS: Final = SocketFlags.NONE
+_RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
 class ConfiguredOperation(Operation):
@@ -225,8 +226,15 @@ class ConfiguredOperation(Operation):
 
     @property
     def socket_flags(self) -> SocketFlags:
-        """The flags of the next send; no operation changes them."""
-        return self._socket_flags
+        """The flags of the next operation, which no operation changes.
+
+        After a `Socket.receive_message_from_async`, it shows besides what the system said of the message, such as
+        TRUNCATED, until it is set or another operation is started. The next receive does not use that.
+        """
+        step = self._step
+        if self._last_operation != _RECEIVE_MESSAGE_FROM or step is None:
+            return self._socket_flags
+        return self._socket_flags | step.flags
 
     @socket_flags.setter
     def socket_flags(self, flags: SocketFlags) -> None:
@@ -235,12 +243,16 @@ class ConfiguredOperation(Operation):
         direct = self._direct_part(self._prepared, flags)
         self._socket_flags = flags
         self._direct = direct
+        if self._last_operation == _RECEIVE_MESSAGE_FROM and self._step is not None:
+            self._step.forget_flags()
 
     @property
     def remote_end_point(self) -> Any:
-        """The address to connect or to send to, a Python socket address; no operation changes it (F154).
+        """The address to connect or to send to, a Python socket address, or the one that a datagram came from.
 
-        It can be set at any time. Whether it is an address is looked at by the start that needs one.
+        Receives that tell the sender put it here when they succeed, so that args can answer at once; no other operation
+        changes it (F154). It is None then if the sender has no address. It can be set at any time. Whether it is an
+        address is looked at by the start that needs one.
         """
         return self._remote_end_point
 

@@ -15,14 +15,13 @@ from .._base.codes import (
     SocketFlags,
     native_receive_flags,
 )
-from .._base.errors import SocketException
-from .._kernel.port import KernelPort
-from .._messages.buffers import MAX_PIECES, Message, message_from_buffer, release, require_writable
-from .._operations.operation import Operation, Step, describe_os_error
+from .._messages.buffers import Message, message_from_buffer, require_writable
+from .._operations.operation import Operation, Step
 from .._operations.queue import UNCONNECTED
 from .._owners.awaiting_task import perform, tell_on_the_spot
 from .async_result import AsyncResult
 from .disconnect import Disconnecting
+from .receive_steps import ReceiveBytesStep, ReceiveStep
 from .send import message_of
 
 if TYPE_CHECKING:
@@ -30,96 +29,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from .endpoint import Endpoint
     from .event_args import SocketAsyncEventArgs
 
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
 
-#: After these a send is impossible, but what the peer has sent before is whole.
-_ONE_WAY_ERRNOS: Final = frozenset({errno_module.EPIPE, errno_module.ESHUTDOWN})
-
-
-class _ReceiveStep(Step):
-    """Receives once, into the message of the operation."""
-
-    __slots__ = ()
-
-    def attempt(self, operation: Operation) -> None:
-        socket: Endpoint = operation._socket
-        message = operation._message
-        assert message is not None
-        if len(message.pieces) > MAX_PIECES and not socket._port.is_stream:
-            # What the kernel would not take in one call would be lost.
-            raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
-        queue = socket._receives
-        assert queue is not None
-        views: list[memoryview] = []
-        opened: list[memoryview] = []
-        try:
-            message.open(0, views, opened, MAX_PIECES)
-            port = _kernel_port(socket)
-            try:
-                operation._transferred = queue.ask(port.receive_into, views, operation._flags)
-            except BlockingIOError:
-                if not socket._receive_was_shut_down:
-                    raise
-                # Linux calls a datagram socket that was shut down readable for ever, though nothing is there.
-            except OSError as error:
-                _take_note(socket, error)
-                raise
-        finally:
-            release(opened)
-        if operation._transferred == 0:
-            _require_true_end(socket)
-
-
-class _ReceiveBytesStep(Step):
-    """Receives once, as `bytes`."""
-
-    __slots__ = ("_max_bytes", "data")
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.data = b""
-
-    def attempt(self, operation: Operation) -> None:
-        socket: Endpoint = operation._socket
-        try:
-            self.data = _kernel_port(socket).sock.recv(self._max_bytes)
-        except BlockingIOError:
-            if not socket._receive_was_shut_down:
-                raise
-            # As above: this is the end.
-        except OSError as error:
-            _take_note(socket, error)
-            raise
-        if not self.data:
-            _require_true_end(socket)
-        operation._transferred = len(self.data)
-
-
-def _kernel_port(socket: Endpoint) -> KernelPort:
-    socket._require_kernel()
-    assert isinstance(socket._port, KernelPort)
-    return socket._port
-
-
-def _take_note(socket: Endpoint, error: OSError) -> None:
-    """Note an error that has killed the connection, for the kernel reports it to one caller only."""
-    code, errno, _ = describe_os_error(error)
-    if socket._sends._ends_connection(errno):
-        socket._sends._break(code, errno)
-
-
-def _require_true_end(socket: Endpoint) -> None:
-    """Raise if the stream has not ended but broken, of which another caller was told before."""
-    broken = socket._sends.broken
-    if broken is not None and broken[1] not in _ONE_WAY_ERRNOS:
-        raise SocketException(broken[0], native_error_code=broken[1])
-
-
 #: It has no state of its own.
-_STEP: Final = _ReceiveStep()
+_STEP: Final = ReceiveStep()
 
 
 class Receiving(Disconnecting):
@@ -163,18 +78,7 @@ class Receiving(Disconnecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._require_args(args)
-        self._require_startable(args)
-        message = args._message
-        if message is None:
-            raise ValueError(
-                "args has nothing to receive into; give it a buffer with set_buffer(), or set its buffer_list"
-            )
-        is_list = args._buffer_list is not None
-        require_writable("buffer_list" if is_list else "buffer", message, is_list=is_list)
-        self._require_initiator()
-        return self._start_receive(args, message, args._socket_flags) or self._settle(args)
+        return self._receive_args(args, _STEP, _RECEIVE)
 
     # -- begin and end ------------------------------------------------------------------------------------------------
 
@@ -221,9 +125,7 @@ class Receiving(Disconnecting):
         require_writable(
             "buffer_or_list", message, is_list=isinstance(buffer_or_list, (list, tuple))
         )
-        initiator = self._require_initiator()
-        result = AsyncResult(self, callback, state)
-        self._conclude(result, self._start_receive(result, message, socket_flags), initiator)
+        result = self._begin_receive(message, socket_flags, callback, state, _STEP, _RECEIVE)
         if result._failed_on_the_spot:
             raise result._exception()
         return result
@@ -304,14 +206,8 @@ class Receiving(Disconnecting):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._require_usable()
-        # Where it is used, the error would strike whoever makes the attempt, which may be another task.
-        max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
-        if not 1 <= max_bytes <= sys.maxsize:
-            raise ValueError(
-                f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
-            )
-        step = _ReceiveBytesStep(max_bytes)
-        await self._receive(step, None)
+        step = ReceiveBytesStep(require_max_bytes(max_bytes))
+        await self._receive(step, None, _RECEIVE)
         return step.data
 
     @trio.lowlevel.enable_ki_protection
@@ -340,41 +236,83 @@ class Receiving(Disconnecting):
         self._require_usable()
         message = message_from_buffer("buffer", buffer, 0, None)
         require_writable("buffer", message, is_list=False)
-        return await self._receive(_STEP, message)
+        return await self._receive(_STEP, message, _RECEIVE)
 
-    async def _receive(self, step: Step, message: Message | None) -> int:
+    # -- shared -------------------------------------------------------------------------------------------------------
+
+    def _receive_args(
+        self, args: SocketAsyncEventArgs, step: Step, kind: SocketAsyncOperation
+    ) -> bool:
+        """Check args and begin to receive into their message; return what is to be answered."""
+        self._require_usable()
+        self._require_args(args)
+        self._require_startable(args)
+        message = args._message
+        if message is None:
+            raise ValueError(
+                "args has nothing to receive into; give it a buffer with set_buffer(), or set its buffer_list"
+            )
+        is_list = args._buffer_list is not None
+        require_writable("buffer_list" if is_list else "buffer", message, is_list=is_list)
+        self._require_initiator()
+        flags = args._socket_flags
+        return self._start_receive(args, message, flags, step, kind) or self._settle(args)
+
+    def _begin_receive(
+        self,
+        message: Message,
+        socket_flags: SocketFlags,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+        step: Step,
+        kind: SocketAsyncOperation,
+    ) -> AsyncResult:
+        """Begin to receive into a message that was checked."""
+        initiator = self._require_initiator()
+        result = AsyncResult(self, callback, state)
+        pending = self._start_receive(result, message, socket_flags, step, kind)
+        return self._conclude(result, pending, initiator)
+
+    async def _receive(
+        self, step: Step, message: Message | None, kind: SocketAsyncOperation
+    ) -> int:
         await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
         if self._describe_receive(
-            operation, step, message, SocketFlags.NONE
+            operation, message, SocketFlags.NONE, step, kind
         ) and self._admit_receive(operation):
             return await perform(operation, self._reading_queue())
         return await tell_on_the_spot(operation, self._sends)
-
-    # -- shared -------------------------------------------------------------------------------------------------------
 
     def _start_receive(
         self,
         operation: SocketAsyncEventArgs | AsyncResult,
         message: Message,
         flags: SocketFlags,
+        step: Step,
+        kind: SocketAsyncOperation,
     ) -> bool:
         """Begin a receive for the initiator that was checked; return whether it is pending."""
         initiator = self._checked
         assert initiator is not None
         operation._capture_context()
-        if self._describe_receive(operation, _STEP, message, flags) and (
+        if self._describe_receive(operation, message, flags, step, kind) and (
             initiator._stopped is not None or self._admit_receive(operation)
         ):
-            return self._begin(operation, self._reading_queue(), _RECEIVE)
+            return self._begin(operation, self._reading_queue(), kind)
         return False
 
     def _describe_receive(
-        self, operation: Operation, step: Step, message: Message | None, flags: SocketFlags
+        self,
+        operation: Operation,
+        message: Message | None,
+        flags: SocketFlags,
+        step: Step,
+        kind: SocketAsyncOperation,
     ) -> bool:
         """Note what to receive and how; return False if that is impossible, with the reason in the results."""
         operation._message = message
-        self._note(operation, step, _RECEIVE)
+        self._note(operation, step, kind)
         native = native_receive_flags(flags)
         if native is None:
             operation._set_error(
@@ -393,3 +331,16 @@ class Receiving(Disconnecting):
             operation._set_error(SocketError.NOT_CONNECTED, errno_module.ENOTCONN)
             return False
         return True
+
+
+def require_max_bytes(max_bytes: int) -> int:
+    """Return how many bytes to receive at most, if that is a number of bytes.
+
+    Where it is used, the error would strike whoever makes the attempt, which may be another task.
+    """
+    max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
+    if not 1 <= max_bytes <= sys.maxsize:
+        raise ValueError(
+            f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
+        )
+    return max_bytes

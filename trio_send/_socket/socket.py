@@ -19,7 +19,7 @@ from .._owners.awaiting_task import TurnStep, perform
 from .audit import Auditing
 from .endpoint import Endpoint, OnTorn, require_on_torn, translate
 from .options import Options
-from .receive import Receiving
+from .receive_message_from import ReceivingMessageFrom
 from .resume import Resuming
 from .send_files import SendingFiles
 from .stream import SocketStream
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Socket(Receiving, Resuming, SendingFiles, Auditing, Options):
+class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
     """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
 
     It belongs to the thread that made it and to the call of `trio.run` in which it was first used.

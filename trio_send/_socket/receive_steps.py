@@ -1,0 +1,164 @@
+"""What one attempt to receive does: it takes what has arrived, and what it could not take is left for the next."""
+
+from __future__ import annotations
+
+import errno as errno_module
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from .._base.codes import SocketFlags
+from .._base.errors import SocketException
+from .._kernel.port import KernelPort
+from .._kernel.received_message import (
+    IPPacketInformation,
+    Received,
+    ask_for_information,
+    receive_message,
+)
+from .._messages.buffers import MAX_PIECES, release
+from .._operations.operation import Operation, Step, describe_os_error
+from .event_args import SocketAsyncEventArgs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .endpoint import Endpoint
+
+T = TypeVar("T")
+
+#: After these a send is impossible, but what the peer has sent before is whole.
+_ONE_WAY_ERRNOS: Final = frozenset({errno_module.EPIPE, errno_module.ESHUTDOWN})
+
+
+#: What a receive finds on a socket that was shut down. Linux calls such a datagram socket readable for ever, though
+#: nothing is there.
+_END: Final = Received(0, b"", None, SocketFlags.NONE, None)
+
+
+class ReceiveStep(Step):
+    """Receives once, into the message of the operation."""
+
+    __slots__ = ()
+
+    def attempt(self, operation: Operation) -> None:
+        socket: Endpoint = operation._socket
+        opened: list[memoryview] = []
+        try:
+            views = _open(socket, operation, opened)
+            call = _kernel_port(socket).receive_into
+            operation._transferred = _ask(socket, 0, call, views, operation._flags)
+        finally:
+            release(opened)
+        if operation._transferred == 0:
+            _require_true_end(socket)
+
+
+class ReceiveBytesStep(Step):
+    """Receives once, as `bytes`."""
+
+    __slots__ = ("_max_bytes", "data")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.data = b""
+
+    def attempt(self, operation: Operation) -> None:
+        socket: Endpoint = operation._socket
+        self.data = _ask(socket, b"", _kernel_port(socket).sock.recv, self._max_bytes)
+        if not self.data:
+            _require_true_end(socket)
+        operation._transferred = len(self.data)
+
+
+class ReceiveFromStep(Step):
+    """Receives once, and keeps from whom and what else the kernel tells.
+
+    Args:
+      max_bytes: how many bytes to receive as `bytes`; None if they go into the message of the operation.
+      informs: whether it is to be told how a datagram came.
+    """
+
+    __slots__ = ("_informs", "_max_bytes", "address", "data", "flags", "information")
+
+    def __init__(self, max_bytes: int | None = None, *, informs: bool = False) -> None:
+        self._max_bytes = max_bytes
+        self._informs = informs
+        self.data = b""
+        self.address: Any = None
+        self.flags = SocketFlags.NONE
+        self.information: IPPacketInformation | None = None
+
+    def forget_flags(self) -> None:
+        self.flags = SocketFlags.NONE
+
+    def attempt(self, operation: Operation) -> None:
+        socket: Endpoint = operation._socket
+        port = _kernel_port(socket)
+        if self._informs and not port.informs:
+            _ask(socket, None, ask_for_information, port.sock)
+            port.informs = True
+        opened: list[memoryview] = []
+        try:
+            room = self._max_bytes or _open(socket, operation, opened)
+            call = partial(receive_message, informs=self._informs)
+            received = _ask(socket, _END, call, port.sock, room, operation._flags)
+        finally:
+            release(opened)
+        if received.size == 0:
+            _require_true_end(socket)
+        # On a connection the kernel does not say it, for there is but one.
+        sender = socket._peer if port.is_stream or port.has_one_receiver else received.address
+        self.address = sender or None  # some systems say "" of a Unix socket that has no name
+        self.data = received.data
+        self.flags = received.flags
+        self.information = received.information
+        operation._transferred = received.size
+        if isinstance(operation, SocketAsyncEventArgs):
+            operation._remote_end_point = self.address
+
+
+def _open(socket: Endpoint, operation: Operation, opened: list[memoryview]) -> list[memoryview]:
+    """Return views of the room that the operation has, all of which are in ``opened`` too."""
+    message = operation._message
+    assert message is not None
+    if len(message.pieces) > MAX_PIECES and not socket._port.is_stream:
+        # What the kernel would not take in one call would be lost.
+        raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
+    views: list[memoryview] = []
+    message.open(0, views, opened, MAX_PIECES)
+    return views
+
+
+def _ask(socket: Endpoint, end: T, call: Callable[..., T], *args: Any) -> T:
+    """Make a system call that receives, unless a stop was noted; return ``end`` if the socket was shut down."""
+    queue = socket._receives
+    assert queue is not None
+    try:
+        return queue.ask(call, *args)
+    except BlockingIOError:
+        if not socket._receive_was_shut_down:
+            raise
+        return end
+    except OSError as error:
+        _take_note(socket, error)
+        raise
+
+
+def _kernel_port(socket: Endpoint) -> KernelPort:
+    socket._require_kernel()
+    assert isinstance(socket._port, KernelPort)
+    return socket._port
+
+
+def _take_note(socket: Endpoint, error: OSError) -> None:
+    """Note an error that has killed the connection, for the kernel reports it to one caller only."""
+    code, errno, _ = describe_os_error(error)
+    if socket._sends._ends_connection(errno):
+        socket._sends._break(code, errno)
+
+
+def _require_true_end(socket: Endpoint) -> None:
+    """Raise if the stream has not ended but broken, of which another caller was told before."""
+    broken = socket._sends.broken
+    if broken is not None and broken[1] not in _ONE_WAY_ERRNOS:
+        raise SocketException(broken[0], native_error_code=broken[1])
