@@ -22,7 +22,7 @@ import trio.testing
 
 import trio_send
 from tests.connections import open_sockets
-from tests.striking import BIG, Scene, require, runs_of
+from tests.striking import BIG, Scene, host_of_this_task, require, runs_of
 from trio_send import (
     AsyncResult,
     BufferManager,
@@ -843,6 +843,13 @@ async def connect(scene: Scene, how: str) -> None:
             await socket.connect(address)
     if socket.connected:
         await socket.send(b"x")
+
+
+@drives("Initiator.run_sync", "kernel operation owner queue")
+async def run_sync(scene: Scene) -> None:
+    scene.connect()
+    args = scene.args("R", BIG)
+    await scene.call(host_of_this_task().run_sync, scene.socket.send_async, args)
 
 
 @drives("connect_tcp", EVERYTHING, how="connect_tcp")

@@ -22,15 +22,18 @@ starting in between stands in `_leaving`.
 from __future__ import annotations
 
 import contextvars
+import inspect
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, cast, final
 
 import trio
 
+from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK, Door
 from .._base.statistics import InitiatorStatistics
 from .._tracing.audience import current_audience
+from .current import current_owner
 from .dispatcher import Dispatcher
 from .engine import Engine
 from .exit_policy import PATIENT, ExitPolicy
@@ -39,10 +42,16 @@ from .timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    from typing_extensions import TypeVarTuple, Unpack
 
     from .._operations.operation import Operation
     from .._operations.queue import OperationQueue
     from .._operations.time_limit import Timer
+
+    _T = TypeVar("_T")
+    _Arguments = TypeVarTuple("_Arguments")
 
 _UNWINDING: Final = "the initiator was left by an exception"
 _EXITED: Final = "its initiator exited"
@@ -64,6 +73,7 @@ class Initiator(Leaver):
         "_audience",
         "_dispatcher",
         "_engine",
+        "_entry",
         "_errors",
         "_nursery",
         "_quiet",
@@ -84,9 +94,9 @@ class Initiator(Leaver):
         #: The thread that runs Trio, in which everything happens.
         self._thread = get_ident()
         # What serves all operations runs in the context of the entry, whoever's start makes it necessary.
-        entry = contextvars.copy_context()
+        self._entry = contextvars.copy_context()
         spawn: Callable[..., None] = partial(
-            entry.run, cast("Callable[..., None]", nursery.start_soon)
+            self._entry.run, cast("Callable[..., None]", nursery.start_soon)
         )
         self._timers = Timers(spawn)
         self._engine = Engine(self._cancelled, spawn)
@@ -113,6 +123,50 @@ class Initiator(Leaver):
             unfinished_events=0 if self._exited else self._dispatcher._outstanding,
             starts_before_yield=self._starts_left,
         )
+
+    def run_sync(
+        self, function: Callable[[Unpack[_Arguments]], _T], *args: Unpack[_Arguments]
+    ) -> _T:
+        """Call a function whose starts belong to this initiator, from where it is not the current one.
+
+        That is any code in the Trio thread outside of the initiator's body: a callback of
+        `trio.lowlevel.TrioToken.run_sync_soon`, of the host loop in guest mode, or of another initiator's handler. The
+        function is called here and now, in a copy of the context in which the initiator was opened.
+
+        Args:
+          function: a synchronous function; often a method of a socket, such as ``socket.send_async``.
+          args: what to call it with.
+
+        Returns:
+          What the function returns.
+
+        Raises:
+          TypeError: ``function`` is an async function.
+          InvalidOperationError: the initiator has exited, or the call comes from another thread. Nothing was called.
+
+        **Checkpoints**: never.
+
+        **If cancelled**: nothing is raised here.
+
+        **Threads**: only the Trio thread. Others use `trio_send.from_thread`, or `trio.from_thread.run_sync` with this.
+        """
+        if get_ident() != self._thread:
+            raise InvalidOperationError(
+                "initiator.run_sync() is for the Trio thread; from here, start sends with "
+                "trio_send.from_thread.begin_send() or send_async() and host=, or call it there, for example with "
+                "trio.from_thread.run_sync()"
+            )
+        self._require_open()
+        # A context can be entered once at a time, and this call may be inside another one.
+        context = self._entry.copy()
+        context.run(current_owner.set, self)
+        result = context.run(function, *args)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(
+                "function must be synchronous, and it has returned a coroutine; start a task for it instead"
+            )
+        return result
 
     # -- as an owner --------------------------------------------------------------------------------------------------
 

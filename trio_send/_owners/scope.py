@@ -38,7 +38,8 @@ def current_initiator() -> Initiator | ThreadInitiator:
     if initiator is None:
         raise InvalidOperationError(
             "no initiator is open here to own the operation; start it inside "
-            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none",
+            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none; a callback that is "
+            "called from outside of that block starts it with initiator.run_sync()",
         )
     if get_ident() != initiator._server._thread:
         raise InvalidOperationError(
@@ -113,7 +114,7 @@ class _OpenInitiator:
         final = combine(own, passing, escaped, initiator._errors)
         initiator._errors = []
         # They know the initiator too, and a scope that has been left should go away without the garbage collector.
-        del initiator._engine, initiator._dispatcher, initiator._timers
+        del initiator._engine, initiator._dispatcher, initiator._timers, initiator._entry
         try:
             if final is None:
                 return True

@@ -303,7 +303,10 @@ def _begin(
     callbacks_in_thread: bool,
 ) -> AsyncResult:
     """Begin a send for the function of that name; if it has failed on the spot, the result tells how."""
-    require_plain_thread(name, f"call socket.{name}()")
+    require_plain_thread(
+        name,
+        f"call socket.{name}(), or where host is not current host.run_sync(socket.{name}, ...)",
+    )
     owner = find_owner(host, name)
     _require_socket(socket, owner)
     require_flags(flags)
@@ -351,7 +354,10 @@ def send_async(
 
     Source: the `send_async` page.
     """
-    require_plain_thread("send_async", "call socket.send_async()")
+    require_plain_thread(
+        "send_async",
+        "call socket.send_async(), or where host is not current host.run_sync(socket.send_async, args)",
+    )
     owner = find_owner(host, "send_async")
     _require_socket(socket, owner)
     socket._require_args(args)
