@@ -9,11 +9,11 @@ import trio
 import trio_send
 
 
-async def serve(listener: trio_send.Socket) -> None:
+async def serve(listener: trio_send.SocketListener) -> None:
     """Accept clients until this task is cancelled; each gets a task of its own."""
     async with trio.open_nursery() as nursery:
         while True:
-            connection = await listener.accept()
+            connection = await listener.accept_socket()
             nursery.start_soon(serve_client, connection)
 
 
@@ -44,14 +44,13 @@ async def main() -> None:
     names = ("ann", "bob", "eve")
     answers: dict[str, list[bytes]] = {name: [] for name in names}
 
-    async with trio_send.Socket() as listener, trio.open_nursery() as server:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    [listener] = await trio_send.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, trio.open_nursery() as server:
         server.start_soon(serve, listener)
 
         async with trio.open_nursery() as clients:
             for name in names:
-                clients.start_soon(ask, name, listener.local_end_point, answers)
+                clients.start_soon(ask, name, listener.socket.local_end_point, answers)
         server.cancel_scope.cancel()
 
     for name in names:

@@ -26,7 +26,7 @@ async def main() -> None:
             if sender.send_async(args):
                 print("  True: it is pending, and its event will be raised")
             else:
-                print("  False: it is done, and no event comes:", args.bytes_transferred, "bytes")
+                print("  False: done, without an event:", args.bytes_transferred, "bytes")
             print(f"{name}: started")
 
             await read(peer, len(message))

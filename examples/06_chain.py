@@ -35,7 +35,7 @@ class Chain:
     def on_completed(self, socket: Socket, args: SocketAsyncEventArgs) -> None:
         """Go on behind a send that was pending."""
         self.take_result()
-        if args.socket_error != SocketError.OPERATION_ABORTED:  # not if we are being stopped
+        if args.socket_error != SocketError.OPERATION_ABORTED:  # nobody stops us
             self.go_on()
 
     def take_result(self) -> None:

@@ -24,8 +24,9 @@ async def main() -> None:
     async with sender, peer, trio_send.open_initiator(), trio.open_nursery() as nursery:
         done = ManualResetEvent()
         first = sender.begin_send(MESSAGE)
-        second = sender.begin_send(b"second", callback=on_sent, state=(sender, "second", done))
-        print("begun: 2, completed:", sum(result.is_completed for result in (first, second)))
+        state = (sender, "second", done)
+        second = sender.begin_send(b"second", callback=on_sent, state=state)
+        print("completed so far:", first.is_completed, second.is_completed)
 
         nursery.start_soon(read, peer, 1_000_006)
         await done.wait_one()  # set by the callback
