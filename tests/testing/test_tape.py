@@ -14,7 +14,6 @@ from trio_send.testing._tape import (
     alternatives,
     check_limits,
     choices_of,
-    odds_of,
 )
 
 
@@ -92,23 +91,32 @@ def test_a_run_is_told_by_what_is_not_0() -> None:
 
 def test_a_seed_decides_the_same_each_time() -> None:
     def decide(seed: int) -> list[int]:
-        tape = Tape(Seeded(seed, {"cancel": 0.1}), {})
+        tape = Tape(Seeded(seed, {"cancel": 100}), {})
         return [tape.choose(kind, "x", 5) for kind in ("plan", "cancel") * 20]
 
     assert decide(1) == decide(1) != decide(2)
 
 
-def test_decisions_with_odds_are_spread_and_others_are_even() -> None:
-    tape = Tape(Seeded(3, {"cancel": 0.01}), {})
-    cancels = [tape.choose("cancel", "x", 2) for _ in range(10_000)]
-    assert 50 < sum(cancels) < 200
+def test_the_same_numbers_in_every_version() -> None:
+    tape = Tape(Seeded(7, {"cancel": 1}), {})
+    assert [tape.choose("plan", "x", 10) for _ in range(10)] == [1, 6, 0, 5, 3, 0, 5, 0, 4, 0]
+
+
+def test_what_has_no_limit_is_even() -> None:
+    tape = Tape(Seeded(3, {"cancel": 1}), {})
     plans = [tape.choose("plan", "x", 4) for _ in range(10_000)]
     assert all(2_200 < plans.count(choice) < 2_800 for choice in range(4))
 
 
-def test_odds_spread_a_limit_over_a_run() -> None:
-    decisions = [Decision("cancel", str(i), 0, 2) for i in range(20)]
-    assert odds_of(decisions, {"cancel": 2, "order": 1}) == {"cancel": 0.1, "order": 0.5}
+def test_what_has_a_limit_comes_early_for_some_seeds_and_late_for_others() -> None:
+    first = []
+    for seed in range(400):
+        tape = Tape(Seeded(seed, {"cancel": 1}), {"cancel": 1})
+        while not tape.choose("cancel", "x", 2):
+            pass
+        first.append(len(tape.decisions))
+    for least, most in ((1, 3), (4, 15), (16, 60), (61, 240), (241, 10_000)):
+        assert sum(least <= number <= most for number in first) > 30
 
 
 def test_limits_are_checked() -> None:

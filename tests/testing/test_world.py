@@ -12,7 +12,7 @@ import trio
 
 import trio_send
 from trio_send import ExitPolicy, Socket, SocketAsyncEventArgs
-from trio_send.testing import Case, Report, Sent, World, _world, explore, small_world
+from trio_send.testing import Case, Report, Sent, World, _world, explore, random_world, small_world
 from trio_send.testing._chosen_port import ChosenPort
 from trio_send.testing._rules import RULES
 
@@ -44,7 +44,6 @@ def test_two_messages_with_errors_by_chance(policy: ExitPolicy) -> None:
     report = explore(
         partial(small_world, sizes=(3, 2), errors=errors, policy=policy),
         orders=2,
-        limits={"kernel": 4},
         seeds=range(60),
     )
     assert report.findings == (), str(report)
@@ -53,15 +52,23 @@ def test_two_messages_with_errors_by_chance(policy: ExitPolicy) -> None:
 
 def test_datagrams_by_chance() -> None:
     scenario = partial(small_world, sizes=(2, 2), errors=("EMSGSIZE",), is_stream=False)
-    report = explore(scenario, orders=1, limits={"kernel": 3}, seeds=range(60))
+    report = explore(scenario, orders=1, seeds=range(60))
+    assert report.findings == (), str(report)
+
+
+def test_random_worlds() -> None:
+    report = explore(random_world, cancels=2, orders=3, seeds=range(200))
+    assert report.findings == (), str(report)
+    assert report.plans > 150
+
+
+def test_random_worlds_with_stops_from_inside_of_system_calls() -> None:
+    report = explore(random_world, cancels=1, limits={"inside": 1}, seeds=range(200, 400))
     assert report.findings == (), str(report)
 
 
 def test_the_same_seed_gives_the_same_world() -> None:
-    scenario = partial(small_world, sizes=(3, 2))
-    once, again = (
-        explore(scenario, orders=2, limits={"kernel": 4}, seeds=range(20)) for _ in range(2)
-    )
+    once, again = (explore(random_world, cancels=2, orders=3, seeds=range(20)) for _ in range(2))
     assert once == again
 
 
@@ -124,6 +131,26 @@ def test_whose_a_send_is() -> None:
     assert [sent.initiator for sent in sends] == [2, None, None]
     # Without an initiator nothing was started.
     assert (sends[2].count, sends[2].is_over, sends[2].pending) == (0, True, None)
+    assert report.findings == ()
+
+
+def test_a_message_that_was_cut_goes_on() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        async with world.initiator():
+            assert world.resume(socket) is None
+            sent = world.send_async(socket, 3)
+            world._operations[1].cancel()
+            await trio.sleep(0.5)  # its end is told
+            assert socket.torn is not None
+            async with world.initiator(ExitPolicy.JOIN):
+                assert world.resume(socket) is sent
+
+    # One byte, then nothing for a second, in which it is cut and resumed.
+    world, report = run(scenario, **kernel(2, 1))
+    (sent,) = world._record.sends
+    assert (sent.resumed, sent.initiator, sent.count, sent.error) == ([True], 2, 3, "SUCCESS")
+    assert len(sent.told) == 2
     assert report.findings == ()
 
 
@@ -255,6 +282,31 @@ def exits_as(policy: ExitPolicy) -> Callable[..., Any]:
             yield initiator
 
     return opened
+
+
+def drawn() -> set[str]:
+    """The rules that random worlds break, as soon as they break one."""
+    for first in range(0, 2000, 25):
+        report = explore(random_world, cancels=2, orders=3, seeds=range(first, first + 25))
+        if report.findings:
+            return broken_rules(report)
+    return set()
+
+
+def test_controls_are_found_in_random_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Socket.resume
+    with monkeypatch.context() as control:
+        control.setattr(Socket, "resume", lambda self, args: real(self, args) or True)
+        assert drawn() == {"events_come_once"}
+    with monkeypatch.context() as control:
+        control.setattr(SocketAsyncEventArgs, "cancel", lambda self: bool(self.pending))
+        assert drawn() == {"stops_are_prompt"}
+    with monkeypatch.context() as control:
+        control.setattr(_world, "open_initiator", exits_as(ExitPolicy.JOIN))
+        assert drawn() == {"policies_are_kept"}
+    with monkeypatch.context() as control:
+        control.setattr(World, "forget_torn", lambda self, socket: socket.forget_torn())
+        assert drawn() == {"torn_streams_are_loud"}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 from ._tape import Decision as Decision
 from ._world import World as World
-from ._worlds import small_world as small_world
+from ._worlds import random_world as random_world, small_world as small_world
 
 fixup_module_metadata(__name__, globals())
 del fixup_module_metadata

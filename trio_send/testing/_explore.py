@@ -22,7 +22,6 @@ from ._tape import (
     alternatives,
     check_limits,
     choices_of,
-    odds_of,
 )
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ class Explorer:
         tape = Tape(source, self.limits)
         return run_once(self.scenario, tape, most_steps=self.most_steps), source.unmet
 
-    def seeded(self, seed: int, odds: Mapping[str, float]) -> Run:
+    def seeded(self, seed: int) -> Run:
         """Run once with decisions by chance."""
-        tape = Tape(Seeded(seed, odds), self.limits)
+        tape = Tape(Seeded(seed, self.limits), self.limits)
         return run_once(self.scenario, tape, most_steps=self.most_steps)
 
     def search(self, ledger: Ledger, most_runs: int) -> None:
@@ -161,11 +160,10 @@ def explore(
         if again.trace != run.trace:
             ledger.unrepeatable.append("two runs with the same decisions were not the same")
     elif seeds is not None:
-        odds = odds_of(explorer.run({})[0].decisions, bounds)
         for seed in seeds:
             if ledger.runs >= most_runs:
                 break
-            ledger.add(explorer.seeded(seed, odds))
+            ledger.add(explorer.seeded(seed))
     else:
         explorer.search(ledger, most_runs)
     return ledger.report()

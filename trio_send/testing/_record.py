@@ -24,8 +24,9 @@ class Sent:
       started: the moment of its start.
       answered: the moment at which the start returned, or the awaiting call has ended; None if that has not happened.
       pending: whether the start answered that it is pending; None if it is awaited or did not return.
+      resumed: for each time that it was resumed, whether the answer was that it is pending.
       told: the moments of its events.
-      told_as: the count and the error that the first event told.
+      told_as: the count and the error that the latest event told; None if it was resumed since.
       count: how many bytes it says were accepted, in the end; None if nobody says that.
       error: the name of the error that it ended with; empty if nobody says that.
       is_over: whether it has ended.
@@ -41,6 +42,7 @@ class Sent:
     started: int
     answered: int | None = None
     pending: bool | None = None
+    resumed: list[bool] = attrs.Factory(list)
     told: list[int] = attrs.Factory(list)
     told_as: tuple[int, str] | None = None
     count: int | None = None

@@ -125,38 +125,29 @@ class Listed:
 class Seeded:
     """Decides by chance, and the same for the same seed.
 
+    Where a kind has a limit, something other than 0 must not always come at once, or every run would be over before it
+    has begun. How long a run is nobody knows before it is over. So each seed draws for itself how rare it is, from
+    every other time to one time in five hundred, and some seeds fit a run of any length.
+
     Args:
       seed: of the random numbers.
-      odds: by kind, how likely something other than 0 is. Without an entry all options are equally likely.
+      limits: of the kinds that have one. Of the others all options are equally likely.
     """
 
     __slots__ = ("_odds", "_random")
 
-    def __init__(self, seed: int, odds: Mapping[str, float]) -> None:
+    def __init__(self, seed: int, limits: Mapping[str, int]) -> None:
+        # Only random() gives the same numbers in every version of Python.
         self._random = random.Random(seed)
-        self._odds = odds
+        self._odds = {kind: 0.5 * 2 ** (-8 * self._random.random()) for kind in sorted(limits)}
 
     def __call__(self, key: str, kind: str, options: int) -> int:
-        # Only random() gives the same numbers in every version of Python.
         odds = self._odds.get(kind)
         if odds is None:
             return int(self._random.random() * options)
         if self._random.random() >= odds:
             return 0
         return 1 + int(self._random.random() * (options - 1))
-
-
-def odds_of(decisions: Sequence[Decision], limits: Mapping[str, int]) -> dict[str, float]:
-    """How likely each decision has to be, so that those of a kind with a limit are spread over a whole run.
-
-    Args:
-      decisions: those of a run in which nothing special happened.
-      limits: how many of each kind may be other than 0.
-    """
-    asked: dict[str, int] = {}
-    for decision in decisions:
-        asked[decision.kind] = asked.get(decision.kind, 0) + 1
-    return {kind: min(0.5, limit / asked.get(kind, 1)) for kind, limit in limits.items()}
 
 
 # What else could have been decided --------------------------------------------------------------

@@ -279,6 +279,33 @@ class World:
                 sent.stopped = sent.answered
         return sent
 
+    def resume(self, socket: Socket) -> Sent | None:
+        """Send the rest of the message that was cut, if the socket is torn and it was sent by `send_async`.
+
+        Args:
+          socket: one of this world's.
+
+        Returns:
+          What goes on; None if nothing does.
+        """
+        torn = socket.torn
+        if torn is None or not isinstance(torn.operation, SocketAsyncEventArgs):
+            return None
+        args = torn.operation
+        (sent,) = [sent for sent in self._record.sends if self._operations.get(sent.number) is args]
+        told_as, sent.told_as = sent.told_as, None
+        stopped, sent.stopped = sent.stopped, None
+        sent.resumed.append(False)
+        try:
+            sent.resumed[-1] = socket.resume(args)
+        except InvalidOperationError:
+            # Its end has not been told yet, or there is nowhere to go on.
+            sent.resumed.pop()
+            sent.told_as, sent.stopped = told_as, stopped
+            return None
+        sent.initiator = self._owner()
+        return sent
+
     def forget_torn(self, socket: Socket) -> None:
         """Say that a cut message may be written behind.
 
@@ -301,22 +328,24 @@ class World:
             )
         message = bytes(range(self._offset, self._offset + size))
         self._offset += size
-        owner: InitiatorRecord | None = None
-        if face != "send":
-            try:
-                owner = self._scopes.get(id(current_initiator()))
-            except InvalidOperationError:
-                pass
         sent = Sent(
             number=len(self._record.sends) + 1,
             socket=self._sockets[socket].number,
             face=face,
             message=message,
-            initiator=None if owner is None else owner.number,
+            initiator=None if face == "send" else self._owner(),
             started=self._moment(),
         )
         self._record.sends.append(sent)
         return sent
+
+    def _owner(self) -> int | None:
+        """The number of the initiator that what is started here belongs to."""
+        try:
+            record = self._scopes.get(id(current_initiator()))
+        except InvalidOperationError:
+            return None
+        return None if record is None else record.number
 
     def _refused(self, sent: Sent) -> None:
         """Take note that a start changed nothing."""
@@ -325,8 +354,7 @@ class World:
 
     def _told(self, sent: Sent, operation: Any) -> None:
         sent.told.append(self._moment())
-        if sent.told_as is None:
-            sent.told_as = (operation.bytes_transferred, _error_of(operation))
+        sent.told_as = (operation.bytes_transferred, _error_of(operation))
 
     def _is_over(self, stop: _Stop) -> bool:
         operation = stop.operation

@@ -1,4 +1,4 @@
-"""Scenarios that are ready: every policy and every face, in worlds that are small enough to be tried in full."""
+"""Scenarios that are ready: worlds that are small enough to be tried in full, and larger ones to be drawn by chance."""
 
 from __future__ import annotations
 
@@ -77,3 +77,65 @@ async def small_world(
                 for face, size in zip(faces, sizes, strict=True):
                     start(world, nursery, socket, face, size)
                 await trio.sleep(0.5)
+
+
+#: What a random world does next, each as likely as it is often here.
+ACTIONS: Final = (
+    *("send_async",) * 4,
+    *("begin_send",) * 2,
+    *("send",) * 2,
+    *("sleep",) * 3,
+    "initiator",
+)
+
+
+async def random_world(case: Case) -> None:
+    """Send over one or two sockets from nested initiators, with time limits, resumptions and errors.
+
+    It has too many decisions to be tried in full. ``explore(random_world, cancels=2, orders=3, seeds=range(1000))``
+    draws them.
+
+    Args:
+      case: what the scenario is given.
+
+    **Checkpoints**: always.
+
+    **If cancelled**: all that it has started ends.
+
+    **Threads**: only from the Trio thread.
+    """
+    async with World(case) as world, trio.open_nursery() as nursery:
+        sockets = []
+        for number in range(1, 2 + case.choose(2, "more sockets")):
+            is_stream = case.choose(6, f"socket {number} has datagrams") < 5
+            errors = ("ECONNRESET", "ENOBUFS", "EINVAL")[: case.choose(4, f"errors of {number}")]
+            sockets.append(world.socket(is_stream=is_stream, errors=errors))
+        await _random_initiator(case, world, nursery, sockets, depth=0)
+
+
+async def _random_initiator(
+    case: Case, world: World, nursery: trio.Nursery, sockets: Sequence[Socket], depth: int
+) -> None:
+    """Do a few things by chance inside of an initiator of some policy."""
+    policies = [policy for policy in ExitPolicy if depth or policy is not ExitPolicy.ADOPT]
+    policy = policies[case.choose(len(policies), "policy")]
+    async with world.initiator(policy, grace=grace_of(policy)):
+        for _ in range(1 + case.choose(7, "actions")):
+            torn = [socket for socket in sockets if socket.torn is not None]
+            if torn and case.choose(3, "leave it torn") < 2:
+                if case.choose(2, "forget") or world.resume(torn[0]) is None:
+                    world.forget_torn(torn[0])
+                continue
+            action = ACTIONS[case.choose(len(ACTIONS), "action")]
+            socket = sockets[case.choose(len(sockets), "socket")]
+            if action == "sleep":
+                await trio.sleep((0.25, 0.5, 1.0, 3.0)[case.choose(4, "seconds")])
+            elif action == "initiator":
+                if depth < 2:
+                    await _random_initiator(case, world, nursery, sockets, depth + 1)
+            else:
+                size = case.choose(6, "size")
+                if action == "send_async" and case.choose(4, "has a limit") == 3:
+                    world.send_async(socket, size, timeout=(0.0, 0.5, 1.5)[case.choose(3, "limit")])
+                else:
+                    start(world, nursery, socket, action, size)
