@@ -646,12 +646,21 @@ async def expect_in_hand(scene: Scene, buffer: bytearray, got: Any) -> None:
 @drives("Socket.receive_async", EVERYTHING, "something comes", name="receive_async", later=True)
 @drives("Socket.begin_receive", EVERYTHING, "something is there", name="begin_receive")
 @drives("Socket.begin_receive", EVERYTHING, "something comes", name="begin_receive", later=True)
+@drives("Socket.begin_receive", "kernel operation", "no room", name="begin_receive", room=0)
+@drives("Socket.receive_into", "kernel operation", "no room", name="receive_into", room=0)
+@drives("Socket.receive_async", "kernel operation", "no room", name="receive_async", room=0)
+@drives("Socket.try_begin_receive", EVERYTHING, "something is there", name="try_begin_receive")
+@drives(
+    "Socket.try_begin_receive", EVERYTHING, "something comes", name="try_begin_receive", later=True
+)
+@drives("Socket.try_end_receive", "", name="try_end_receive")
+@drives("Socket.try_end_receive_nowait", "", name="try_end_receive_nowait")
 @drives("Socket.end_receive", "", name="end_receive")
 @drives("Socket.end_receive_nowait", "", name="end_receive_nowait")
 @drives("SocketStream.receive_some", "kernel operation", name="receive_some")
-async def receive(scene: Scene, name: str, later: bool = False) -> None:
+async def receive(scene: Scene, name: str, later: bool = False, room: int = 100) -> None:
     scene.connect()
-    buffer = bytearray(100)
+    buffer = bytearray(room)
     if not later:
         scene.peer.send(b"hello")
 
@@ -678,8 +687,10 @@ async def receive(scene: Scene, name: str, later: bool = False) -> None:
             await scene.until(
                 lambda: not args.pending or scene.interrupted, "a receive waits for ever"
             )
-        elif name == "begin_receive":
-            result = await scene.call(socket.begin_receive, buffer)
+        elif "begin" in name:
+            result = await scene.call(getattr(socket, name), buffer)
+            if name.startswith("try"):
+                result = result and result[0]
             if result is not None:
                 await socket.end_receive(result)
         else:

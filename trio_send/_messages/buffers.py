@@ -235,15 +235,13 @@ class Message:
 
 
 def require_writable(name: str, message: Message, *, is_list: bool) -> None:
-    """Check that bytes can be received into every piece of ``message``, and that there is room for any.
+    """Check that bytes can be received into every piece of ``message``; where there is no room, none will be.
 
     Raises:
-      ValueError: a piece is read-only, or all are empty.
+      ValueError: a piece is read-only.
     """
-    if message.is_known_writable:
+    if message.is_known_writable or message.size == 0:
         return
-    if message.size == 0:
-        raise ValueError(f"{name} is empty, so nothing could be received into it")
     for index, piece in enumerate(message.pieces):
         opened: list[memoryview] = []
         try:

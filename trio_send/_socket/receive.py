@@ -22,10 +22,9 @@ from .._owners.awaiting_task import perform, tell_on_the_spot
 from .async_result import AsyncResult
 from .disconnect import Disconnecting
 from .receive_steps import ReceiveBytesStep, ReceiveStep
-from .send import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from typing_extensions import Buffer
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
 
-#: It has no state of its own.
-_STEP: Final = ReceiveStep()
+#: What receives into the message of an operation; it has no state of its own.
+STEP: Final = ReceiveStep()
 
 
 class Receiving(Disconnecting):
@@ -53,6 +52,9 @@ class Receiving(Disconnecting):
         datagram. What does not fit of a datagram is lost. Receives have a FIFO of their own, so sends that wait do not
         hold them up, nor the other way round.
 
+        If there is no room, because the buffer is empty, the operation ends when there is something to receive, or the
+        peer has finished, and takes nothing. So a server needs no buffer for a client that is silent.
+
         Args:
           args: where to receive into, and with which flags: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE. They are in use
             until the operation has ended.
@@ -64,7 +66,7 @@ class Receiving(Disconnecting):
 
         Raises:
           TypeError: ``args`` is None or something else.
-          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only or empty.
+          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
           InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
@@ -78,107 +80,7 @@ class Receiving(Disconnecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return self._receive_args(args, _STEP, _RECEIVE)
-
-    # -- begin and end ------------------------------------------------------------------------------------------------
-
-    @trio.lowlevel.enable_ki_protection
-    def begin_receive(
-        self,
-        buffer_or_list: Buffer | Sequence[Buffer],
-        offset: int = 0,
-        size: int | None = None,
-        socket_flags: SocketFlags = SocketFlags.NONE,
-        callback: Callable[[AsyncResult], object] | None = None,
-        state: Any = None,
-    ) -> AsyncResult:
-        """Start to receive into a buffer, or into a list of buffers, one after the other.
-
-        Args:
-          buffer_or_list: a writable, contiguous bytes-like object, or a list or tuple of them; leave it alone
-            meanwhile. A list is looked at now and not again.
-          offset: where in the buffer to begin, in bytes. Not for lists.
-          size: how many bytes at most; None stands for all from ``offset`` on. Not for lists.
-          socket_flags: how to receive: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE.
-          callback: a function or async function to call with the result when the operation has ended, also when it
-            ended on the spot; never from inside this call. It should call `end_receive_nowait` or await `end_receive`.
-          state: anything of yours, found again as `AsyncResult.async_state`.
-
-        Returns:
-          The result to hand to `end_receive`.
-
-        Raises:
-          TypeError: the buffer is None, not bytes-like or not contiguous.
-          ValueError: ``offset`` or ``size`` leaves the buffer, or there is no room, or a buffer is read-only.
-          SocketException: the receive failed on the spot; nothing is pending and the callback will not be called.
-          ObjectDisposedError: the socket was closed.
-          InvalidOperationError: no initiator is open, or the call comes from another thread.
-
-        **Checkpoints**: never.
-
-        **If cancelled**: nothing is raised here; see `receive_async`.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        self._require_usable()
-        message = message_of("buffer_or_list", buffer_or_list, offset, size)
-        require_writable(
-            "buffer_or_list", message, is_list=isinstance(buffer_or_list, (list, tuple))
-        )
-        result = self._begin_receive(message, socket_flags, callback, state, _STEP, _RECEIVE)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
-
-    @trio.lowlevel.enable_ki_protection
-    async def end_receive(self, ar: AsyncResult) -> int:
-        """Wait until a receive has ended and take its result; once for each.
-
-        Args:
-          ar: what `begin_receive` returned.
-
-        Returns:
-          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
-
-        Raises:
-          SocketException: the receive failed or was stopped; then no byte was received.
-          TypeError: ``ar`` is None.
-          ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already, or the call comes from another thread.
-
-        **Checkpoints**: always.
-
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator, and the result can
-        still be taken.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        return await self._end(ar, _RECEIVE)
-
-    @trio.lowlevel.enable_ki_protection
-    def end_receive_nowait(self, ar: AsyncResult) -> int:
-        """Take the result of a receive that has ended, as a synchronous callback does.
-
-        Args:
-          ar: what `begin_receive` returned.
-
-        Returns:
-          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
-
-        Raises:
-          trio.WouldBlock: the receive is pending.
-          SocketException: the receive failed or was stopped; then no byte was received.
-          TypeError: ``ar`` is None.
-          ValueError: ``ar`` is no result of a receive on this socket; it is left as it was.
-          InvalidOperationError: the result was taken already, or the call comes from another thread.
-
-        **Checkpoints**: never.
-
-        **If cancelled**: nothing is raised here.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        return self._end_nowait(ar, _RECEIVE)
+        return self._receive_args(args, STEP, _RECEIVE)
 
     # -- await --------------------------------------------------------------------------------------------------------
 
@@ -215,15 +117,16 @@ class Receiving(Disconnecting):
         """Receive what has arrived into a buffer, as soon as something has.
 
         Args:
-          buffer: a writable, contiguous bytes-like object; leave it alone meanwhile.
+          buffer: a writable, contiguous bytes-like object; leave it alone meanwhile. With an empty one, it waits until
+            there is something to receive, or the peer has finished, and takes nothing.
 
         Returns:
-          How many bytes were received; 0 when the peer has finished, or for an empty datagram.
+          How many bytes were received; 0 when the peer has finished, for an empty datagram, and into an empty buffer.
 
         Raises:
           SocketException: the connection is broken, or there is none.
           TypeError: ``buffer`` is not bytes-like or not contiguous.
-          ValueError: ``buffer`` is empty or read-only.
+          ValueError: ``buffer`` is read-only.
           InvalidOperationError: the call comes from another thread.
           ObjectDisposedError: the socket was closed.
 
@@ -236,7 +139,7 @@ class Receiving(Disconnecting):
         self._require_usable()
         message = message_from_buffer("buffer", buffer, 0, None)
         require_writable("buffer", message, is_list=False)
-        return await self._receive(_STEP, message, _RECEIVE)
+        return await self._receive(STEP, message, _RECEIVE)
 
     # -- shared -------------------------------------------------------------------------------------------------------
 

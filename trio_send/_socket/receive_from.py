@@ -9,7 +9,8 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._messages.buffers import message_from_buffer, require_writable
-from .receive import Receiving, require_max_bytes
+from .begin_receive import BeginEndReceiving
+from .receive import require_max_bytes
 from .receive_steps import ReceiveFromStep
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ReceivedFrom:
     truncated: bool
 
 
-class ReceivingFrom(Receiving):
+class ReceivingFrom(BeginEndReceiving):
     """The part of `Socket` that receives and tells the sender."""
 
     __slots__ = ()
@@ -66,7 +67,7 @@ class ReceivingFrom(Receiving):
 
         Raises:
           TypeError: ``args`` is None or something else.
-          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only or empty.
+          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
           InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
@@ -98,7 +99,8 @@ class ReceivingFrom(Receiving):
         Args:
           buffer: a writable, contiguous bytes-like object; leave it alone meanwhile.
           offset: where in the buffer to begin, in bytes.
-          size: how many bytes at most; None stands for all from ``offset`` on.
+          size: how many bytes at most; None stands for all from ``offset`` on. Without room, it waits until there is
+            something to receive, tells its sender, and takes nothing.
           socket_flags: how to receive: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE.
           callback: a function or async function to call with the result when the operation has ended, also when it
             ended on the spot; never from inside this call. It should call `end_receive_from_nowait` or await
@@ -110,7 +112,7 @@ class ReceivingFrom(Receiving):
 
         Raises:
           TypeError: the buffer is None, not bytes-like or not contiguous.
-          ValueError: ``offset`` or ``size`` leaves the buffer, or there is no room, or the buffer is read-only.
+          ValueError: ``offset`` or ``size`` leaves the buffer, or the buffer is read-only.
           SocketException: the receive failed on the spot; nothing is pending and the callback will not be called.
           ObjectDisposedError: the socket was closed.
           InvalidOperationError: no initiator is open, or the call comes from another thread.

@@ -69,7 +69,7 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Raises:
           TypeError: ``args`` is None or something else.
-          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only or empty.
+          ValueError: ``args`` has neither a buffer nor a buffer list, or one that is read-only.
           OperationInProgressError: ``args`` is in use.
           ObjectDisposedError: the socket or ``args`` was closed.
           InvalidOperationError: no initiator is open, the call comes from another thread, or the message of ``args``
@@ -101,7 +101,8 @@ class ReceivingMessageFrom(ReceivingFrom):
         Args:
           buffer: a writable, contiguous bytes-like object; leave it alone meanwhile.
           offset: where in the buffer to begin, in bytes.
-          size: how many bytes at most; None stands for all from ``offset`` on.
+          size: how many bytes at most; None stands for all from ``offset`` on. Without room, it waits until there is
+            something to receive, tells how that came, and takes nothing.
           socket_flags: how to receive: NONE, PEEK, OUT_OF_BAND or DONT_ROUTE.
           callback: a function or async function to call with the result when the operation has ended, also when it
             ended on the spot; never from inside this call. It should call `end_receive_message_from_nowait` or await
@@ -113,7 +114,7 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Raises:
           TypeError: the buffer is None, not bytes-like or not contiguous.
-          ValueError: ``offset`` or ``size`` leaves the buffer, or there is no room, or the buffer is read-only.
+          ValueError: ``offset`` or ``size`` leaves the buffer, or the buffer is read-only.
           SocketException: the receive failed on the spot; nothing is pending and the callback will not be called.
           ObjectDisposedError: the socket was closed.
           InvalidOperationError: no initiator is open, or the call comes from another thread.

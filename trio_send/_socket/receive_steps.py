@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno as errno_module
+import socket as stdlib_socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -42,6 +43,10 @@ class ReceiveStep(Step):
 
     def attempt(self, operation: Operation) -> None:
         socket: Endpoint = operation._socket
+        if _has_no_room(operation):
+            if _look(socket, operation).size == 0:
+                _require_true_end(socket)
+            return
         opened: list[memoryview] = []
         try:
             views = _open(socket, operation, opened)
@@ -99,9 +104,13 @@ class ReceiveFromStep(Step):
             port.informs = True
         opened: list[memoryview] = []
         try:
-            room = self._max_bytes or _open(socket, operation, opened)
-            call = partial(receive_message, informs=self._informs)
-            received = _ask(socket, _END, call, port.sock, room, operation._flags)
+            if self._max_bytes is None and _has_no_room(operation):
+                received = _look(socket, operation, informs=self._informs)
+            else:
+                room = self._max_bytes or _open(socket, operation, opened)
+                call = partial(receive_message, informs=self._informs)
+                received = _ask(socket, _END, call, port.sock, room, operation._flags)
+                operation._transferred = received.size
         finally:
             release(opened)
         if received.size == 0:
@@ -112,9 +121,24 @@ class ReceiveFromStep(Step):
         self.data = received.data
         self.flags = received.flags
         self.information = received.information
-        operation._transferred = received.size
         if isinstance(operation, SocketAsyncEventArgs):
             operation._remote_end_point = self.address
+
+
+def _has_no_room(operation: Operation) -> bool:
+    return operation._message is not None and operation._message.size == 0
+
+
+def _look(socket: Endpoint, operation: Operation, *, informs: bool = False) -> Received:
+    """Return what there is to receive, of which one byte was looked at and all is left where it is.
+
+    To ask for no bytes would not do: on a stream the answer is always that there they are.
+    """
+    call = partial(receive_message, informs=informs)
+    flags = operation._flags | int(stdlib_socket.MSG_PEEK)
+    found = _ask(socket, _END, call, _kernel_port(socket).sock, 1, flags)
+    # That there is more than one byte was not asked.
+    return found._replace(data=b"", flags=found.flags & ~SocketFlags.TRUNCATED)
 
 
 def _open(socket: Endpoint, operation: Operation, opened: list[memoryview]) -> list[memoryview]:
