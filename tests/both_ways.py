@@ -1,0 +1,98 @@
+"""Both ways that a start can go, as parameters of a fixture that the tests of every face share.
+
+The first start of an initiator on a socket looks at everything that could be wrong. If nothing is, and the message is
+simple enough, later ones take a shorter way, which looks only at what may have changed. Which messages are simple is
+another matter for each face. So what holds of a start is shown of a first one and of a later one, with each kind of
+data. Import the fixture as ``from tests.both_ways import way as way``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from trio_send import Socket, SocketAsyncEventArgs
+
+#: The kinds of data.
+DATA = ("bytes", "bytearray", "range")
+
+#: What the start before a later one sends: nothing, so that the peer need not be asked.
+NOTHING = b""
+
+
+@attrs.frozen
+class Way:
+    """How a test starts something.
+
+    Attributes:
+      is_first: whether nothing was started on the socket before.
+      data: the kind of the data, one of `DATA`.
+    """
+
+    is_first: bool
+    data: str
+
+    def __str__(self) -> str:
+        return f"{'first' if self.is_first else 'later'}-{self.data}"
+
+    def prepare(self, socket: Socket) -> None:
+        """Start something before, in the initiator that is open here, if the start to be tested is a later one."""
+        if not self.is_first:
+            assert socket.send_async(SocketAsyncEventArgs(NOTHING)) is False
+
+    def arguments(self, message: bytes) -> tuple[Any, int, int | None]:
+        """What the begin methods take for a message: a buffer, an offset, a size."""
+        if self.data == "range":
+            return b"<<" + message + b">", 2, len(message)
+        return (bytearray(message) if self.data == "bytearray" else message), 0, None
+
+    def buffer(self, message: bytes) -> Any:
+        """One object for a message."""
+        if self.data == "range":
+            return memoryview(b"<<" + message + b">")[2:-1]
+        return bytearray(message) if self.data == "bytearray" else message
+
+    def args(self, message: bytes) -> SocketAsyncEventArgs:
+        """Args for a message."""
+        buffer, offset, size = self.arguments(message)
+        return SocketAsyncEventArgs(buffer, offset, len(buffer) if size is None else size)
+
+    async def send(self, face: str, socket: Socket, message: bytes) -> int:
+        """Send a message through a face, as `tests.helpers.FACES` has them; return the count it was told."""
+        if face == "send":
+            return await socket.send(self.buffer(message))
+        if face == "begin_send":
+            return await socket.end_send(socket.begin_send(*self.arguments(message)))
+        if face == "try_begin_send":
+            result, _ = socket.try_begin_send(*self.arguments(message))
+            assert result is not None
+            return await socket.end_send(result)
+        args = self.args(message)
+        if face == "send args":
+            return await socket.send(args)
+        if socket.send_async(args):
+            await args.wait()
+        assert args.outcome is not None
+        return args.outcome.unwrap()
+
+
+WAYS = [Way(is_first, data) for is_first in (True, False) for data in DATA]
+
+#: The ways with data of which every face takes the shorter way, if it is a later one.
+SIMPLE_WAYS = [each for each in WAYS if each.data == "bytes"]
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    """A way to start something."""
+    assert isinstance(request.param, Way)
+    return request.param
+
+
+@pytest.fixture(params=SIMPLE_WAYS, ids=str)
+def simple_way(request: pytest.FixtureRequest) -> Way:
+    """The same, with nothing about the data that would keep a start from the shorter way."""
+    assert isinstance(request.param, Way)
+    return request.param
