@@ -52,6 +52,8 @@ nitpicky = True
 nitpick_ignore = [
     # A type variable has no place of its own.
     ("py:class", "trio_send.testing._case.T"),
+    ("py:class", "trio_send._owners.initiator._T"),
+    ("py:class", "_Arguments"),
     # Nobody makes or names a stream; `Socket.as_stream` says what it has beside what Trio's streams have.
     ("py:class", "trio_send._socket.stream.SocketStream"),
     # Any text file will do.
