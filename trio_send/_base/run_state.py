@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def between_tasks() -> bool:
@@ -12,3 +17,19 @@ def between_tasks() -> bool:
     may be in the middle of a change of its lists then, so nothing that wakes a task may be done.
     """
     return trio.lowlevel.in_trio_run() and not trio.lowlevel.in_trio_task()
+
+
+def put_off(action: Callable[[], object]) -> bool:
+    """Have something done that wakes tasks as soon as Trio runs one, if none runs here.
+
+    Returns:
+      Whether that is so. If not, whoever calls may do it at once.
+    """
+    if not between_tasks():
+        return False
+    try:
+        trio.lowlevel.current_trio_token().run_sync_soon(action)
+    # At the end of a run no task is left that could be woken. One that crashed closes its socket: hence OSError.
+    except (trio.RunFinishedError, OSError):
+        return False
+    return True

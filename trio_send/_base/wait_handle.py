@@ -13,6 +13,7 @@ import trio
 
 from .checks import NotCopied, require_seconds
 from .interrupts import one_step
+from .waiting_tasks import WaitingTasks
 
 if TYPE_CHECKING:
     import threading
@@ -29,7 +30,7 @@ class WaitHandle(NotCopied):
 
     def __init__(self) -> None:
         self._is_set = False
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lot = WaitingTasks(None)
         #: How many tasks wait or are about to, and in which run.
         self._tasks = 0
         self._token: trio.lowlevel.TrioToken | None = None
@@ -50,12 +51,15 @@ class WaitHandle(NotCopied):
         if self._tasks:
             assert self._token is not None
             if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
-                self._lot.unpark_all()
+                self._wake()
             else:
                 try:
-                    self._token.run_sync_soon(self._lot.unpark_all)
+                    self._token.run_sync_soon(self._wake)
                 except trio.RunFinishedError:
                     pass  # and its tasks with it
+
+    def _wake(self) -> None:
+        self._lot.wake(None)
 
     def _enlist(self, lock: threading.Lock) -> bool:
         """Have a lock released when the flag is set; return whether it is set, and so need not be."""
@@ -103,7 +107,7 @@ class WaitHandle(NotCopied):
                 await trio.lowlevel.checkpoint()
                 return True
             with trio.move_on_after(timeout):
-                await self._lot.park()
+                await self._lot.wait(lambda: self._is_set)
                 return True  # it was set, even if it has been reset since
         finally:
             self._tasks -= 1

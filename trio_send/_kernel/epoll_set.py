@@ -105,15 +105,23 @@ class EpollSet(Generic[W]):
 
     def _update(self, fd: int) -> None:
         """Arm a known ``fd`` for the directions that are waited for."""
+        events = -1
+        # Again if that has changed in the middle.
+        while events != self._events(fd):
+            events = self._events(fd)
+            try:
+                self._epoll.modify(fd, events)
+            except FileNotFoundError:
+                self._epoll.register(fd, events)
+
+    def _events(self, fd: int) -> int:
+        """Return what is to be waited for."""
         events = _ONE_SHOT
         if self._writers.get(fd) is not None:
             events |= _OUT
         if self._readers.get(fd) is not None:
             events |= _IN
-        try:
-            self._epoll.modify(fd, events)
-        except FileNotFoundError:
-            self._epoll.register(fd, events)
+        return events
 
     def arm(self, fd: int, queue: W) -> None:
         """Have ``queue`` fetched when its socket is ready.
@@ -123,6 +131,8 @@ class EpollSet(Generic[W]):
         """
         known = fd in self._writers or fd in self._readers
         queues = self._writers if queue.writes else self._readers
+        if queues.get(fd) is None:
+            self.armed += 1
         queues[fd] = queue
         try:
             if known:
@@ -134,10 +144,10 @@ class EpollSet(Generic[W]):
                     self._update(fd)
         except OSError:
             queues[fd] = None
+            self.armed -= 1
             if not known:
                 del queues[fd]
             raise
-        self.armed += 1
 
     def disarm(self, queue: W) -> W | None:
         """Forget ``queue``.
@@ -158,22 +168,22 @@ class EpollSet(Generic[W]):
         if queues.get(fd) is None:
             return None
         self.armed -= 1
+        queues[fd] = None
+        if others.get(fd) is None:
+            queues.pop(fd)
+            others.pop(fd, None)
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                pass  # the descriptor was closed behind the library's back
         other = others.get(fd)
-        if other is not None:
-            queues[fd] = None
+        if other is not None:  # perhaps since a moment
             try:
                 self._update(fd)
             except OSError:
                 others[fd] = None
                 self.armed -= 1
                 return other
-            return None
-        queues.pop(fd)
-        others.pop(fd, None)
-        try:
-            self._epoll.unregister(fd)
-        except OSError:
-            pass  # the descriptor was closed behind the library's back
         return None
 
     def fetch(self) -> list[W]:
@@ -181,23 +191,29 @@ class EpollSet(Generic[W]):
         ready: list[W] = []
         for fd, happened in self._epoll.poll(0, MAX_EVENTS):
             # Errors and hang-ups concern both directions; the attempt tells what is wrong.
-            writer = self._writers.get(fd)
-            reader = self._readers.get(fd)
-            if writer is not None and happened & _OUT_OR_OVER:
-                ready.append(writer)
-                self._writers[fd] = writer = None
-            if reader is not None and happened & _IN_OR_OVER:
-                ready.append(reader)
-                self._readers[fd] = reader = None
-            if writer is not None or reader is not None:
+            if happened & _OUT_OR_OVER:
+                self._take(self._writers, fd, ready)
+            if happened & _IN_OR_OVER:
+                self._take(self._readers, fd, ready)
+            if self._writers.get(fd) is not None or self._readers.get(fd) is not None:
                 try:
                     self._update(fd)
                 except OSError:
                     # It cannot be watched any more, so the attempt has to tell whether it is ready.
-                    ready += [waiter for waiter in (writer, reader) if waiter is not None]
-                    self._writers[fd] = self._readers[fd] = None
-        self.armed -= len(ready)
+                    self._take(self._writers, fd, ready)
+                    self._take(self._readers, fd, ready)
         return ready
+
+    def _take(self, queues: dict[int, W | None], fd: int, ready: list[W]) -> None:
+        """Have who waits in one direction be ready, and wait no more."""
+        if queues.get(fd) is None:
+            return
+        # Whoever takes it out counts it, for it may be disarmed in the middle of this.
+        queue = queues.pop(fd, None)
+        queues.setdefault(fd, None)
+        if queue is not None:
+            self.armed -= 1
+            ready.append(queue)
 
     def close(self) -> None:
         self._epoll.close()

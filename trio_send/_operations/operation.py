@@ -42,6 +42,7 @@ from .._base.errors import (
     SocketClosedError,
     SocketException,
 )
+from .._base.waiting_tasks import WaitingTasks
 from .._messages.packets import Packets
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ class Operation(NotCopied):
         self._limits: tuple[float, float] | None = None
         #: Those of the current activation, at work.
         self._limit: Any = None
-        self._waiters: list[trio.lowlevel.Task] | None = None
+        self._waiters: WaitingTasks[int | None] | None = None
         #: What instruments were told of the latest activation they have seen; theirs alone.
         self._trace: Any = None
 
@@ -387,7 +388,7 @@ class Operation(NotCopied):
         self._drop_limit()
         self._set_error(code, 0, detail)
 
-    def _release(self) -> tuple[Context | None, list[trio.lowlevel.Task] | None]:
+    def _release(self) -> tuple[Context | None, WaitingTasks[int | None] | None]:
         """Leave the terminal state for IDLE or CUT: the owner is being told, the operation may be used again.
 
         Returns:
@@ -404,7 +405,7 @@ class Operation(NotCopied):
             self._dispose()
         return context, waiters
 
-    def _keep(self, queue: Any, waiters: list[trio.lowlevel.Task] | None) -> None:
+    def _keep(self, queue: Any, waiters: WaitingTasks[int | None] | None) -> None:
         """Be in use again, as before `_release`, until the handler that is to be told has its first turn.
 
         It is nobody's then. The handler has it released once more.
@@ -443,12 +444,10 @@ class Operation(NotCopied):
         """
         raise NotImplementedError
 
-    def _wake(self, waiters: list[trio.lowlevel.Task] | None, count: int) -> None:
+    def _wake(self, waiters: WaitingTasks[int | None] | None, count: int) -> None:
         """Wake the tasks that wait for an activation, with its count."""
-        if waiters:
-            for task in waiters:
-                trio.lowlevel.reschedule(task, outcome.Value(count))
-            waiters.clear()
+        if waiters is not None:
+            waiters.wake(count)
 
     def _describe_count(self) -> str:
         """Say how far the latest activation came."""
@@ -532,6 +531,11 @@ class Operation(NotCopied):
     @trio.lowlevel.enable_ki_protection
     async def _wait(self) -> int:
         """Park until the owner has told of the current activation; return its count."""
+        # First of all stand where the end is told, for it may come at any instant.
+        waiters: WaitingTasks[int | None] = WaitingTasks(None)
+        if self._waiters is None:
+            self._waiters = waiters
+        waiters = self._waiters
         count, activation, owner = self._transferred, self._activation, self._owner
         if owner is not None and owner._holds(self):
             # The checkpoint is all that its end was held back for.
@@ -544,18 +548,8 @@ class Operation(NotCopied):
             if not self._in_flight:
                 return count
             # Somebody has asked for it meanwhile, so it is on its way.
-        task = trio.lowlevel.current_task()
-        if self._waiters is None:
-            self._waiters = []
-        waiters = self._waiters
-        waiters.append(task)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            waiters.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        told: int = await trio.lowlevel.wait_task_rescheduled(abort)
-        return told
+        told = await waiters.wait(lambda: waiters.news is not None or not self._in_flight)
+        return self._transferred if told is None else told
 
     @trio.lowlevel.enable_ki_protection
     def _request_stop(self, code: int, detail: str) -> bool:

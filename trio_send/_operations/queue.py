@@ -46,7 +46,7 @@ import trio
 
 from .._base.codes import SocketError
 from .._base.errors import InvalidOperationError
-from .._base.run_state import between_tasks
+from .._base.run_state import between_tasks, put_off
 from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
 from .operation import (
@@ -273,8 +273,11 @@ class OperationQueue:
 
     def _leave(self) -> None:
         """End a step: do what was noted in the middle of it."""
-        if self.held:
+        if self.held or (self.gate & NOTED and self._hold()):
             return
+        self._do_noted()
+
+    def _do_noted(self) -> None:
         while self.gate & NOTED:
             # In this order: what is noted from here on is either in the list already or brings another round.
             self.gate &= ~NOTED
@@ -289,13 +292,10 @@ class OperationQueue:
         if self.audience.instruments:
             self.audience.tell()
 
-    def _hold(self) -> None:
-        """Put off the rest of the step until Trio runs something."""
-        self.held = True
-        try:
-            trio.lowlevel.current_trio_token().run_sync_soon(self._finish_held)
-        except trio.RunFinishedError:
-            self._finish_held()  # no task is left that could be woken
+    def _hold(self) -> bool:
+        """Put off the rest of the step until Trio runs something, if no task runs here; return whether that is so."""
+        self.held = put_off(self._finish_held)
+        return self.held
 
     @trio.lowlevel.enable_ki_protection
     def _finish_held(self) -> None:
@@ -303,7 +303,7 @@ class OperationQueue:
         if self.held:
             self.held = False
             self._look_after()
-            self._leave()
+            self._do_noted()
             self._tell()
 
     def _take_over(self) -> bool:
@@ -324,21 +324,20 @@ class OperationQueue:
         Returns:
           Whether it was done now.
         """
-        if between_tasks():
-            if not self.gate & STEP:
-                self.gate |= STEP
-                self._hold()
-        elif not self.gate & STEP or self._take_over():
-            self.gate |= STEP
-            self.halted = False
-            try:
-                action()
-            finally:
-                self._leave()
-            self._tell()
-            return True
-        self._note(action, halts=halts)
-        return False
+        if self.gate & STEP and not self._take_over():
+            self._note(action, halts=halts)
+            return False
+        self.gate |= STEP
+        self.halted = False
+        if self._hold():
+            self._note(action, halts=halts)
+            return False
+        try:
+            action()
+        finally:
+            self._leave()
+        self._tell()
+        return True
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -464,17 +463,14 @@ class OperationQueue:
             )
             if self.head is operation:
                 operation._limit.moved()
-            if between_tasks():
+            if between_tasks():  # then the step is held at its end
                 self._note(partial(owner._limit_changed, operation), halts=False)
             else:
                 owner._limit_changed(operation)
         if self.audience.instruments:
             self.audience.queued(operation, self)
-        if self.head is operation:
-            if between_tasks():
-                self._hold()
-            else:
-                self._rewatch()
+        if self.head is operation and not self._hold():
+            self._rewatch()
         if detail is not None:
             self._note(
                 partial(self._stop, operation, operation._activation, _OPERATION_ABORTED, detail)

@@ -71,6 +71,7 @@ class TimeLimit(Timer):
             why = f"it was not finished {self._timeout:g} s after its start"
         else:
             why = f"no byte was accepted for {self._stall_timeout:g} s"
-        assert self._operation is not None
-        assert self._operation._queue is not None
-        self._operation._queue.stop(self._operation, _TIMED_OUT, why)
+        operation = self._operation
+        if operation is not None:  # else it has ended at this very moment
+            assert operation._queue is not None
+            operation._queue.stop(operation, _TIMED_OUT, why)

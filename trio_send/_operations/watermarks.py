@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 from typing import Final
 
-import trio
+from .._base.waiting_tasks import WaitingTasks
 
 #: asyncio's and Twisted's marks; enough for a peer nearby, and little enough to hold for each of thousands.
 DEFAULT_HIGH: Final = 64 * 1024
@@ -43,7 +43,7 @@ class Watermarks:
         self.high = DEFAULT_HIGH
         self.low = DEFAULT_LOW
         self.is_above = False
-        self._lot: trio.lowlevel.ParkingLot | None = None
+        self._lot: WaitingTasks[None] | None = None
 
     def set_high(self, value: int, weight: int) -> None:
         """Set the upper mark of a queue that weighs ``weight`` bytes."""
@@ -76,17 +76,17 @@ class Watermarks:
     def wake(self) -> None:
         """Wake everybody."""
         if self._lot is not None:
-            self._lot.unpark_all()
+            self._lot.wake(None)
 
     @property
     def tasks_waiting(self) -> int:
         return 0 if self._lot is None else len(self._lot)
 
     async def wait(self) -> None:
-        """Wait to be woken."""
+        """Wait to be woken, if the queue is above."""
         if self._lot is None:
-            self._lot = trio.lowlevel.ParkingLot()
-        await self._lot.park()
+            self._lot = WaitingTasks(None)
+        await self._lot.wait(lambda: not self.is_above)
 
 
 def _number_of_bytes(name: str, value: int) -> int:

@@ -88,8 +88,13 @@ class AwaitingTask(Owner):
     ) -> Coroutine[Any, Any, object]:
         """Return what to await until the operation comes to the head, has ended, or its time is up."""
         self._parked = True
+        if (self._over or queue.watcher is self) and self._parked:
+            self._parked = False  # that has come in the middle of this
+            return trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105
 
         def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if not self._parked:
+                return trio.lowlevel.Abort.FAILED  # it was sent on its way before it fell asleep
             # The task is on its way with a cancellation and cannot be told otherwise, so the operation has to end here
             # and now: before the task runs, somebody else may drain the queue.
             self._parked = False
@@ -149,7 +154,8 @@ class AwaitingTask(Owner):
                             continue
                         self._waiting = scope
                         try:
-                            await queue.wait_ready()
+                            if not self._over:
+                                await queue.wait_ready()
                         except trio.ClosedResourceError:
                             pass  # then it has ended
                         except OSError:

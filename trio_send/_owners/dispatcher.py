@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from .._base.run_state import put_off
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -53,7 +55,9 @@ class Dispatcher:
         self._on_quiet = on_quiet
         self._audience = audience
         self._send, self._receive = trio.open_memory_channel["list[Operation]"](math.inf)
-        self._open_batch: list[Operation] | None = None
+        self._open_batch: list[Operation] = []
+        #: Whether that was sent, or will be.
+        self._is_sent = False
         #: Operations that have yet to be told, and asynchronous handlers that run.
         self._outstanding = 0
         #: Whether an asynchronous handler has yet to take its first step, and where the dispatcher waits for it.
@@ -68,11 +72,14 @@ class Dispatcher:
     def post(self, operation: Operation) -> None:
         """Have an operation told. Never yields, never calls a handler."""
         self._outstanding += 1
-        if self._open_batch is None:
-            self._open_batch = [operation]
-            self._send.send_nowait(self._open_batch)
-        else:
-            self._open_batch.append(operation)
+        self._open_batch.append(operation)
+        if not self._is_sent:
+            self._is_sent = True
+            if not put_off(self._send_batch):
+                self._send_batch()
+
+    def _send_batch(self) -> None:
+        self._send.send_nowait(self._open_batch)
 
     def close(self) -> None:
         """End the task, once all is told."""
@@ -84,7 +91,9 @@ class Dispatcher:
         with trio.CancelScope(shield=True):
             told = 0
             async for batch in self._receive:
-                self._open_batch = None
+                # Whatever is posted in the middle of this joins the batch that was received.
+                self._open_batch = []
+                self._is_sent = False
                 for operation in batch:
                     if told == EVENTS_PER_TRIP:
                         told = 0

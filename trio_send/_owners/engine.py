@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .._base.waiting_tasks import WaitingTasks
 from .._kernel.epoll_set import HAVE_EPOLL, EpollSet
 from .._operations.send_attempts import MAX_SKIPS
 
@@ -73,8 +74,9 @@ class Engine:
         self._quitting = False
         self._scope = trio.CancelScope()
         self._shield: trio.CancelScope | None = None
-        #: The engine's task, while nothing is armed and until it runs again.
-        self._dozing: trio.lowlevel.Task | None = None
+        #: Whether it dozes, or has been woken and has yet to run again.
+        self._dozes = False
+        self._bed: WaitingTasks[None] = WaitingTasks(None)
         #: Queues that blocked while the engine dozed, and ready ones whose turn has yet to come.
         self._turns: deque[OperationQueue] = deque()
         #: What marks a queue whose turn is a try, because it has just blocked.
@@ -95,11 +97,10 @@ class Engine:
         descriptor = queue.descriptor() if HAVE_EPOLL else -1
         if descriptor < 0:
             self._wait_in_task(queue)
-        elif self._dozing is not None and len(self._turns) < RETRIES:
-            if not self._turns:
-                trio.lowlevel.reschedule(self._dozing)
+        elif self._dozes and len(self._turns) < RETRIES:
             queue.watched = self._tried
             self._turns.append(queue)
+            self._bed.wake(None)
         elif self._draining and queue.hopeful and len(self._turns) < RETRIES:
             queue.watched = self._turns
             self._turns.append(queue)
@@ -110,7 +111,8 @@ class Engine:
         """Have the set watch ``queue``; return False if the system lacks what that takes."""
         try:
             if self._pollset is None:
-                self._pollset = EpollSet()
+                self._add_pollset(EpollSet())
+            assert self._pollset is not None
             self._pollset.arm(descriptor, queue)
         except OSError:
             return False
@@ -118,6 +120,12 @@ class Engine:
             self._skips -= 1
         queue.watched = self._pollset
         return True
+
+    def _add_pollset(self, pollset: EpollSet[OperationQueue]) -> None:
+        if self._pollset is None:
+            self._pollset = pollset
+        else:
+            pollset.close()  # another queue that has blocked in the middle of this has made one
 
     def _wait_in_task(self, queue: OperationQueue) -> None:
         scope = trio.CancelScope(shield=True)
@@ -219,17 +227,18 @@ class Engine:
         self._skips = self._in_vain
 
     async def _doze(self) -> None:
-        self._dozing = trio.lowlevel.current_task()
+        self._dozes = True
+        try:
+            await self._bed.wait(self._has_work)
+        finally:
+            self._dozes = False
 
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._dozing = None  # it is on its way, and nobody may send it on its way once more
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        self._dozing = None
+    def _has_work(self) -> bool:
+        return bool(self._turns) or (self._pollset is not None and self._pollset.armed > 0)
 
     def _fetch(self) -> None:
         assert self._pollset is not None
         for queue in self._pollset.fetch():
-            queue.watched = self._turns
-            self._turns.append(queue)
+            if queue.watched is self._pollset:  # or it was stopped
+                queue.watched = self._turns
+                self._turns.append(queue)

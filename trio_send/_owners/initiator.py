@@ -32,6 +32,7 @@ import trio
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK, Door
 from .._base.statistics import InitiatorStatistics
+from .._base.waiting_tasks import WaitingTasks
 from .._tracing.audience import current_audience
 from .current import current_owner
 from .dispatcher import Dispatcher
@@ -105,7 +106,8 @@ class Initiator(Leaver):
             nursery.start_soon, self._handler_failed, self._became_quiet, self._audience
         )
         self._errors: list[BaseException] = []
-        self._quiet: trio.Event | None = None
+        #: The exit, while it waits for everything to have ended.
+        self._quiet: WaitingTasks[None] | None = None
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
@@ -200,14 +202,18 @@ class Initiator(Leaver):
         self.cancel_scope.cancel(reason="a completion handler raised")
 
     def _became_quiet(self) -> None:
-        if self._quiet is not None and self._dispatcher.is_quiet and not self._has_pending:
-            self._quiet.set()
+        if self._quiet is not None and self._is_quiet():
+            self._quiet.wake(None)
+
+    def _is_quiet(self) -> bool:
+        """Tell whether nothing is pending, all is told and no handler runs."""
+        return self._dispatcher.is_quiet and not self._has_pending
 
     async def _wait_quiet(self) -> None:
-        """Wait until nothing is pending, all is told and no handler runs."""
-        while self._has_pending or not self._dispatcher.is_quiet:
-            self._quiet = trio.Event()
-            await self._quiet.wait()
+        if self._quiet is None:
+            self._quiet = WaitingTasks(None)
+        while not self._is_quiet():
+            await self._quiet.wait(self._is_quiet)
 
     def _close(self) -> None:
         super()._close()
@@ -248,7 +254,7 @@ class Initiator(Leaver):
             self.cancel_scope.cancel(reason=_UNWINDING)
         # Only KeyboardInterrupt gets through a shield. It is for this task alone, so it must not strike in the nursery,
         # which would take it for one of a handler's; hence the wait for the nursery's last task is here as well.
-        while self._has_pending or not self._dispatcher.is_quiet or self._nursery.child_tasks:
+        while not self._is_quiet() or self._nursery.child_tasks:
             try:
                 with trio.CancelScope(shield=True):
                     await self._wait_quiet()

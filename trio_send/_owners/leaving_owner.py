@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import sys
+from collections import defaultdict
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -154,7 +155,8 @@ class Leaver(Owner):
         #: Set once the patience of the policy is being used up.
         self._grace: _Grace | None = None
         #: Where its pending operations stand, and how many there.
-        self._queues: dict[OperationQueue, int] = {}
+        # To count in it is one step, in the middle of which nothing else can count.
+        self._queues: defaultdict[OperationQueue, int] = defaultdict(int)
         #: The owners that it serves, in the order of their arrival.
         self._guests: dict[Leaver, None] = {}
         #: Why starts are refused; None as long as they are not.
@@ -209,7 +211,7 @@ class Leaver(Owner):
     # -- as an owner --------------------------------------------------------------------------------------------------
 
     def _joined(self, queue: OperationQueue) -> None:
-        self._queues[queue] = self._queues.get(queue, 0) + 1
+        self._queues[queue] += 1
         if self._budget < 0:
             self._reserve = START_BUDGET
         else:
@@ -224,10 +226,8 @@ class Leaver(Owner):
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         if queue is not None:
-            left = self._queues[queue] - 1
-            if left:
-                self._queues[queue] = left
-            else:
+            self._queues[queue] -= 1
+            if not self._queues[queue]:
                 del self._queues[queue]
         if operation._code == _OPERATION_ABORTED and operation._size_to_send:
             self._note_unsent(operation)
@@ -272,9 +272,10 @@ class Leaver(Owner):
         if self._leaving or self._server._leaving or operation._is_listened_to:
             self._post(operation)
             return
-        if self._held is not None:
-            self._tell_held()
-        self._held = operation
+        # In one step, for while the one before is told of, another start may be paced.
+        before, self._held = self._held, operation
+        if before is not None:
+            self._post(before)
 
     def _holds(self, operation: Operation) -> bool:
         return self._held is operation
@@ -290,7 +291,8 @@ class Leaver(Owner):
     def _tell_held_at_once(self) -> None:
         server = self._server
         held, self._held = self._held, None
-        assert held is not None
+        if held is None:
+            return  # somebody has asked for it at this very moment
         if server._audience.instruments:
             server._audience.raising(held)
         held._completed(server._dispatcher)

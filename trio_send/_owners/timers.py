@@ -37,8 +37,9 @@ class Timers:
         self._count = 0
         #: How long the heap may become before it is swept.
         self._sweep_at = SLACK
-        self._scope: trio.CancelScope | None = None
-        #: The scope of the current sleep, whose deadline is lowered in place when an earlier limit comes.
+        self._scope = trio.CancelScope(shield=True)
+        self._is_started = False
+        #: The scope of the current sleep, whose deadline is moved in place when an earlier limit comes.
         self._sleep: trio.CancelScope | None = None
 
     def add(self, timer: Timer) -> None:
@@ -47,35 +48,59 @@ class Timers:
         if due == math.inf:
             return
         if len(self._heap) >= self._sweep_at:
-            self._heap = [entry for entry in self._heap if entry[2].is_live()]
-            heapq.heapify(self._heap)
-            self._sweep_at = 2 * len(self._heap) + SLACK
+            self._sweep()
         self._count += 1  # orders limits that are due together, for timers cannot be compared
         heapq.heappush(self._heap, (due, self._count, timer))
-        if self._scope is None:
-            self._scope = trio.CancelScope(shield=True)
-            self._spawn(self._run, self._scope)
+        if not self._is_started:
+            self._is_started = True
+            self._spawn(self._run)
         elif self._sleep is not None and due < self._sleep.deadline:
-            self._sleep.deadline = due
+            self._set_alarm(self._sleep)
+
+    def _sweep(self) -> None:
+        """Forget the limits of operations that have ended."""
+        # What comes up in the middle finds a heap that stays.
+        entries, self._heap = self._heap, []
+        for entry in entries:
+            if entry[2].is_live():
+                heapq.heappush(self._heap, entry)
+        self._sweep_at = 2 * len(self._heap) + SLACK
+
+    def _set_alarm(self, sleep: trio.CancelScope) -> None:
+        """Have a sleep end when the first limit is due."""
+        # Again if another one has come up in the middle.
+        while sleep.deadline != (due := self._first_due()):
+            sleep.deadline = due
+
+    def _first_due(self) -> float:
+        heap = self._heap
+        return heap[0][0] if heap else math.inf
 
     def quit(self) -> None:
         """End the task."""
-        if self._scope is not None:
-            self._scope.cancel()
+        self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, scope: trio.CancelScope) -> None:
-        with scope:
+    async def _run(self) -> None:
+        with self._scope:
             while True:
                 self._fire_due()
-                due = self._heap[0][0] if self._heap else math.inf
-                with trio.CancelScope(deadline=due) as self._sleep:
+                with trio.CancelScope() as self._sleep:
+                    self._set_alarm(self._sleep)
                     await trio.sleep_forever()
 
     def _fire_due(self) -> None:
         now = trio.current_time()
-        while self._heap and self._heap[0][0] <= now:
-            _, _, timer = heapq.heappop(self._heap)
+        while self._heap:
+            # Taken out before it is looked at, for the first one may be another by then.
+            try:
+                entry = heapq.heappop(self._heap)
+            except IndexError:
+                break
+            due, _, timer = entry
+            if due > now:
+                heapq.heappush(self._heap, entry)
+                break
             if not timer.is_live():
                 continue
             if timer.due() <= now:

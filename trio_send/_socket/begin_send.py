@@ -106,7 +106,10 @@ class BeginEnd(Sending):
                         queue.gate = 0
                     else:
                         queue.end_attempt()
-                    initiator._budget -= 1
+                    if (
+                        initiator._budget > 0
+                    ):  # else another start has spent it in the middle of this
+                        initiator._budget -= 1
                     ended = _new(EndedResult)
                     ended._origin = self
                     ended._async_state = state

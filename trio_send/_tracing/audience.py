@@ -216,25 +216,31 @@ class Audience:
 
     def tell(self) -> None:
         """Call the hooks for all that was noted; the end of a step."""
-        if self._telling:
-            return  # a hook did something all the same; what came of it is told in its turn
-        self._telling = True
-        try:
-            while self._notes:
+        # Somebody may do something in the middle of it, such as a hook; what came of that is told in its turn.
+        while self._notes and not self._telling:
+            self._telling = True
+            try:
+                self._tell_all()
+            finally:
+                self._telling = False
+
+    def _tell_all(self) -> None:
+        while True:
+            try:
                 hook, arguments = self._notes.popleft()
-                for instrument in self.instruments:
-                    try:
-                        getattr(instrument, hook)(*arguments)
-                    except BaseException:
-                        self.remove(instrument)
-                        logger.exception(
-                            "The instrument %r raised in its hook %s and was removed; no count and no completion is "
-                            "lost by that.",
-                            instrument,
-                            hook,
-                        )
-        finally:
-            self._telling = False
+            except IndexError:
+                return
+            for instrument in self.instruments:
+                try:
+                    getattr(instrument, hook)(*arguments)
+                except BaseException:
+                    self.remove(instrument)
+                    logger.exception(
+                        "The instrument %r raised in its hook %s and was removed; no count and no completion is "
+                        "lost by that.",
+                        instrument,
+                        hook,
+                    )
 
 
 #: Where nobody can watch: the audience of a socket that was not used in any run yet.
