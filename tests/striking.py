@@ -66,7 +66,7 @@ CHANGES: dict[types.CodeType, str] = {
             Dispatcher.post,
             Door.put,
         ),
-        "operation": (Operation._move,),
+        "operation": (Operation._move, Operation._claim),
     }.items()
     for function in functions
 }

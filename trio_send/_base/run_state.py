@@ -25,8 +25,11 @@ def put_off(action: Callable[[], object]) -> bool:
     Returns:
       Whether that is so. If not, whoever calls may do it at once.
     """
-    if not between_tasks():
-        return False
+    return between_tasks() and run_soon(action)
+
+
+def run_soon(action: Callable[[], object]) -> bool:
+    """Have something done as soon as Trio runs its next task; return False if it runs none any more."""
     try:
         trio.lowlevel.current_trio_token().run_sync_soon(action)
     # At the end of a run no task is left that could be woken. One that crashed closes its socket: hence OSError.

@@ -14,6 +14,7 @@ import signal
 import socket as stdlib_socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -238,7 +239,9 @@ class KernelPort(Port):
     def wake_all(self) -> None:
         """Wake every task that waits for the descriptor."""
         if trio.lowlevel.in_trio_run():
-            trio.lowlevel.notify_closing(self.sock)
+            # Raised if it is the calling task that is about to wait; whoever lets it wait wakes it in another way.
+            with suppress(trio.ClosedResourceError):
+                trio.lowlevel.notify_closing(self.sock)
 
     def close(self, *, reset: bool) -> None:
         if self.sock.fileno() < 0:

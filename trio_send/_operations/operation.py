@@ -116,6 +116,8 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
 
+_FREE: Final = frozenset({IDLE, CUT})
+
 #: Why operations end whose socket is closed. By this very object it is known that they did.
 IN_USE: Final = (
     "these args are in use by an operation that is pending; wait for it to end, or use other args"
@@ -177,6 +179,10 @@ class Owner(NotCopied, abc.ABC):
     def _tell_held_at_once(self) -> None:
         """Tell of the end that is held back here and now."""
         raise NotImplementedError
+
+    def _is_about_to_sleep(self) -> bool:
+        """Tell whether it is the calling task, and waits for the socket, but is not asleep yet."""
+        return False
 
     @abc.abstractmethod
     def _limit_changed(self, operation: Operation) -> None:
@@ -329,9 +335,11 @@ class Operation(NotCopied):
 
     def _claim(self) -> None:
         """Begin a start, unless one is under way already that came in the middle of this one's checks."""
-        if self._in_flight:
+        # Nothing is called between the look and what follows from it, so nothing can strike there.
+        if self._state in _FREE:
+            self._state = TRYING
+        else:
             raise OperationInProgressError(IN_USE)
-        self._move(TRYING)
 
     def _rest(self, queue: Queue | None) -> None:
         """End a start that leaves nothing pending.

@@ -26,9 +26,10 @@ answered "pending". A stop that was noted forbids the step any further system ca
 one; where all bytes have been accepted by then, completion wins. The bit STEP of the gate says that a step is under
 way, and closes the fast path.
 
-*No task is woken where none runs.* A signal handler or a finaliser may also strike in Trio's own loop, between two
-tasks, where Trio's lists are not fit to be changed. What would wake a task then is noted in the same way, and done as
-soon as Trio runs something: the step is held until then.
+*No task is woken where none runs, or before it sleeps.* A signal handler or a finaliser may also strike in Trio's own
+loop, between two tasks, where Trio's lists are not fit to be changed; or in a task that has begun to wait for the
+socket and does not sleep yet. What would wake a task then is noted in the same way, and done as soon as Trio runs
+something: the step is held until then.
 
 *The queue is a linked list through the operations.* An operation that is stopped leaves at once, at a price that does
 not depend on how many others wait, and nothing of it stays behind: no tombstone that a restart of the same object
@@ -46,7 +47,7 @@ import trio
 
 from .._base.codes import SocketError
 from .._base.errors import InvalidOperationError
-from .._base.run_state import between_tasks, put_off
+from .._base.run_state import between_tasks, run_soon
 from .._messages.buffers import BufferShrankError
 from .._tracing.audience import NOBODY, Audience
 from .operation import (
@@ -293,9 +294,14 @@ class OperationQueue:
             self.audience.tell()
 
     def _hold(self) -> bool:
-        """Put off the rest of the step until Trio runs something, if no task runs here; return whether that is so."""
-        self.held = put_off(self._finish_held)
+        """Put off the rest of the step until Trio runs something, if it must be; return whether that is so."""
+        self.held = self._must_hold() and run_soon(self._finish_held)
         return self.held
+
+    def _must_hold(self) -> bool:
+        """Tell whether nobody may be woken here."""
+        watcher = self.watcher
+        return between_tasks() or (watcher is not None and watcher._is_about_to_sleep())
 
     @trio.lowlevel.enable_ki_protection
     def _finish_held(self) -> None:
@@ -308,7 +314,7 @@ class OperationQueue:
 
     def _take_over(self) -> bool:
         """Finish the step that is under way if it is merely held; return whether the queue is free."""
-        if not self.held or between_tasks():
+        if not self.held or self._must_hold():
             return False
         self._finish_held()
         return True
@@ -350,7 +356,7 @@ class OperationQueue:
         """
         if self.gate & (STEP | CLOSED):
             if self.gate & CLOSED:
-                return self._refuse_closed(operation)
+                return self.refuse_closed(operation)
             if not self._take_over():
                 return self._post(operation, owner)
         self.gate |= STEP
@@ -366,8 +372,14 @@ class OperationQueue:
             self._tell()
         return pending
 
-    def _start(self, operation: Operation, owner: Owner) -> bool:
+    def _take_up(self, operation: Operation) -> None:
+        """Begin with an operation in a step, in which it can be stopped by halting that."""
         operation._queue = self
+        if operation._state == HALTED:
+            self.halted = True
+
+    def _start(self, operation: Operation, owner: Owner) -> bool:
+        self._take_up(operation)
         if self.head is None and self._attempt_first(operation):
             return False
         return self._join(operation, owner)
@@ -384,7 +396,7 @@ class OperationQueue:
         Returns:
           Whether it is pending, as `start` does.
         """
-        operation._queue = self
+        self._take_up(operation)
         try:
             if error is None:
                 ended = self._attempt_more(operation)
@@ -427,7 +439,8 @@ class OperationQueue:
         self._tell()
         return pending
 
-    def _refuse_closed(self, operation: Operation) -> bool:
+    def refuse_closed(self, operation: Operation) -> bool:
+        """Answer for an operation whose start found the socket closed in the middle of it."""
         operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
         return False
 
@@ -443,7 +456,7 @@ class OperationQueue:
           Whether it is pending: True, unless what ran in the middle of the attempt has closed the socket.
         """
         if self.gate & CLOSED:
-            return self._refuse_closed(operation)
+            return self.refuse_closed(operation)
         detail = operation._detail if operation._state == HALTED else None
         operation._activate(QUEUED, owner)
         self._append(operation)
@@ -495,7 +508,7 @@ class OperationQueue:
         refusal = self.refusal(operation)
         stopped = owner._why_refused()
         if self.gate & CLOSED:
-            self._refuse_closed(operation)
+            self.refuse_closed(operation)
         elif stopped is not None:
             operation._set_error(_OPERATION_ABORTED, 0, stopped)
         elif refusal is not None:
@@ -503,6 +516,9 @@ class OperationQueue:
         elif self.head is not None or not self._attempt_first(operation):
             self._join(operation, owner, counted=True)
             return
+        self._end_posted(operation, owner)
+
+    def _end_posted(self, operation: Operation, owner: Owner) -> None:
         operation._end_later(owner)
         if self.audience.instruments:
             self.audience.completed(operation, self, on_the_spot=True)

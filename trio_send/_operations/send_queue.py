@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
 _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
+_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+
+_GIVEN_UP: Final = "the rest was given up in the middle of the call that was to send it"
 
 #: Out of kernel memory there is no event to wait for, so the attempt is repeated after pauses that double: 1 ms to
 #: 512 ms, about one second in all. Then the operation fails with the error that it had all along.
@@ -181,8 +184,7 @@ class SendQueue(SendAttempts):
         self.gate |= STEP
         self.halted = False
         try:
-            self._take_rest(operation)
-            pending = self._start(operation, owner)
+            pending = self._take_rest(operation) and self._start(operation, owner)
         except BaseException:
             self._give_up(operation)
             raise
@@ -192,21 +194,29 @@ class SendQueue(SendAttempts):
             self._tell()
         return pending
 
-    def _take_rest(self, operation: Operation) -> None:
-        """Make the stream whole again, of which ``operation`` sends the rest of the cut message."""
+    def _take_rest(self, operation: Operation) -> bool:
+        """Make the stream whole again, of which ``operation`` sends the rest of the cut message; or refuse it.
+
+        Returns:
+          Whether there is a rest to send.
+        """
         torn, self.torn = self.torn, None
-        assert torn is not None
+        if torn is None:
+            operation._set_error(_OPERATION_ABORTED, 0, _GIVEN_UP)
+            return False
         self.gate &= ~TORN
         operation._continues = True
         if not torn._is_about(operation):
             torn._operation._uncut()
         elif self.audience.instruments:
             self.audience.started(operation, self)
+        return True
 
     def _resume_posted(self, operation: Operation, owner: Owner) -> None:
-        if self.torn is not None:
-            self._take_rest(operation)
-        self._start_posted(operation, owner)
+        if self._take_rest(operation):
+            self._start_posted(operation, owner)
+        else:
+            self._end_posted(operation, owner)
 
     def forget_torn(self) -> None:
         """Let the stream be written again; the operation that was cut is an ordinary idle one."""

@@ -37,7 +37,7 @@ def describe_interruption(interruption: BaseException) -> str:
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
 
-    __slots__ = ("_behind", "_interruption", "_over", "_parked", "_task", "_waiting")
+    __slots__ = ("_behind", "_interruption", "_over", "_parked", "_task", "_waiting", "_waits")
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
@@ -49,6 +49,8 @@ class AwaitingTask(Owner):
         self._interruption: trio.lowlevel.RaiseCancelT | None = None
         #: The scope around the wait for the socket, while the task is in it and it takes one to get it out.
         self._waiting: trio.CancelScope | None = None
+        #: Whether it is in that wait, or about to be.
+        self._waits = False
 
     def __repr__(self) -> str:
         return f"<the awaiting task {self._task.name!r}>"
@@ -67,6 +69,9 @@ class AwaitingTask(Owner):
         self._unpark()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def _is_about_to_sleep(self) -> bool:
+        return self._waits and trio.lowlevel.current_task() is self._task
 
     def _limit_changed(self, operation: Operation) -> None:
         """Nothing to do: the task looks at the limits whenever it begins to wait."""
@@ -153,6 +158,7 @@ class AwaitingTask(Owner):
                             await self._park(operation, queue, scope)
                             continue
                         self._waiting = scope
+                        self._waits = True
                         try:
                             if not self._over:
                                 await queue.wait_ready()
@@ -162,6 +168,7 @@ class AwaitingTask(Owner):
                             await trio.sleep(SHORTAGE_PAUSE)
                         finally:
                             self._waiting = None
+                            self._waits = False
                         if queue.watcher is self:
                             queue.drain(SOCKET_ALLOWANCE)
                 if self._over:

@@ -87,9 +87,9 @@ class BeginEnd(Sending):
             and socket_flags is NO_FLAGS
             and initiator is not None
             and initiator is self._checked
-            and not queue.gate
             and get_ident() == self._thread
             and (initiator._budget > 0 or initiator._refill())
+            and not queue.gate  # the last look, for nothing may strike between this and what follows
         ):
             queue.gate = STEP
             try:

@@ -224,9 +224,10 @@ class Endpoint(BackPressure):
     ) -> bool:
         """Begin an operation for the initiator that was checked; return whether it is pending."""
         initiator = self._checked
-        assert initiator is not None
         operation._last_operation = kind
         operation._socket = self
+        if initiator is None:
+            return queue.refuse_closed(operation)
         if initiator._stopped is not None:
             operation._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
             return False

@@ -196,11 +196,10 @@ class Receiving(Disconnecting):
         kind: SocketAsyncOperation,
     ) -> bool:
         """Begin a receive for the initiator that was checked; return whether it is pending."""
-        initiator = self._checked
-        assert initiator is not None
+        initiator = self._checked  # None if the socket was closed in the middle of this
         operation._capture_context()
         if self._describe_receive(operation, message, flags, step, kind) and (
-            initiator._stopped is not None or self._admit_receive(operation)
+            initiator is None or initiator._stopped is not None or self._admit_receive(operation)
         ):
             return self._begin(operation, self._reading_queue(), kind)
         return False

@@ -94,19 +94,20 @@ class Sending(Endpoint):
             data is None
             or initiator is None
             or initiator is not self._checked
-            or args._state
             or initiator._budget < 0
             or get_ident() != self._thread
         ):
             return self._send_async(args)
-        if queue.gate:
+        if not queue.gate and not args._state and args._direct is data:
+            # Nothing is called between the look and this, so nothing can strike there. From here on whatever runs in
+            # the middle finds the queue in a step, and the args in use.
+            queue.gate = STEP
+            args._state = TRYING
+        elif queue.gate == BUSY and not args._state:
             # If nothing is in the way but those in front, a long queue should cost as little as a short one.
-            if queue.gate == BUSY:
-                return self._send_async_behind(args, initiator)
+            return self._send_async_behind(args, initiator)
+        else:
             return self._send_async(args)
-        # From here on whatever runs in the middle finds the queue in a step, and the args in use.
-        queue.gate = STEP
-        args._state = TRYING
         try:
             sent = self._send(data, PLAIN_FLAGS)
         except OSError as error:
@@ -153,7 +154,7 @@ class Sending(Endpoint):
 
     def _send_async_behind(self, args: SocketAsyncEventArgs, initiator: Leaver) -> bool:
         """Have plain args wait behind others."""
-        args._claim()
+        self._claim_message(args)
         args._reset_results()
         args._last_operation = _SEND
         args._socket = self
@@ -163,15 +164,14 @@ class Sending(Endpoint):
         return self._sends.join(args, initiator) or self._settle(args)
 
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
-        message = self._require_message(args)
-        if message is None:
+        if self._require_message(args) is None:
             return self._refuse(args)
         checked = self._checked
         initiator = self._require_initiator()
         if initiator is not checked and initiator._budget >= 0 and args._direct is not None:
             # Perhaps the short way lacked nothing else, as with the first send on a connection.
             return self.send_async(args)
-        return self._begin_args(args, message, None, _SEND)
+        return self._begin_args(args, None, None, _SEND)
 
     def _require_message(self, args: SocketAsyncEventArgs) -> Message | None:
         """Return the message of args that can be started; None if `_refuse` is to answer for them; or raise."""
@@ -197,8 +197,7 @@ class Sending(Endpoint):
 
         So a handler that restarts blindly while its initiator is left does no harm.
         """
-        initiator = self._checked
-        assert initiator is not None
+        initiator = self._require_initiator()
         args._claim()
         if self._sends.audience.instruments:
             self._sends.audience.started(args, self._sends)
@@ -210,17 +209,28 @@ class Sending(Endpoint):
     def _begin_args(
         self,
         args: SocketAsyncEventArgs,
-        message: Message,
+        message: Message | None,
         address: Any,
         kind: SocketAsyncOperation,
     ) -> bool:
-        """Begin the send of args that were checked; return whether it is pending."""
-        args._claim()
+        """Begin the send of args that were checked, of their own message or another; return whether it is pending."""
+        if message is None:
+            message = self._claim_message(args)
+        else:
+            args._claim()
         args._reset_results()
         args._capture_context()
         return self._begin_send(args, message, args._socket_flags, address, kind) or self._settle(
             args
         )
+
+    def _claim_message(self, args: SocketAsyncEventArgs) -> Message:
+        """Claim args; return their message, which may have become another one in the middle of the checks."""
+        args._claim()
+        if args._message is None:
+            args._rest(None)
+            raise ValueError(_NOTHING_TO_SEND)
+        return args._message
 
     def _require_args(self, args: SocketAsyncEventArgs) -> None:
         if not isinstance(args, SocketAsyncEventArgs):
@@ -237,10 +247,9 @@ class Sending(Endpoint):
         kind: SocketAsyncOperation,
     ) -> bool:
         """Begin a send whose results are reset, for the initiator that was checked; return whether it is pending."""
-        initiator = self._checked
-        assert initiator is not None
+        initiator = self._checked  # None if the socket was closed in the middle of this
         if self._describe(operation, message, flags, address, kind) and (
-            initiator._stopped is not None or self._admit(operation)
+            initiator is None or initiator._stopped is not None or self._admit(operation)
         ):
             return self._begin(operation, self._sends, kind)
         operation._socket = self

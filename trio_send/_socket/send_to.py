@@ -58,12 +58,11 @@ class SendingTo(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        message = self._require_message(args)
-        if message is None:
+        if self._require_message(args) is None:
             return self._refuse(args)
         address = self._destination("remote_end_point", args._remote_end_point)
         self._require_initiator()
-        return self._begin_args(args, message, address, _SEND_TO)
+        return self._begin_args(args, None, address, _SEND_TO)
 
     @trio.lowlevel.enable_ki_protection
     def begin_send_to(
