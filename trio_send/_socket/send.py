@@ -410,7 +410,10 @@ class Sending(Endpoint):
             if operation._state == IDLE and operation._code and operation._detail is _NOT_BEGUN:
                 operation._detail = describe_interruption(interruption)
             raise
-        operation._claim()
+        if isinstance(operation, SocketAsyncEventArgs):
+            message = self._claim_message(operation)
+        else:
+            operation._claim()
         operation._reset_results()
         if self._describe(operation, message, flags, address, kind) and self._admit(operation):
             return await perform(operation, self._sends)
