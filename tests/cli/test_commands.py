@@ -279,7 +279,7 @@ def one_sentence(error: str, command: str) -> str:
         ),
         (["{file}", "no such.invalid:1"], ""),
         (["{file}", "nothing.invalid:1"], "the host 'nothing.invalid' cannot be found"),
-        (["{file}", "a..b:1"], "the host 'a..b' cannot be found: it is no legal host name"),
+        (["{file}", "a..b:1"], "the host 'a..b' cannot be found"),
         (
             ["{file}", "{nobody}", "--from", "1M"],
             "ends after 300000 bytes, so nothing can be sent from offset 1048576",
@@ -708,7 +708,7 @@ def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path, capsys: Capture) -> 
         other.listen()
         other.setblocking(False)
         assert main(["sink", f"unix:{path}", "--once"]) == 1
-        assert "somebody else does" in one_sentence(capsys.readouterr().err, "sink")
+        assert "somebody else uses the socket at" in one_sentence(capsys.readouterr().err, "sink")
         assert path.is_socket()
         with pytest.raises(BlockingIOError):
             other.accept()  # nor was it bothered by a connection
@@ -717,7 +717,7 @@ def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path, capsys: Capture) -> 
 @needs_unix_sockets
 def test_a_file_is_never_replaced_by_a_socket(file: Path, data: bytes, capsys: Capture) -> None:
     assert main(["sink", f"unix:{file}"]) == 1
-    assert "there is a file at that path" in one_sentence(capsys.readouterr().err, "sink")
+    assert "there is a file at" in one_sentence(capsys.readouterr().err, "sink")
     assert file.read_bytes() == data
 
 
