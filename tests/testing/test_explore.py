@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -454,6 +456,7 @@ def test_decisions_that_do_not_come_up_are_refused() -> None:
         (lambda: explore(three_steps, cancels=-1), ValueError, "'cancel' is -1"),
         (lambda: explore(three_steps, limits={"order": 1}), ValueError, "limits has 'order'"),
         (lambda: explore(three_steps, seeds=[1], only={}), ValueError, "seeds and only"),
+        (lambda: explore(three_steps, executor=ThreadPoolExecutor()), ValueError, "executor runs"),
         (lambda: trio.run(as_async(lambda: explore(three_steps))), RuntimeError, "inside Trio"),
     ],
 )
@@ -542,6 +545,32 @@ def test_a_seed_gives_the_same_under_every_hash_seed() -> None:
 async def many_decisions(case: Case) -> None:
     sizes = [case.choose(5, f"size {i}") for i in range(6)]
     case.check(sizes[2] < 2 or sizes[4] < 1, f"sizes {sizes}")
+
+
+def test_an_executor_gives_the_same_report() -> None:
+    runs = []
+    with ThreadPoolExecutor(2) as executor:
+        report = explore(many_decisions, seeds=range(130), executor=executor, progress=runs.append)
+    assert report == explore(many_decisions, seeds=range(130))
+    assert runs == [50, 100, 130]
+    assert report.findings
+
+
+def test_progress_can_stop() -> None:
+    def enough(runs: int) -> bool:
+        return runs == 3
+
+    assert explore(many_decisions, seeds=range(100), progress=enough).runs == 3
+    assert explore(many_decisions, progress=enough).runs == 3
+    with ThreadPoolExecutor(2) as executor:
+        report = explore(
+            three_steps, seeds=range(10_000), executor=executor, progress=lambda runs: runs >= 100
+        )
+    assert report.runs == 100
+
+
+def test_at_most_so_many_seeds_are_run() -> None:
+    assert explore(three_steps, seeds=itertools.count(), most_runs=7).runs == 7
 
 
 def test_a_finding_is_found_again() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from .. import __version__
 from .bench.command import BENCH
 from .demo.command import DEMO
+from .explore.command import EXPLORE
 from .failures import USAGE
 from .output import complain
 from .transfer.send_command import SEND
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .command import Command
 
 #: All commands, in the order of the help text. To add one, write a module that makes a `Command`, and name it here.
-COMMANDS: tuple[Command, ...] = (DEMO, SEND, SINK, BENCH)
+COMMANDS: tuple[Command, ...] = (DEMO, SEND, SINK, BENCH, EXPLORE)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import attrs
 
@@ -26,10 +28,18 @@ from ._tape import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
 
     from ._case import Broken, Case
     from ._findings import Finding
     from ._runner import Scenario
+
+#: How many seeds an executor is given at once, and how many such shares at most are under way.
+SHARD = 50
+SHARDS = 64
+
+#: Told how many runs there were; returns whether that is enough.
+Tell: TypeAlias = "Callable[[int], object]"
 
 #: How many steps of tasks a program may take in one run before it is held not to end.
 MOST_STEPS = 10_000
@@ -55,7 +65,31 @@ class Explorer:
         tape = Tape(Seeded(seed, self.limits), self.limits)
         return run_once(self.scenario, tape, most_steps=self.most_steps)
 
-    def search(self, ledger: Ledger, most_runs: int) -> None:
+    def draw(self, seeds: Iterable[int]) -> Ledger:
+        """Run once for each seed; what is returned can go to another process."""
+        ledger = Ledger(name_of(self.scenario), self.limits)
+        for seed in seeds:
+            ledger.add(self.seeded(seed))
+        return ledger
+
+    def shard(self, ledger: Ledger, seeds: Iterable[int], executor: Executor, tell: Tell) -> None:
+        """Have an executor run once for each seed, and count the runs in the order of the seeds."""
+        rest = iter(seeds)
+        waiting: deque[Future[Ledger]] = deque()
+        try:
+            while True:
+                while len(waiting) < SHARDS and (shard := list(islice(rest, SHARD))):
+                    waiting.append(executor.submit(self.draw, shard))
+                if not waiting:
+                    return
+                ledger.merge(waiting.popleft().result())
+                if tell(ledger.runs):
+                    return
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def search(self, ledger: Ledger, most_runs: int, tell: Tell) -> None:
         """Run every list of decisions within the limits, depth first."""
         run, _ = self.run({})
         ledger.add(run)
@@ -68,7 +102,7 @@ class Explorer:
             if following is None:
                 stack.pop()
                 continue
-            if ledger.runs >= most_runs:
+            if ledger.runs >= most_runs or tell(ledger.runs):
                 return
             choices, shared = following
             run, unmet = self.run(choices)
@@ -85,6 +119,10 @@ class Explorer:
             else:
                 stack.append((run.decisions, alternatives(run.decisions)))
         ledger.exhausted = not is_cut and not ledger.unrepeatable
+
+
+def _go_on(runs: int) -> bool:
+    return False
 
 
 def _difference(before: Sequence[Decision], after: Sequence[Decision], shared: int) -> str | None:
@@ -107,6 +145,8 @@ def explore(
     only: Mapping[str, int] | None = None,
     most_runs: int = 100_000,
     most_steps: int = MOST_STEPS,
+    executor: Executor | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Report:
     """Run an async function once for each place at which a cancel can strike it.
 
@@ -129,13 +169,18 @@ def explore(
         repeated, and differences are told as ``Report.unrepeatable``.
       most_runs: after how many runs to stop.
       most_steps: after how many steps of its tasks a program is held not to end.
+      executor: runs ``seeds``, many at a time, such as a `concurrent.futures.ProcessPoolExecutor`. Then the scenario
+        has to be a function of a module, or a `functools.partial` of one. The report is the same as without.
+      progress: called with the number of runs so far, again and again. If what it returns is true, that is the end, and
+        the report is about what was done.
 
     Returns:
       What was found, and what was tried.
 
     Raises:
       TypeError: a limit is no whole number.
-      ValueError: a limit is negative, a decision of ``only`` did not come up, or there are both ``seeds`` and ``only``.
+      ValueError: a limit is negative, a decision of ``only`` did not come up, there are both ``seeds`` and ``only``, or
+        there is an ``executor`` without ``seeds``.
       RuntimeError: called from inside Trio.
     """
     limits = limits or {}
@@ -146,6 +191,9 @@ def explore(
     bounds = check_limits({CANCEL: cancels, ORDER: orders, INSIDE: 0, **limits})
     if seeds is not None and only is not None:
         raise ValueError("seeds and only cannot both be given: only is one run that is known")
+    if executor is not None and seeds is None:
+        raise ValueError("executor runs seeds, but none are given")
+    tell: Tell = progress or _go_on
     if only is not None:
         # The decisions are known, so nothing is left to limit.
         bounds = {}
@@ -160,12 +208,16 @@ def explore(
         if again.trace != run.trace:
             ledger.unrepeatable.append("two runs with the same decisions were not the same")
     elif seeds is not None:
-        for seed in seeds:
-            if ledger.runs >= most_runs:
-                break
-            ledger.add(explorer.seeded(seed))
+        seeds = islice(seeds, most_runs)
+        if executor is not None:
+            explorer.shard(ledger, seeds, executor, tell)
+        else:
+            for seed in seeds:
+                ledger.add(explorer.seeded(seed))
+                if tell(ledger.runs):
+                    break
     else:
-        explorer.search(ledger, most_runs)
+        explorer.search(ledger, most_runs, tell)
     return ledger.report()
 
 

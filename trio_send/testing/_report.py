@@ -143,6 +143,22 @@ class Ledger:
             if len(self._broken) < KEPT:
                 self._broken.append(run)
 
+    def merge(self, other: Ledger) -> None:
+        """Count the runs of another ledger, which come behind those of this one."""
+        self.runs += other.runs
+        self.unrepeatable += other.unrepeatable
+        self._broken_runs += other._broken_runs
+        self._broken += other._broken[: KEPT - len(self._broken)]
+        self._traces |= other._traces
+        self._plans |= other._plans
+        for mine, theirs in (
+            (self._visited, other._visited),
+            (self._struck, other._struck),
+            (self._broke, other._broke),
+        ):
+            for place, count in theirs.items():
+                mine[place] = mine.get(place, 0) + count
+
     def _suspects(self, run: Run) -> tuple[Place, ...]:
         """The places that a run's cancel struck, first the one whose cancel breaks something most reliably.
 

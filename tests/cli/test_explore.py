@@ -1,0 +1,162 @@
+"""``trio-send explore``: run, replay and shrink."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from trio_send import SocketAsyncEventArgs
+from trio_send._cli import main
+from trio_send._cli.explore import command as _command
+from trio_send._cli.interruption import hearing_as_before
+from trio_send.testing import Finding
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Have every event raised twice."""
+    real = SocketAsyncEventArgs.on_completed
+
+    def twice(self: SocketAsyncEventArgs) -> object:
+        real(self)
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SocketAsyncEventArgs, "on_completed", twice)
+        yield patch
+
+
+def test_random_worlds(capsys: Capture) -> None:
+    assert main(["explore", "run", "--seeds", "0:30", "--cancels", "2", "--jobs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("random_world: 30 runs of ")
+    assert "something is wrong in 0 runs, findings: 0" in out
+    assert err == ""
+
+
+def test_many_processes_find_the_same(capsys: Capture) -> None:
+    outputs = []
+    for jobs in ("1", "2"):
+        assert main(["explore", "run", "--seeds", "0:120", "--orders", "2", "--jobs", jobs]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+
+
+def test_small_worlds_are_tried_in_turn(capsys: Capture) -> None:
+    assert main(["explore", "run", "small", "--most-runs", "40"]) == 0
+    out = capsys.readouterr().out
+    assert re.match("small_world: 40 runs of .*, not exhausted\n", out)
+    assert "0 of kind order, 1 of kind kernel" in out
+
+
+def test_findings_are_saved_and_run_again_and_made_small(
+    control: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    directory = tmp_path / "found"
+    arguments = ["explore", "run", "--seeds", "0:40", "--jobs", "1", "--findings", str(directory)]
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "was told of 2 times, not 1" in out
+    assert re.fullmatch(r"trio-send explore: something is wrong in \d+ of 40 runs\n", err)
+    file = directory / "finding-1.json"
+    finding = Finding.load(file)
+
+    assert main(["explore", "replay", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "was told of 2 times" in out
+    assert out.endswith("It is found again, and all runs are the same, step for step.\n")
+
+    small = tmp_path / "small.json"
+    assert main(["explore", "shrink", str(file), str(small)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^\d+ decisions before, \d+ now, after \d+ runs$", out, re.MULTILINE)
+    assert len(Finding.load(small).decisions) < len(finding.decisions)
+    assert Finding.load(file) == finding
+    assert main(["explore", "shrink", str(file)]) == 0
+    assert Finding.load(file) == Finding.load(small)
+
+    # The same with other versions need not be the same run.
+    other = attrs.evolve(Finding.load(small), trace="0" * 32, versions={"trio": "0.1"})
+    other.save(small)
+    capsys.readouterr()
+    assert main(["explore", "replay", str(small)]) == 1
+    assert "the run is not the one that was found with trio 0.1" in capsys.readouterr().err
+
+    control.undo()
+    assert main(["explore", "replay", str(file)]) == 1
+    assert "it is not found again: send" in capsys.readouterr().err
+    assert main(["explore", "shrink", str(file)]) == 1
+    assert "is not found again, so there is nothing to shrink" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["replay", "shrink"])
+def test_what_is_no_finding_is_refused(action: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "file"
+    assert main(["explore", action, str(file)]) == 1
+    assert f"{str(file)!r} cannot be read: " in capsys.readouterr().err
+    file.write_text("[]")
+    assert main(["explore", action, str(file)]) == 1
+    assert f"{file} holds no finding: " in capsys.readouterr().err
+    Finding("mine", "wrong", "", None, (), (), 1, 1, {"cancel": 1}, (), 1, "0", {"trio": "1"}).save(
+        file
+    )
+    assert main(["explore", action, str(file)]) == 1
+    assert "was found in 'mine', which is not one of small_world" in capsys.readouterr().err
+
+
+def test_findings_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    arguments = ["explore", "run", "--seeds", "0:2", "--jobs", "1", "--findings", str(file)]
+    assert main(arguments) == 1
+    assert f"findings cannot be written to {str(file)!r}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a signal to oneself")
+def test_a_stop_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    real = _command._Progress.__call__
+
+    def press(self: _command._Progress, runs: int) -> bool:
+        if runs == 5:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            self.stop.wait()
+        return real(self, runs)
+
+    monkeypatch.setattr(_command._Progress, "__call__", press)
+    with hearing_as_before():
+        assert main(["explore", "run", "--seeds", "0:100000", "--jobs", "1"]) == 130
+    out, err = capsys.readouterr()
+    assert out.startswith("random_world: 5 runs of ")
+    assert err == "trio-send explore: stopped by Ctrl-C after 5 runs\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: ACTION"),
+        (["run", "--seeds", "5"], "'5' is no range of seeds"),
+        (["run", "--seeds", "5:5"], "'5:5' is no range of seeds"),
+        (["run", "--cancels", "x"], "'x' is not a whole number, from 0 on"),
+        (["run", "--jobs", "0"], "argument --jobs"),
+        (["run", "--most-runs", "0"], "it must be at least 1"),
+        (["run", "huge"], "invalid choice: 'huge'"),
+    ],
+)
+def test_usage(arguments: list[str], words: str, capsys: Capture) -> None:
+    assert main(["explore", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", [[], ["run"], ["replay"], ["shrink"]])
+def test_help(action: list[str], capsys: Capture) -> None:
+    assert main(["explore", *action, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: trio-send explore", *action]))

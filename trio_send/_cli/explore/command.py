@@ -1,0 +1,314 @@
+"""``trio-send explore``: look for what breaks a promise, and run it again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ...testing import Finding, Report, explore, random_world, replay, shrink, small_world
+from ..command import Command
+from ..failures import FAILURE, Failure, describe
+from ..interruption import interruptible
+from ..output import is_terminal, say, write
+from ..values import parse_count
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ...testing import Case
+
+WORLDS: Final[Mapping[str, Callable[[Case], Awaitable[object]]]] = {
+    "small": small_world,
+    "random": random_world,
+}
+SCENARIOS: Final = {world.__name__: world for world in WORLDS.values()}
+
+#: As many seeds as take some seconds.
+SEEDS: Final = range(1000)
+
+DESCRIPTION = """\
+Look for what breaks a promise of the library. Sockets whose kernel is played take bytes in part, late or not at all,
+tasks step in another order, and scopes and operations are cancelled, each time somewhere else. What was sent is held to
+the rules. What breaks one is told with the decisions that lead there, and can be run again.
+"""
+
+
+class _Options(argparse.Namespace):
+    action: str
+    world: str
+    seeds: range | None
+    cancels: int
+    orders: int
+    kernel: int | None
+    inside: int
+    jobs: int
+    most_runs: int
+    findings: str | None
+    file: str
+    output: str | None
+
+
+def _parse_seeds(text: str) -> range:
+    first, colon, last = text.partition(":")
+    if colon and first.isdecimal() and last.isdecimal() and int(first) < int(last):
+        return range(int(first), int(last))
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no range of seeds; write the first and the one behind the last, as in 0:1000"
+    )
+
+
+def _parse_number(text: str) -> int:
+    if text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, from 0 on")
+
+
+def _parse_positive(text: str) -> int:
+    number = _parse_number(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
+    run = actions.add_parser(
+        "run", help="explore worlds", description="Explore worlds of one kind.", allow_abbrev=False
+    )
+    run.add_argument(
+        "world",
+        metavar="WORLD",
+        nargs="?",
+        choices=WORLDS,
+        default="random",
+        help="small, in which everything is tried in turn, or random, which is drawn (default: random)",
+    )
+    run.add_argument(
+        "--seeds",
+        metavar="A:B",
+        type=_parse_seeds,
+        help="draw a world for each number from A on and below B (default: 0:1000; for small: try everything instead)",
+    )
+    for name, default, what in (
+        ("cancels", 1, "cancels"),
+        ("orders", 0, "steps out of turn"),
+        ("inside", 0, "stops from inside of a system call"),
+    ):
+        run.add_argument(
+            f"--{name}",
+            metavar="N",
+            type=_parse_number,
+            default=default,
+            help=f"how many {what} there may be in one run (default: %(default)s)",
+        )
+    run.add_argument(
+        "--kernel",
+        metavar="N",
+        type=_parse_number,
+        help="how many answers of the kernel may be out of the ordinary in one run (default: 1 if everything is tried, "
+        "else no limit)",
+    )
+    run.add_argument(
+        "--jobs",
+        metavar="N",
+        type=parse_count,
+        default=os.cpu_count() or 1,
+        help="how many processes draw at once (default: one for each core, here %(default)s)",
+    )
+    run.add_argument(
+        "--most-runs",
+        metavar="N",
+        type=_parse_positive,
+        default=1_000_000,
+        help="when to stop (default: after %(default)s runs)",
+    )
+    run.add_argument(
+        "--findings",
+        metavar="DIRECTORY",
+        help="write a file for each finding to DIRECTORY (default: none)",
+    )
+    again = actions.add_parser(
+        "replay",
+        help="run a finding again",
+        description="Run a finding again, twice, and say whether it is still found and all runs were the same.",
+        allow_abbrev=False,
+    )
+    again.add_argument("file", metavar="FILE", help="what `run` has written")
+    smaller = actions.add_parser(
+        "shrink",
+        help="make a finding smaller",
+        description="Leave out of a finding what is not needed for it.",
+        allow_abbrev=False,
+    )
+    smaller.add_argument("file", metavar="FILE", help="what `run` has written")
+    smaller.add_argument(
+        "output", metavar="OUTPUT", nargs="?", help="where to write it (default: to FILE itself)"
+    )
+
+
+class _Progress:
+    """Tells how far an exploration is, and whether it has to stop."""
+
+    def __init__(self, total: int | None) -> None:
+        self.stop = threading.Event()
+        self._total = "" if total is None else f" of {total}"
+        self._shown = 0
+
+    def __call__(self, runs: int) -> bool:
+        if is_terminal(sys.stderr) and runs - self._shown >= 50:
+            self._shown = runs
+            write(sys.stderr, f"\r{runs}{self._total} runs")
+        return self.stop.is_set()
+
+    def hide(self) -> None:
+        if self._shown:
+            write(sys.stderr, "\r" + " " * 40 + "\r")
+
+
+def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Report:
+    kernel = options.kernel
+    if kernel is None and seeds is None:
+        kernel = 1
+    with ExitStack() as stack:
+        executor = None
+        if seeds is not None and options.jobs > 1:
+            # A forked process would have Trio's half of this one; and Ctrl-C is for this one to hear.
+            executor = stack.enter_context(
+                ProcessPoolExecutor(
+                    options.jobs,
+                    mp_context=get_context("spawn"),
+                    initializer=signal.signal,
+                    initargs=(signal.SIGINT, signal.SIG_IGN),
+                )
+            )
+        return explore(
+            WORLDS[options.world],
+            cancels=options.cancels,
+            orders=options.orders,
+            limits={"kernel": kernel, "inside": options.inside},
+            seeds=seeds,
+            most_runs=options.most_runs,
+            executor=executor,
+            progress=progress,
+        )
+
+
+async def _in_thread(function: Callable[[], Any], stop: threading.Event) -> Any:
+    """Call a function that runs Trio itself, in a thread; a cancel asks it to stop and waits until it has."""
+
+    async def ask() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            stop.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        result = await trio.to_thread.run_sync(function)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def _run_worlds(options: _Options) -> int:
+    seeds = options.seeds
+    if seeds is None and options.world == "random":
+        seeds = SEEDS
+    progress = _Progress(None if seeds is None else min(len(seeds), options.most_runs))
+    report: Report | None = None
+
+    def work() -> None:
+        nonlocal report
+        report = _explore(options, seeds, progress)
+
+    async with interruptible() as interruption:
+        await _in_thread(work, progress.stop)
+    progress.hide()
+    if report is None:
+        raise Failure(f"stopped by {interruption.name}", interruption.status)
+    say(str(report))
+    if options.findings is not None:
+        await trio.to_thread.run_sync(_save, report, options.findings)
+    if interruption.signal is not None:
+        raise Failure(
+            f"stopped by {interruption.name} after {report.runs} runs", interruption.status
+        )
+    if report.findings:
+        raise Failure(f"something is wrong in {report.broken_runs} of {report.runs} runs")
+    return 0
+
+
+def _save(report: Report, directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+        for number, finding in enumerate(report.findings, 1):
+            finding.save(os.path.join(directory, f"finding-{number}.json"))
+    except OSError as error:
+        raise Failure(f"findings cannot be written to {directory!r}: {describe(error)}") from None
+
+
+def _load(path: str) -> tuple[Finding, Callable[[Case], Awaitable[object]]]:
+    try:
+        finding = Finding.load(path)
+    except OSError as error:
+        raise Failure(f"{path!r} cannot be read: {describe(error)}") from None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    if finding.scenario not in SCENARIOS:
+        raise Failure(
+            f"{path!r} was found in {finding.scenario!r}, which is not one of {', '.join(SCENARIOS)}; "
+            "use trio_send.testing.replay in Python"
+        )
+    return finding, SCENARIOS[finding.scenario]
+
+
+async def _replay(options: _Options) -> int:
+    finding, world = await trio.to_thread.run_sync(_load, options.file)
+    again = await trio.to_thread.run_sync(replay, world, finding)
+    for sentence in again.sentences:
+        say(sentence)
+    if not again.is_found_again:
+        raise Failure(f"it is not found again: {finding.sentence}", FAILURE)
+    if not again.is_repeatable:
+        raise Failure("it is found again, but two runs of it were not the same")
+    if not again.is_same:
+        versions = ", ".join(f"{name} {version}" for name, version in finding.versions.items())
+        raise Failure(
+            f"it is found again, but the run is not the one that was found with {versions}"
+        )
+    say("It is found again, and all runs are the same, step for step.")
+    return 0
+
+
+async def _shrink(options: _Options) -> int:
+    finding, world = await trio.to_thread.run_sync(_load, options.file)
+    output = options.output or options.file
+    try:
+        small = await trio.to_thread.run_sync(partial(shrink, world, finding))
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    try:
+        await trio.to_thread.run_sync(small.save, output)
+    except OSError as error:
+        raise Failure(f"{output!r} cannot be written: {describe(error)}") from None
+    say("\n".join(small.in_words))
+    before, after = len(finding.decisions), len(small.decisions)
+    say(f"{before} decisions before, {after} now, after {small.of_runs} runs")
+    return 0
+
+
+async def _run(options: _Options) -> int:
+    actions = {"run": _run_worlds, "replay": _replay, "shrink": _shrink}
+    return await actions[options.action](options)
+
+
+EXPLORE = Command("explore", "look for what breaks a promise", DESCRIPTION, _add_arguments, _run)
