@@ -51,6 +51,8 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore = [
     # A type variable has no place of its own.
+    ("py:class", "_Arguments"),
+    ("py:class", "trio_send._owners.initiator._T"),
     ("py:class", "trio_send.testing._case.T"),
     ("py:class", "trio_send._owners.initiator._T"),
     ("py:class", "_Arguments"),
