@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket as stdlib_socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -132,3 +134,22 @@ def test_one_that_cannot_be_watched_any_more_is_fetched_with_the_other(
     assert sorted(pollset.fetch(), key=lambda each: each.writes) == [reader, writer]
     assert pollset.armed == 0
     assert pollset.fetch() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [("task", "False"), ("epoll", "TRIO_SEND_ENGINE is 'epoll', but can only be 'task'")],
+)
+def test_the_environment_says_how_engines_wait(wanted: str, said: str) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from trio_send._kernel.epoll_set import HAVE_EPOLL; print(HAVE_EPOLL)",
+        ],
+        env={**os.environ, "TRIO_SEND_ENGINE": wanted},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert said in done.stdout + done.stderr

@@ -36,6 +36,7 @@ from trio_send import (
     from_thread,
     open_initiator,
 )
+from trio_send._kernel.epoll_set import HAVE_EPOLL
 
 if sys.platform == "win32":
     pytest.skip("Windows has no such limit", allow_module_level=True)
@@ -74,10 +75,6 @@ def none_left() -> Iterator[None]:
         for each in taken:
             os.close(each)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def have_epoll() -> bool:
-    return sys.platform == "linux"
 
 
 async def start_async(socket: Socket, host: Initiator) -> Callable[[], Any]:
@@ -142,7 +139,7 @@ async def a_send_that_blocks(face: str, when: str) -> None:
             assert state() == (False, len(MESSAGE), SUCCESS)
             await STARTS[face](socket, initiator)
             await wait_all_tasks_blocked()
-            assert (initiator._engine._pollset is not None) == have_epoll()
+            assert (initiator._engine._pollset is not None) == HAVE_EPOLL
             assert await read_exactly(peer, len(MESSAGE)) == MESSAGE
 
 

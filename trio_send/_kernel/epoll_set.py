@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -24,8 +25,20 @@ class Waiter(Protocol):
         """Whether it waits until the socket can be written rather than read."""
 
 
-#: Whether the system can watch many sockets through one descriptor that Trio can wait for.
-HAVE_EPOLL: Final = sys.platform == "linux"
+def _engine_wanted() -> str:
+    """Return what the environment says of how engines wait: "task" or nothing."""
+    wanted = os.environ.get("TRIO_SEND_ENGINE", "")
+    if wanted not in ("", "task"):
+        raise ValueError(
+            f"the environment variable TRIO_SEND_ENGINE is {wanted!r}, but can only be 'task', which has a task "
+            "wait for each blocked socket, as where there is no epoll; unset it for the usual way",
+        )
+    return wanted
+
+
+#: Whether many sockets are watched through one descriptor that Trio can wait for: where the system can do it, unless
+#: ``TRIO_SEND_ENGINE=task`` is in the environment, for tests of what serves all other systems.
+HAVE_EPOLL: Final = sys.platform == "linux" and not _engine_wanted()
 
 
 # Plain numbers, for they are looked at for every event. Elsewhere than on Linux there are none, and nobody looks.
