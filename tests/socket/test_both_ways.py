@@ -46,9 +46,13 @@ every_face = pytest.mark.parametrize("face", FACES)
 #: The faces that take an offset and a size.
 BEGINNING = ("begin_send", "try_begin_send")
 
+#: Those of which an initiator owns the operation.
+STARTING = ("send_async", *BEGINNING)
+
 every_beginning = pytest.mark.parametrize("face", BEGINNING)
 
 ABORTED = SocketError.OPERATION_ABORTED
+CUT_OFF = SocketError.CONNECTION_ABORTED
 
 
 def start(face: str, socket: Socket, data: Any = b"message") -> Any:
@@ -57,6 +61,21 @@ def start(face: str, socket: Socket, data: Any = b"message") -> Any:
         data = data if isinstance(data, SocketAsyncEventArgs) else SocketAsyncEventArgs(data)
     answer = getattr(socket, face.split()[0])(data)
     return answer.send(None) if isinstance(answer, Coroutine) else answer
+
+
+def failed(face: str, socket: Socket) -> SocketError:
+    """Start a plain send that fails on the spot, without a callback, which would keep it from the shorter way."""
+    if face == "send_async":
+        args = SocketAsyncEventArgs(b"message")
+        assert socket.send_async(args) is False
+        return args.socket_error
+    if face == "try_begin_send":
+        result, error = socket.try_begin_send(b"message")
+        assert result is None
+        return error
+    with pytest.raises(SocketException) as caught:
+        socket.begin_send(b"message")
+    return caught.value.socket_error_code
 
 
 @contextmanager
@@ -261,7 +280,7 @@ def test_another_run_is_refused(face: str, simple_way: Way) -> None:
     socket.close()
 
 
-@pytest.mark.parametrize("face", ["send_async", *BEGINNING])
+@pytest.mark.parametrize("face", STARTING)
 async def test_where_no_initiator_is_open_is_refused(face: str, simple_way: Way) -> None:
     """It does not do that there was one a moment ago."""
     socket, port = scripted()
@@ -331,13 +350,17 @@ async def test_nothing_is_written_behind_a_message_that_was_cut(face: str, simpl
         assert socket.send_async(args) is True
         args.cancel()
         await args.wait()
-        error, count = await failure_on_the_spot(face, socket, b"behind")
-        assert (error, count) == (SocketError.CONNECTION_ABORTED, 0)
+        if face in STARTING:
+            assert failed(face, socket) is CUT_OFF
+        else:
+            with pytest.raises(SocketException) as caught:
+                await simple_way.send(face, socket, b"behind")
+            assert caught.value.socket_error_code is CUT_OFF
     assert port.accepted == b"mes"
     socket.close()
 
 
-@pytest.mark.parametrize("face", ["send_async", *BEGINNING])
+@pytest.mark.parametrize("face", STARTING)
 async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
     face: str, simple_way: Way
 ) -> None:
@@ -347,18 +370,7 @@ async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
 
     def restart(_: Socket, __: SocketAsyncEventArgs) -> None:
         attempts = port.attempts
-        if face == "send_async":
-            args = SocketAsyncEventArgs(b"message")
-            assert socket.send_async(args) is False
-            errors.append(args.socket_error)
-        elif face == "begin_send":
-            with pytest.raises(SocketException) as caught:
-                socket.begin_send(b"message")
-            errors.append(caught.value.socket_error_code)
-        else:
-            result, error = socket.try_begin_send(b"message")
-            assert result is None
-            errors.append(error)
+        errors.append(failed(face, socket))
         assert port.attempts == attempts
 
     async with open_initiator():
