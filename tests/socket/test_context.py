@@ -28,6 +28,7 @@ from tests.helpers import (
 )
 from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, open_initiator
 from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send.testing import Blocked
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
@@ -270,6 +271,26 @@ async def test_a_context_that_does_not_flow_is_that_of_the_initiators_entry(
             await args.wait()
             await wait_all_tasks_blocked()
     assert seen == ["entry"] * 2
+
+
+async def test_the_rest_of_a_cut_message_is_told_in_the_context_of_the_call_that_resumed_it() -> (
+    None
+):
+    seen: list[str] = []
+    socket, _ = scripted(3, Blocked(0), Blocked(0))
+    async with open_initiator():
+        args = SocketAsyncEventArgs(b"message")
+        args.completed += watcher(seen, asynchronous=False)
+        variable.set("start")
+        assert socket.send_async(args) is True
+        args.cancel()
+        await args.wait()
+        variable.set("resume")
+        assert socket.resume(args) is True
+        variable.set("later")
+        assert await args.wait() == 7
+    assert seen == ["start", "resume"]
+    socket.close()
 
 
 def calls_of(function: Callable[[], object]) -> int:
