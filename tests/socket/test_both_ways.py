@@ -157,6 +157,20 @@ async def test_a_callback_is_called(face: str, way: Way) -> None:
     socket.close()
 
 
+@every_beginning
+async def test_what_has_ended_without_a_callback_is_nobodys_any_more(face: str, way: Way) -> None:
+    socket, _ = scripted()
+    async with open_initiator() as initiator:
+        way.prepare(socket)
+        begun = getattr(socket, face)(*way.arguments(b"message"))
+        result = begun[0] if isinstance(begun, tuple) else begun
+        assert result.completed_synchronously
+        assert repr(result) == "<AsyncResult: SEND, SUCCESS, 7 of 7 bytes accepted>"
+        assert initiator.pending_operations == 0
+        assert result.cancel() is False
+    socket.close()
+
+
 @every_face
 async def test_what_has_to_wait_belongs_to_the_initiator_of_the_start(
     face: str, simple_way: Way
