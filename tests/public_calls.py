@@ -88,10 +88,18 @@ SIZES = {"fits": 1000, "in part": BIG}
 
 
 def cases_of_sends() -> Iterator[tuple[str, str, int, bool]]:
-    for kind in ("bytes", "bytearray", "range", "list"):
+    for kind in ("bytes", "bytearray", "view", "range", "mutable range", "list"):
         for word, size in SIZES.items():
             yield f"{kind}, {word}", kind, size, False
     yield "behind another", "bytes", 1000, True
+
+
+#: What a whole message of a kind is made with.
+MAKERS: dict[str, Callable[[bytes], Any]] = {
+    "bytes": bytes,
+    "bytearray": bytearray,
+    "view": lambda message: memoryview(bytearray(message)),
+}
 
 
 async def send_async(scene: Scene, kind: str, size: int, behind: bool) -> None:
@@ -109,12 +117,13 @@ async def begin_send(scene: Scene, kind: str, size: int, behind: bool, name: str
         scene.fill()
     message = scene.message("A", size)
     begin = getattr(scene.socket, name)
-    if kind == "range":
-        await scene.call(begin, b"--" + message + b"-", 2, size)
+    if kind.endswith("range"):
+        block = b"--" + message + b"-"
+        await scene.call(begin, block if kind == "range" else bytearray(block), 2, size)
     elif kind == "list":
         await scene.call(begin, [message[:3], message[3:]])
     else:
-        await scene.call(begin, bytearray(message) if kind == "bytearray" else message)
+        await scene.call(begin, MAKERS[kind](message))
     await scene.settle()
 
 
@@ -141,11 +150,10 @@ async def send(scene: Scene, kind: str, size: int, behind: bool, way: str) -> No
         scene.fill()
     message = scene.message("A", size)
     data: Any = {
-        "bytes": message,
-        "bytearray": bytearray(message),
         "range": memoryview(b"-" + message)[1:],
+        "mutable range": memoryview(bytearray(b"-" + message))[1:],
         "list": [message[:3], message[3:]],
-    }[kind]
+    }.get(kind) or MAKERS[kind](message)
     if way == "args":
         data = scene.args("A", size, kind)
         await with_reader(scene, scene.socket.send, data)

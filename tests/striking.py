@@ -325,6 +325,10 @@ class Scene:
             args = SocketAsyncEventArgs(bytearray(message))
         elif kind == "range":
             args = SocketAsyncEventArgs(b"-" * 7 + message + b"-" * 9, 7, size)
+        elif kind == "mutable range":
+            args = SocketAsyncEventArgs(bytearray(b"-" * 7 + message + b"-" * 9), 7, size)
+        elif kind == "view":
+            args = SocketAsyncEventArgs(memoryview(bytearray(message)))
         elif kind == "list":
             args = SocketAsyncEventArgs(buffer_list=[message[:3], message[3:]])
         else:

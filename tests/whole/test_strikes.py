@@ -222,13 +222,14 @@ def test_a_call_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 HALVES = """
-def assign(args, buffer, buffers, message):
+def assign(args, buffer, buffers, message, direct, piece):
     args._buffer = buffer
     args._buffer_list = buffers
-    direct = args._direct_part(message, args._socket_flags)
+    size = int(message.size)
     args._prepared = args._message = message
-    args._size = 0 if message is None else message.size
+    args._size = size
     args._direct = direct
+    args._piece = piece
 """
 
 

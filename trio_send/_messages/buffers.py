@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from .._base.checks import counted, require_whole_number
 
@@ -96,6 +96,50 @@ def measure(name: str, buffer: Buffer, otherwise: str = "") -> int:
         return view.nbytes
 
 
+def short_size(buffer: Any) -> int:
+    """Return how many bytes a buffer has; -1 if it is not for the short way.
+
+    There go `bytes`, `bytearray` and a flat, contiguous `memoryview` of bytes, none of them of a subclass: no code of
+    the program runs where they are looked at or sent.
+    """
+    kind = type(buffer)
+    if kind is bytearray or kind is bytes:
+        return len(buffer)
+    if kind is not memoryview:
+        return -1
+    try:
+        if buffer.ndim != 1 or buffer.itemsize != 1 or not buffer.c_contiguous:
+            return -1
+        length: int = buffer.nbytes
+        return length
+    except ValueError:  # it was released
+        return -1
+
+
+def short_range_size(buffer: Any, offset: object, size: object) -> int:
+    """Return how many bytes a range of a buffer has; -1 if it is not for the short way, or not right."""
+    length = short_size(buffer)
+    if type(offset) is not int or not 0 <= offset <= length:
+        return -1
+    if size is None:
+        return length - offset
+    if type(size) is not int or not 0 <= size <= length - offset:
+        return -1
+    return size
+
+
+def shrunk(length: int, end: int) -> BufferShrankError:
+    """Return the error of a buffer that has become shorter than the range that ends at ``end``."""
+    return BufferShrankError(
+        f"the buffer has {counted(length, 'byte')}, but the range ends at {end}"
+    )
+
+
+def unreadable(error: Exception) -> BufferShrankError:
+    """Return the error of a buffer that was closed or released."""
+    return BufferShrankError(f"the buffer cannot be read any more: {error}")
+
+
 class Piece:
     """One range of one buffer.
 
@@ -121,13 +165,11 @@ class Piece:
         except (
             Exception
         ) as error:  # a memoryview that its owner released, or whatever a __buffer__ method raises
-            raise BufferShrankError(f"the buffer cannot be read any more: {error}") from None
+            raise unreadable(error) from None
         opened.append(view)
         end = self.offset + self.size
         if view.nbytes < end:
-            raise BufferShrankError(
-                f"the buffer has {counted(view.nbytes, 'byte')}, but the range ends at {end}"
-            )
+            raise shrunk(view.nbytes, end)
         if view.nbytes == 0:
             return view  # an empty view can have a shape that cannot be cast
         if view.format != "B" or view.ndim != 1:
@@ -234,6 +276,30 @@ class Message:
         return views
 
 
+@final
+class WholeBytes(Message):
+    """A `bytes` object as it stands, which is what most messages are, and programs make one for each.
+
+    So what is the same for all of them is said here once, and what is seldom asked for is made when it is.
+    """
+
+    __slots__ = ()
+
+    _ends = None
+    is_known_writable = False
+
+    direct: bytes
+
+    def __init__(self, data: bytes) -> None:
+        self.direct = data
+        self.size = len(data)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:  # type: ignore[override]
+        """The one piece."""
+        return (Piece(self.direct, 0, self.size),)
+
+
 def require_writable(name: str, message: Message, *, is_list: bool) -> None:
     """Check that bytes can be received into every piece of ``message``; where there is no room, none will be.
 
@@ -268,9 +334,14 @@ def message_from_buffer(
 ) -> Message:
     """Check one buffer and its range and return the message."""
     if type(buffer) is bytes and size is None and offset == 0:
-        return Message((Piece(buffer, 0, len(buffer)),))  # there is nothing to check
+        return WholeBytes(buffer)  # there is nothing to check
     length = measure(name, buffer, otherwise)
     offset, size = require_range(size_name, length, offset, size)
+    return Message((Piece(buffer, offset, size),))
+
+
+def range_message(buffer: Buffer, offset: int, size: int) -> Message:
+    """Return the message of a range that `short_range_size` has found right."""
     return Message((Piece(buffer, offset, size),))
 
 
@@ -288,8 +359,7 @@ def message_from_list(name: str, buffers: Iterable[Buffer]) -> Message:
         and sum(map(len, cast("list[bytes]", members))) <= JOIN_TOTAL
     ):
         # They would be joined to be sent, and since they cannot change, that may as well be done here and once.
-        joined = b"".join(members)
-        return Message((Piece(joined, 0, len(joined)),))
+        return WholeBytes(b"".join(members))
     return Message(
         tuple(
             Piece(buffer, 0, measure(f"{name}[{index}]", buffer))

@@ -85,6 +85,9 @@ NOTED: Final = 128  # and something is to be done at its end
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _FAULT: Final = int(SocketError.FAULT)
 
+#: What an attempt raises if it has not sent anything.
+ATTEMPT_ERRORS: Final = (OSError, BufferShrankError)
+
 #: What ending one operation costs of a drain's allowance, so that a crowd of tiny operations counts as work too.
 OPERATION_COST: Final = 1024
 
@@ -385,7 +388,9 @@ class OperationQueue:
         return self._join(operation, owner)
 
     @trio.lowlevel.enable_ki_protection
-    def go_on(self, operation: Operation, owner: Owner, error: OSError | None) -> bool:
+    def go_on(
+        self, operation: Operation, owner: Owner, error: OSError | BufferShrankError | None
+    ) -> bool:
         """Go on with the step in which a face has made the first attempt of an operation, which that did not complete.
 
         Args:
@@ -398,12 +403,11 @@ class OperationQueue:
         """
         self._take_up(operation)
         try:
-            if error is None:
-                ended = self._attempt_more(operation)
-            elif isinstance(error, BlockingIOError):
-                ended = False
-            else:
-                ended = self._failed_first(operation, *describe_os_error(error))
+            ended = (
+                self._attempt_more(operation)
+                if error is None
+                else self._missed_first(operation, error)
+            )
             pending = not ended and self._join(operation, owner)
         except BaseException:
             self._give_up(operation)
@@ -532,13 +536,17 @@ class OperationQueue:
         """Attempt an operation that is not in the queue; return whether that ended it."""
         try:
             self._attempt(operation)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            return self._failed_first(operation, *describe_os_error(error))
-        except BufferShrankError as error:
-            return self._failed_first(operation, _FAULT, errno_module.EFAULT, str(error))
+        except ATTEMPT_ERRORS as error:
+            return self._missed_first(operation, error)
         return True
+
+    def _missed_first(self, operation: Operation, error: OSError | BufferShrankError) -> bool:
+        """Deal with what the first attempt has raised; return whether that ended the operation."""
+        if isinstance(error, BlockingIOError):
+            return False
+        if isinstance(error, BufferShrankError):
+            return self._failed_first(operation, _FAULT, errno_module.EFAULT, str(error))
+        return self._failed_first(operation, *describe_os_error(error))
 
     def _failed_first(
         self, operation: Operation, code: int, errno: int, detail: str | None = None

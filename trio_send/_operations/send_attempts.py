@@ -10,12 +10,22 @@ from __future__ import annotations
 import errno as errno_module
 from typing import TYPE_CHECKING, Final
 
+from .._base.checks import counted
 from .._base.codes import SocketError, SocketFlags, native_send_flags
 from .._base.errors import SocketException
-from .._messages.buffers import JOIN_PIECE_SIZE, JOIN_TOTAL, MAX_PIECES, BufferShrankError, release
+from .._messages.buffers import (
+    JOIN_PIECE_SIZE,
+    JOIN_TOTAL,
+    MAX_PIECES,
+    BufferShrankError,
+    release,
+    shrunk,
+    unreadable,
+)
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .queue import OPERATION_COST, UNCONNECTED, OperationQueue
+from .operation import HALTED
+from .queue import OPERATION_COST, STEP, UNCONNECTED, OperationQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from .operation import Operation
 
 _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
+_FAULT: Final = int(SocketError.FAULT)
 
 #: How many bytes one attempt of several calls may send, each call at a price of its own besides. UDP has no peer that
 #: slows it down, and that of a stream may be as fast as the sender, so without a limit an attempt would take as long as
@@ -72,7 +83,7 @@ class SendAttempts(OperationQueue):
         if type(message) is Packets:
             self._attempt_packets(operation, message)
             return
-        if len(message.pieces) > MAX_PIECES and not self.port.is_stream:
+        if not self.port.is_stream and len(message.pieces) > MAX_PIECES:
             # One datagram must be one call, and the kernel takes no longer list than this (F171).
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         left = ATTEMPT_ALLOWANCE
@@ -94,10 +105,70 @@ class SendAttempts(OperationQueue):
         self.hopeful = True
         raise BlockingIOError
 
+    def send_range(
+        self,
+        buffer: bytes | bytearray | memoryview,
+        offset: int,
+        size: int,
+        operation: Operation | None = None,
+    ) -> int:
+        """Make the first attempt for a face that has begun a step, to send what `short_range_size` measures.
+
+        What can change is looked at right before the call. A whole buffer is handed over as it stands, for the call
+        itself locks it; a range is viewed for the time of the call.
+
+        Args:
+          buffer: what to send.
+          offset: where the range begins.
+          size: how many bytes it has.
+          operation: what may be stopped in the middle, if anybody holds it.
+
+        Returns:
+          How many bytes were accepted. More than ``size`` if a whole `bytearray` has grown in the middle.
+
+        Raises:
+          OSError: as `Port.send`; BlockingIOError also if a stop was noted.
+          BufferShrankError: the range is not there any more.
+        """
+        view: memoryview | None = None
+        try:
+            if type(buffer) is memoryview:
+                try:
+                    if buffer.nbytes != size:
+                        buffer = view = buffer[offset : offset + size]
+                except ValueError as error:
+                    raise unreadable(error) from None
+            elif offset or len(buffer) != size:
+                length = len(buffer)
+                # The view of the whole goes at once, and the one that is left holds all that there is to hold.
+                buffer = view = memoryview(buffer)[offset : offset + size]
+                if length < offset + size or view.nbytes != size:
+                    raise shrunk(length, offset + size)
+            # The views may have run a finaliser.
+            if self.gate != STEP and self.halted:
+                raise BlockingIOError
+            if operation is not None and operation._state == HALTED:
+                raise BlockingIOError
+            return self.port.send(buffer, PLAIN_FLAGS)
+        finally:
+            if view is not None:
+                view.release()
+
     def _refilled_in_vain(self) -> None:
         self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
 
     def _attempt_more(self, operation: Operation) -> bool:
+        message = operation._message
+        assert message is not None
+        if operation._transferred > message.size:
+            # It was handed over as a whole, and code that ran in the middle of the step has made it longer.
+            return self._failed_first(
+                operation,
+                _FAULT,
+                errno_module.EFAULT,
+                f"the buffer was made longer than {counted(message.size, 'byte')} at the very moment of its send, so "
+                "more went out than was to be sent; leave a buffer alone until its send has ended",
+            )
         if not self._may_refill():
             return False
         done = operation._transferred

@@ -250,6 +250,7 @@ class EndedResult(AsyncResult):
     _owner = None
     _state = IDLE
     _step = None
+    is_completed = True
 
     def _describe_count(self) -> str:
         return f"{self._transferred} of {counted(self._transferred, 'byte')} accepted"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
-from .._operations.queue import STEP
+from .._messages.buffers import range_message, short_range_size, short_size
+from .._operations.queue import ATTEMPT_ERRORS, STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.current import get_initiator
 from .async_result import AsyncResult, EndedResult
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .._base.errors import SocketException
-    from .._messages.buffers import Message
+    from .._messages.buffers import BufferShrankError, Message
     from .._operations.operation import Step
     from .._operations.queue import OperationQueue
     from .._owners.leaving_owner import Leaver
 
 _SEND: Final = SocketAsyncOperation.SEND
 _new: Final = object.__new__
+#: What looks like it and is no number, such as False, is for the full checks.
+_ZERO: Final = 0
 
 
 class BeginEnd(Sending):
@@ -79,29 +82,36 @@ class BeginEnd(Sending):
         # The fast path, as in `send_async`.
         initiator = get_initiator(None)
         queue = self._sends
+        buffer: Any = buffer_or_list
+        kind = type(buffer)
         if (
-            type(buffer_or_list) is bytes
-            and callback is None
+            callback is None
             and size is None
-            and offset == 0
+            and offset is _ZERO
             and socket_flags is NO_FLAGS
             and initiator is not None
             and initiator is self._checked
             and get_ident() == self._thread
+            and (count := len(buffer) if kind is bytes else short_size(buffer)) >= 0
             and (initiator._budget > 0 or initiator._refill())
             and not queue.gate  # the last look, for nothing may strike between this and what follows
         ):
             queue.gate = STEP
             try:
-                sent = self._send(buffer_or_list, PLAIN_FLAGS)
-            except OSError as error:
-                result = self._begin_stuck(buffer_or_list, state, initiator, 0, error)
+                sent = (
+                    self._send(buffer, PLAIN_FLAGS)
+                    if kind is bytes
+                    else queue.send_range(buffer, 0, count)
+                )
+            except ATTEMPT_ERRORS as error:
+                message = range_message(buffer, 0, count)
+                result = self._begin_stuck(message, state, initiator, 0, error)
             except BaseException:
                 queue.end_attempt()
                 raise
             else:
                 queue.accepted += sent
-                if sent == len(buffer_or_list):
+                if sent == count:
                     if queue.gate == STEP:
                         queue.gate = 0
                     else:
@@ -117,9 +127,12 @@ class BeginEnd(Sending):
                     ended._ended = False
                     ended._handle = None
                     return ended
-                result = self._begin_stuck(buffer_or_list, state, initiator, sent, None)
+                message = range_message(buffer, 0, count)
+                result = self._begin_stuck(message, state, initiator, sent, None)
         else:
-            result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
+            is_whole = size is None and offset is _ZERO  # and has been looked at
+            begin = self._begin_fully if is_whole else self._begin_result
+            result = begin(buffer, offset, size, socket_flags, callback, state)
         if result._failed_on_the_spot:
             raise result._exception()
         return result
@@ -177,6 +190,59 @@ class BeginEnd(Sending):
         callback: Callable[[AsyncResult], object] | None,
         state: Any,
     ) -> AsyncResult:
+        """Begin a send of anything, by the same short way if it can go that."""
+        initiator = get_initiator(None)
+        queue = self._sends
+        if (
+            callback is None
+            and socket_flags is NO_FLAGS
+            and initiator is not None
+            and initiator is self._checked
+            and get_ident() == self._thread
+            and (count := short_range_size(buffer_or_list, offset, size)) >= 0
+            and (initiator._budget > 0 or initiator._refill())
+            and not queue.gate  # the last look, as above
+        ):
+            buffer: Any = buffer_or_list
+            sent = 0
+            error: OSError | BufferShrankError | None = None
+            queue.gate = STEP
+            try:
+                sent = queue.send_range(buffer, offset, count)
+            except ATTEMPT_ERRORS as caught:
+                error = caught.with_traceback(None)
+            except BaseException:
+                queue.end_attempt()
+                raise
+            queue.accepted += sent
+            if sent != count or error is not None:
+                message = range_message(buffer, offset, count)
+                return self._begin_stuck(message, state, initiator, sent, error)
+            if queue.gate == STEP:
+                queue.gate = 0
+            else:
+                queue.end_attempt()
+            if initiator._budget > 0:
+                initiator._budget -= 1
+            ended = _new(EndedResult)
+            ended._origin = self
+            ended._async_state = state
+            ended._transferred = sent
+            ended._ended = False
+            ended._handle = None
+            return ended
+        return self._begin_fully(buffer_or_list, offset, size, socket_flags, callback, state)
+
+    def _begin_fully(
+        self,
+        buffer_or_list: Buffer | Sequence[Buffer],
+        offset: int,
+        size: int | None,
+        socket_flags: SocketFlags,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+    ) -> AsyncResult:
+        """Begin a send after all the checks, as an operation like any other."""
         self._require_usable()
         message = message_of("buffer_or_list", buffer_or_list, offset, size)
         return self._begin_message(message, None, socket_flags, callback, state, _SEND)
@@ -202,13 +268,18 @@ class BeginEnd(Sending):
         )
 
     def _begin_stuck(
-        self, data: bytes, state: Any, initiator: Leaver, sent: int, error: OSError | None
+        self,
+        message: Message,
+        state: Any,
+        initiator: Leaver,
+        sent: int,
+        error: OSError | BufferShrankError | None,
     ) -> AsyncResult:
         """Go on after a first attempt on the fast path that did not send everything."""
         result = AsyncResult(self, None, state)
         result._claim()
         result._reset_results()
-        self._describe(result, message_of("buffer_or_list", data, 0, None), NO_FLAGS, None, _SEND)
+        self._describe(result, message, NO_FLAGS, None, _SEND)
         result._transferred = sent
         result._socket = self
         return self._conclude(result, self._sends.go_on(result, initiator, error), initiator)

@@ -80,7 +80,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         self._snapshot = ()
         self._socket_flags = SocketFlags.NONE
         self._remote_end_point = None
-        self._direct = None
+        self._direct = self._piece = None
         self._size = 0
         self._closed = False
         self.user_token: Any = user_token

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from .._base.checks import counted, require_seconds
 from .._base.codes import SocketAsyncOperation, SocketFlags, require_flags
 from .._base.errors import ObjectDisposedError, OperationInProgressError
-from .._messages.buffers import message_from_buffer, message_from_list
+from .._messages.buffers import (
+    WholeBytes,
+    message_from_buffer,
+    message_from_list,
+    short_range_size,
+)
 from .._messages.packet_element import require_elements
 from .._operations.operation import IDLE, Operation
 
@@ -17,12 +22,24 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from .._messages.buffers import Message
+    from .._messages.buffers import Message, Piece
     from .._messages.packet_element import SendPacketsElement
     from .._messages.packets import Packets
 
 _NO_FLAGS: Final = SocketFlags.NONE
 _RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
+
+
+def _short_parts(
+    message: Message | None, flags: SocketFlags
+) -> tuple[bytes | memoryview | None, Piece | None]:
+    """Return what the fast path can send of a message: as it stands, or looked at for each send; one or none."""
+    if message is None or flags != _NO_FLAGS:
+        return None, None
+    if message.direct is not None or len(message.pieces) != 1:
+        return message.direct, None
+    piece = message.pieces[0]
+    return None, piece if short_range_size(piece.buffer, piece.offset, piece.size) >= 0 else None
 
 
 class ConfiguredOperation(Operation):
@@ -35,6 +52,7 @@ class ConfiguredOperation(Operation):
         "_direct",
         "_elements",
         "_packets",
+        "_piece",
         "_prepared",
         "_remote_end_point",
         "_size",
@@ -51,6 +69,8 @@ class ConfiguredOperation(Operation):
     # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
     _direct: bytes | memoryview | None
     _size: int
+    # What it can send as well, though it may change.
+    _piece: Piece | None
     #: The message of the buffer or the buffer list. So is `_message`, except while packets are being sent.
     _prepared: Message | None
     _elements: Sequence[SendPacketsElement] | None
@@ -76,7 +96,12 @@ class ConfiguredOperation(Operation):
             )
 
     def _assign(
-        self, buffer: Buffer | None, buffers: Sequence[Buffer] | None, message: Message | None
+        self,
+        buffer: Buffer | None,
+        buffers: Sequence[Buffer] | None,
+        message: Message | None,
+        direct: bytes | memoryview | None,
+        piece: Piece | None,
     ) -> None:
         """Set what to send: all that says so, or nothing of it, whenever Ctrl-C strikes.
 
@@ -85,14 +110,14 @@ class ConfiguredOperation(Operation):
         keep Ctrl-C for later, and a loop that does nothing else can be interrupted.
         """
         size = 0 if message is None else message.size
-        direct = self._direct_part(message, self._socket_flags)
-        before = self._buffer, self._buffer_list, self._prepared, self._message, self._direct
+        before = self._buffer_list, self._prepared, self._message  # which hold all the others
         self._buffer = buffer
         self._buffer_list = buffers
         self._prepared = self._message = message
         self._fresh = True
         self._size = size
         self._direct = direct
+        self._piece = piece
         del before
 
     def _use_prepared(self) -> None:
@@ -103,11 +128,6 @@ class ConfiguredOperation(Operation):
         super()._let_go()
         if self._state == IDLE and self._message is not self._prepared:
             self._use_prepared()
-
-    @staticmethod
-    def _direct_part(message: Message | None, flags: SocketFlags) -> bytes | memoryview | None:
-        """Return what the fast path can send of a message, all or nothing."""
-        return None if message is None or flags != _NO_FLAGS else message.direct
 
     @property
     def buffer(self) -> Buffer | None:
@@ -146,10 +166,23 @@ class ConfiguredOperation(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
+        flags = self._socket_flags
+        if (
+            type(buffer) is bytes
+            and count is None
+            and offset == 0
+            and self._state == IDLE
+            and not self._closed
+            and self._buffer_list is None
+        ):
+            # The same by the shortest way: there are programs that do it for each message.
+            direct = buffer if flags is _NO_FLAGS else None
+            self._assign(buffer, None, WholeBytes(buffer), direct, None)
+            return
         self._require_configurable()
         if buffer is None:
             if self._buffer_list is None:
-                self._assign(None, None, None)
+                self._assign(None, None, None, None, None)
             return
         if self._buffer_list is not None:
             raise ValueError(
@@ -161,7 +194,7 @@ class ConfiguredOperation(Operation):
                 "call set_range(offset, count)"
             )
         message = message_from_buffer("buffer", buffer, offset, count, "count")
-        self._assign(buffer, None, message)
+        self._assign(buffer, None, message, *_short_parts(message, flags))
 
     def set_range(self, offset: int, count: int | None = None) -> None:
         """Choose another range of the buffer that is set; without one, do nothing (F103).
@@ -196,14 +229,14 @@ class ConfiguredOperation(Operation):
         self._require_configurable()
         if buffers is None:
             if self._buffer_list is not None:
-                self._assign(None, None, None)
+                self._assign(None, None, None, None, None)
             return
         if self._buffer is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; call set_buffer(None) first"
             )
         message = message_from_list("buffer_list", buffers)
-        self._assign(None, buffers, message)
+        self._assign(None, buffers, message, *_short_parts(message, self._socket_flags))
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
@@ -240,9 +273,10 @@ class ConfiguredOperation(Operation):
     def socket_flags(self, flags: SocketFlags) -> None:
         require_flags(flags)
         flags = SocketFlags(flags)
-        direct = self._direct_part(self._prepared, flags)
+        direct, piece = _short_parts(self._prepared, flags)
         self._socket_flags = flags
         self._direct = direct
+        self._piece = piece
         if self._last_operation == _RECEIVE_MESSAGE_FROM and self._step is not None:
             self._step.forget_flags()
 
@@ -296,6 +330,7 @@ class ConfiguredOperation(Operation):
         """Let go of everything that was set, and refuse to have more set; one step, as `_assign` is."""
         before = (
             self._direct,
+            self._piece,
             self._buffer,
             self._buffer_list,
             self._elements,
@@ -305,7 +340,7 @@ class ConfiguredOperation(Operation):
             self._message,
         )
         self._closed = True
-        self._direct = None
+        self._direct = self._piece = None
         self._size = 0
         self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
         self._snapshot = ()

@@ -15,9 +15,16 @@ from .._base.codes import (
     require_flags,
 )
 from .._base.errors import ObjectDisposedError
-from .._messages.buffers import Message, message_from_buffer, message_from_list
+from .._messages.buffers import (
+    BufferShrankError,
+    Message,
+    message_from_buffer,
+    message_from_list,
+    range_message,
+    short_size,
+)
 from .._operations.operation import CUT, IDLE, TRYING, Operation
-from .._operations.queue import BUSY, STEP
+from .._operations.queue import ATTEMPT_ERRORS, BUSY, STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.awaiting_task import describe_interruption, perform, tell_on_the_spot
 from .._owners.current import get_initiator
@@ -89,28 +96,33 @@ class Sending(Endpoint):
         try:
             data = args._direct
         except AttributeError:
-            data = None
+            return self._send_async(args)
         if (
-            data is None
-            or initiator is None
+            initiator is None
             or initiator is not self._checked
             or initiator._budget < 0
             or get_ident() != self._thread
+            # The last looks. Nothing is called between them and what follows, so nothing can strike there.
+            or args._state
+            or (args._piece is None if data is None else args._direct is not data)
         ):
             return self._send_async(args)
-        if not queue.gate and not args._state and args._direct is data:
-            # Nothing is called between the look and this, so nothing can strike there. From here on whatever runs in
-            # the middle finds the queue in a step, and the args in use.
+        if not queue.gate:
+            # From here on whatever runs in the middle finds the queue in a step, and the args in use.
             queue.gate = STEP
             args._state = TRYING
-        elif queue.gate == BUSY and not args._state:
+        elif queue.gate == BUSY:
             # If nothing is in the way but those in front, a long queue should cost as little as a short one.
             return self._send_async_behind(args, initiator)
         else:
             return self._send_async(args)
         try:
-            sent = self._send(data, PLAIN_FLAGS)
-        except OSError as error:
+            if data is None:
+                piece: Any = args._piece
+                sent = queue.send_range(piece.buffer, piece.offset, piece.size, args)
+            else:
+                sent = self._send(data, PLAIN_FLAGS)
+        except ATTEMPT_ERRORS as error:
             return self._send_async_stuck(args, initiator, 0, error)
         except BaseException:
             args._rest(queue)
@@ -140,7 +152,7 @@ class Sending(Endpoint):
         args: SocketAsyncEventArgs,
         initiator: Leaver,
         sent: int,
-        error: OSError | None = None,
+        error: OSError | BufferShrankError | None = None,
     ) -> bool:
         """Go on with plain args that have to wait, or whose first attempt failed."""
         args._reset_results()
@@ -168,7 +180,11 @@ class Sending(Endpoint):
             return self._refuse(args)
         checked = self._checked
         initiator = self._require_initiator()
-        if initiator is not checked and initiator._budget >= 0 and args._direct is not None:
+        if (
+            initiator is not checked
+            and initiator._budget >= 0
+            and (args._direct is not None or args._piece is not None)
+        ):
             # Perhaps the short way lacked nothing else, as with the first send on a connection.
             return self.send_async(args)
         return self._begin_args(args, None, None, _SEND)
@@ -332,31 +348,37 @@ class Sending(Endpoint):
         """
         queue = self._sends
         if (
-            type(data) is bytes
-            and socket_flags is NO_FLAGS
+            socket_flags is NO_FLAGS
             and not queue.gate
             and not queue.audience.instruments
             and self._token is not None
             and get_ident() == self._thread
             and trio.lowlevel.current_trio_token() is self._token
+            and (size := len(data) if type(data) is bytes else short_size(data)) >= 0
         ):
             # The same short way as in `send_async`. It does not yield before the send, so no task can come between.
+            buffer: Any = data
             await trio.lowlevel.checkpoint_if_cancelled()
             if not queue.gate:
                 sent = 0
-                error: OSError | None = None
+                error: OSError | BufferShrankError | None = None
                 queue.gate = STEP
                 try:
-                    sent = self._send(data, PLAIN_FLAGS)
-                except OSError as caught:
+                    sent = (
+                        self._send(data, PLAIN_FLAGS)
+                        if type(data) is bytes
+                        else queue.send_range(buffer, 0, size)
+                    )
+                except ATTEMPT_ERRORS as caught:
                     # With a traceback, this frame and the exception would hold each other.
                     error = caught.with_traceback(None)
                 except BaseException:
                     queue.end_attempt()
                     raise
                 queue.accepted += sent
-                if sent < len(data) or error is not None:
-                    return await self._send_awaited_stuck(data, sent, error)
+                if sent != size or error is not None:
+                    message = range_message(buffer, 0, size)
+                    return await self._send_awaited_stuck(message, sent, error)
                 if queue.gate == STEP:
                     queue.gate = 0
                 else:
@@ -376,13 +398,13 @@ class Sending(Endpoint):
 
     @trio.lowlevel.enable_ki_protection
     def _send_awaited_stuck(
-        self, data: bytes, sent: int, error: OSError | None
+        self, message: Message, sent: int, error: OSError | BufferShrankError | None
     ) -> Coroutine[Any, Any, int]:
         """Go on after a first attempt on the short way that did not send everything; return what to await."""
         operation = Operation()
         operation._claim()
         operation._fresh = False
-        operation._message = message_of("data", data, 0, None)
+        operation._message = message
         operation._flags = PLAIN_FLAGS
         operation._last_operation = _SEND
         operation._transferred = sent

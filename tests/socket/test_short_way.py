@@ -1,0 +1,663 @@
+"""The short way of a start: what goes it, and that it tells and does the same as the long one.
+
+The first start on a socket goes the long way, later ones the short way if they can. Some tests press what may come in
+between, such as a signal handler, into the one place where it could do harm: behind the beginning of the step, and in
+front of the system call.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.helpers import connected, nothing_to_read, read_exactly
+from tests.scripted import SpyPort
+from trio_send import (
+    BufferManager,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketError,
+    SocketException,
+    SocketFlags,
+    open_initiator,
+)
+from trio_send._operations.queue import OperationQueue
+from trio_send._operations.send_attempts import SendAttempts
+from trio_send.testing import Blocked
+
+MESSAGE = b"0123456789"
+
+
+class Bytes(bytearray):
+    """Bytes of a class of one's own."""
+
+
+@attrs.frozen
+class Form:
+    """A message as a range of a buffer.
+
+    Attributes:
+      block: what can be resized, if the buffer locks nothing.
+      buffer: what is passed.
+      offset: where the message begins.
+      size: how long it is; None if it is all of the buffer.
+    """
+
+    block: Any
+    buffer: Any
+    offset: int = 0
+    size: int | None = None
+
+
+def bytearray_form(data: bytes) -> Form:
+    block = bytearray(data)
+    return Form(block, block)
+
+
+def range_form(data: bytes) -> Form:
+    block = bytearray(b"<<<" + data + b">>")
+    return Form(block, block, 3, len(data))
+
+
+#: What goes the short way.
+SHORT: dict[str, Callable[[bytes], Form]] = {
+    "bytes": lambda data: Form(None, data),
+    "bytearray": bytearray_form,
+    "view": lambda data: Form(None, memoryview(bytearray(data))),
+    "read-only view": lambda data: Form(None, memoryview(data)),
+    "slice of a view": lambda data: Form(None, memoryview(bytearray(b"<" + data))[1:]),
+    "range of bytes": lambda data: Form(None, b"<<<" + data + b">>", 3, len(data)),
+    "range of a bytearray": range_form,
+    "range of a view": lambda data: Form(
+        None, memoryview(bytearray(b"<<<" + data + b">>")), 3, len(data)
+    ),
+}
+
+#: What does not, because code of the program could run, or a port would not know what it is.
+LONG: dict[str, Callable[[bytes], Form]] = {
+    "of one's own class": lambda data: Form(None, Bytes(data)),
+    "array": lambda data: Form(None, array.array("B", data)),
+    "view of wide items": lambda data: Form(None, memoryview(array.array("H", data))),
+    "view of two dimensions": lambda data: Form(None, memoryview(data).cast("B", (2, 5))),
+    "range of wide items": lambda data: Form(
+        None, memoryview(array.array("H", b"<<" + data + b">>")), 2, len(data)
+    ),
+}
+
+FORMS = SHORT | LONG
+#: The forms that can be resized while a send waits.
+RESIZABLE = ("bytearray", "range of a bytearray")
+
+STARTS = ("send_async", "begin_send", "try_begin_send")
+FACES = (*STARTS, "send", "send args")
+
+every_face = pytest.mark.parametrize("face", FACES)
+every_form = pytest.mark.parametrize("form", FORMS)
+first_and_later = pytest.mark.parametrize("later", [False, True], ids=["first", "later"])
+
+
+async def send_through(face: str, socket: Socket, form: Form) -> tuple[int, SocketError]:
+    """Send a message through a face; return its count, and how it ended."""
+    if face == "send" and form.size is None:
+        try:
+            return await socket.send(form.buffer), SocketError.SUCCESS
+        except SocketException as error:
+            return error.bytes_transferred or 0, error.socket_error_code
+    if face == "begin_send":
+        try:
+            result = socket.begin_send(form.buffer, form.offset, form.size)
+        except SocketException as error:
+            return error.bytes_transferred or 0, error.socket_error_code
+        assert result.is_completed is not result._in_flight
+        return await socket.try_end_send(result)
+    if face == "try_begin_send":
+        begun, error_code = socket.try_begin_send(form.buffer, form.offset, form.size)
+        if begun is None:
+            return 0, error_code
+        return await socket.try_end_send(begun)
+    args = SocketAsyncEventArgs(form.buffer, form.offset, form.size)
+    if face == "send_async":
+        if socket.send_async(args):
+            await args.wait()
+    else:
+        with suppress(SocketException):  # which args tell too
+            assert await socket.send(args) == args.bytes_transferred
+    return args.bytes_transferred, args.socket_error
+
+
+@contextmanager
+def on(port: SpyPort) -> Iterator[Socket]:
+    with closing(Socket.from_port(port)) as socket:
+        yield socket
+
+
+async def warm_up(socket: Socket) -> None:
+    """Go the long way once with an initiator, and once without."""
+    assert socket.send_async(SocketAsyncEventArgs(b"warm")) is False
+    await socket.send(b"warm")
+
+
+# What goes it ---------------------------------------------------------------------------------
+
+
+@every_form
+@every_face
+async def test_all_starts_send_the_same(face: str, form: str) -> None:
+    with connected("unix", tiny=False) as (socket, peer):
+        async with open_initiator():
+            for _ in range(4):
+                sent = await send_through(face, socket, FORMS[form](MESSAGE))
+                assert sent == (len(MESSAGE), SocketError.SUCCESS)
+        assert await read_exactly(peer, 4 * len(MESSAGE)) == 4 * MESSAGE
+        assert nothing_to_read(peer)
+        assert socket.statistics().bytes_accepted == 4 * len(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("face", "form"),
+    [
+        (face, form)
+        for face in (*STARTS, "send")
+        for form in SHORT
+        if face != "send" or "range" not in form  # of which it takes none but by args
+    ],
+)
+async def test_what_may_go_the_short_way_goes_it(
+    face: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            for name in ("start", "go_on", "join"):
+                monkeypatch.setattr(OperationQueue, name, None)
+            sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+
+
+@pytest.mark.parametrize("form", LONG)
+@pytest.mark.parametrize("face", [*STARTS, "send"])
+async def test_nothing_else_goes_it(face: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(SendAttempts, "send_range", lambda *args: taken.append(args))
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            sent = await send_through(face, socket, LONG[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+    assert taken == []
+
+
+@pytest.mark.parametrize("form", [*RESIZABLE, "pool"])
+@pytest.mark.parametrize("face", STARTS)
+@first_and_later
+async def test_a_buffer_is_free_when_the_start_has_returned(
+    face: str, form: str, later: bool
+) -> None:
+    with connected("unix", tiny=False) as (socket, peer):
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+                await read_exactly(peer, 8)
+            if form == "pool":
+                manager, holder = BufferManager(100, 10), SocketAsyncEventArgs()
+                assert manager.set_buffer(holder)
+                block: Any = holder.buffer
+                made = Form(block, block, holder.offset, holder.count)
+                block[made.offset : made.offset + 10] = MESSAGE
+            else:
+                made = FORMS[form](MESSAGE)
+            begun: Any = None
+            if face == "send_async":
+                assert socket.send_async(SocketAsyncEventArgs(*attrs.astuple(made)[1:])) is False
+            else:
+                begun = getattr(socket, face)(made.buffer, made.offset, made.size)
+            made.block.extend(b"a bytearray that is exported could not grow")
+            made.block.clear()
+            del begun
+        assert await read_exactly(peer, len(MESSAGE)) == MESSAGE
+
+
+async def test_loops_over_starts_of_mutable_buffers_yield() -> None:
+    """One in many is answered as pending although it has ended."""
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(bytearray(b"x"))
+            assert any(socket.send_async(args) for _ in range(2000))
+            await args.wait()
+            results = [socket.begin_send(bytearray(b"x")) for _ in range(2000)]
+            assert not all(result.completed_synchronously for result in results)
+            results = [socket.begin_send(bytearray(b"xy"), 1, 1) for _ in range(2000)]
+            assert not all(result.completed_synchronously for result in results)
+            await socket.end_send(results[-1])
+
+
+@pytest.mark.parametrize("form", SHORT)
+async def test_the_flags_of_args_are_those_of_their_latest_setting(form: str) -> None:
+    made = SHORT[form](MESSAGE)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
+            plain = port.calls[-1].flags
+            args.socket_flags = SocketFlags.DONT_ROUTE
+            assert socket.send_async(args) is False
+            args.set_buffer(made.buffer, made.offset, made.size)
+            assert socket.send_async(args) is False
+            args.socket_flags = SocketFlags.NONE
+            assert socket.send_async(args) is False
+    routed, again, at_last = (call.flags for call in port.calls[2:])
+    assert routed == again != plain
+    assert at_last == plain
+    assert port.offers[2:] == [MESSAGE] * 3
+
+
+async def test_a_result_that_was_complete_at_once_stays_so() -> None:
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            result = socket.begin_send(bytearray(MESSAGE))
+            assert result.is_completed is True
+            with pytest.raises(AttributeError):
+                result.is_completed = False  # type: ignore[misc]
+            assert socket.end_send_nowait(result) == len(MESSAGE)
+            assert result.is_completed is True
+
+
+# What does not go well ------------------------------------------------------------------------
+
+
+@every_form
+@every_face
+@first_and_later
+async def test_what_is_taken_in_part_goes_on_from_there(face: str, form: str, later: bool) -> None:
+    """Also if the buffer has grown meanwhile: what was to be sent is sent, and nothing else."""
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            port.inner.add(4, Blocked(), 5, Blocked(0))
+            made = FORMS[form](MESSAGE)
+            before = port.accepted
+            told: list[tuple[int, SocketError]] = []
+
+            async def send() -> None:
+                told.append(await send_through(face, socket, made))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                await wait_all_tasks_blocked()
+                assert port.accepted == before + MESSAGE[:4]
+                if form in RESIZABLE:
+                    made.block.extend(b"beyond")
+                port.inner.unblock()
+            assert told == [(len(MESSAGE), SocketError.SUCCESS)]
+    assert port.accepted == before + MESSAGE
+
+
+@every_form
+@every_face
+@first_and_later
+async def test_what_cannot_be_taken_waits(face: str, form: str, later: bool) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            port.inner.add(Blocked(0))
+            before = port.accepted
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+    assert port.accepted == before + MESSAGE
+
+
+@every_form
+@every_face
+@first_and_later
+async def test_the_kernel_is_asked_once_how_a_connection_has_ended(
+    face: str, form: str, later: bool
+) -> None:
+    """It tells a reset once; a second call would get EPIPE."""
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            port.inner.add("ECONNRESET", "EPIPE")
+            calls = len(port.calls)
+            for _ in range(2):
+                sent = await send_through(face, socket, FORMS[form](MESSAGE))
+                assert sent == (0, SocketError.CONNECTION_RESET)
+    assert len(port.calls) == calls + 1
+
+
+class Odd(Exception):
+    """No error of a socket."""
+
+
+@every_form
+@every_face
+@first_and_later
+async def test_what_is_no_error_of_a_socket_leaves_the_start_and_leaves_nothing(
+    face: str, form: str, later: bool
+) -> None:
+    is_odd = False
+
+    def be_odd(_: object) -> None:
+        nonlocal is_odd
+        if is_odd:
+            is_odd = False
+            raise Odd
+
+    port = SpyPort(on_call=be_odd)
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            made = FORMS[form](MESSAGE)
+            is_odd = True
+            with pytest.raises(Odd):
+                await send_through(face, socket, made)
+            assert socket.queued_operations == 0
+            if form in RESIZABLE:
+                made.block.clear()
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+
+
+@pytest.mark.parametrize("face", ["send_async", "send args"])
+@pytest.mark.parametrize(
+    ("length", "offset", "size", "after", "sent"),
+    [
+        pytest.param(10, 0, 10, 9, None, id="the whole shrank"),
+        pytest.param(10, 0, 10, 12, MESSAGE, id="the whole grew"),
+        pytest.param(10, 2, 5, 6, None, id="a range has lost its end"),
+        pytest.param(10, 2, 5, 7, b"23456", id="a range is there still"),
+        pytest.param(10, 2, 5, 50, b"23456", id="the block of a range grew"),
+        pytest.param(10, 5, 5, 5, None, id="as long as the range that is gone"),
+        pytest.param(10, 8, 0, 8, b"", id="an empty range is there still"),
+        pytest.param(10, 8, 0, 7, None, id="an empty range is gone"),
+        pytest.param(10, 8, 0, 0, None, id="an empty range of nothing"),
+    ],
+)
+@first_and_later
+async def test_a_bytearray_that_was_resized_before_the_start(
+    face: str, length: int, offset: int, size: int, after: int, sent: bytes | None, later: bool
+) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            calls = len(port.calls)
+            block = bytearray(MESSAGE[:length])
+            args = SocketAsyncEventArgs(block, offset, size)
+            block[:] = (MESSAGE + b"!" * 40)[:after]
+            if face == "send_async":
+                assert socket.send_async(args) is False
+            elif sent is None:
+                with pytest.raises(SocketException, match="but the range ends at"):
+                    await socket.send(args)
+            else:
+                await socket.send(args)
+            if sent is None:
+                assert (args.socket_error, args.bytes_transferred) == (SocketError.FAULT, 0)
+                assert f"but the range ends at {offset + size}" in str(args._exception())
+                assert len(port.calls) == calls
+            else:
+                assert (args.socket_error, args.bytes_transferred) == (SocketError.SUCCESS, size)
+                assert port.offers[calls:] == [sent]
+            assert socket.torn is None
+            block.clear()
+            assert await socket.send(b"after") == 5
+
+
+@first_and_later
+@pytest.mark.parametrize("size", [None, 5])
+async def test_a_view_that_was_released(size: int | None, later: bool) -> None:
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            view = memoryview(MESSAGE)
+            args = SocketAsyncEventArgs(view, 0, size)
+            view.release()
+            assert socket.send_async(args) is False
+            assert (args.socket_error, args.bytes_transferred) == (SocketError.FAULT, 0)
+            assert "cannot be read any more" in str(args._exception())
+            for begin in (socket.begin_send, socket.try_begin_send):
+                with pytest.raises(ValueError, match="buffer_or_list cannot be read"):
+                    begin(view, 0, size)
+            with pytest.raises(ValueError, match="data cannot be read"):
+                await socket.send(view)
+            assert socket.queued_operations == 0
+
+
+@pytest.mark.parametrize("form", ["bytes", "bytearray", "view"])
+@pytest.mark.parametrize("face", ["begin_send", "try_begin_send"])
+@pytest.mark.parametrize(
+    ("offset", "size"),
+    [
+        (-1, None),
+        (11, None),
+        (1.0, None),
+        ("0", None),
+        (None, 1),
+        (0, -1),
+        (0, 11),
+        (3, 8),
+        (0, "1"),
+        (0, 1.0),
+    ],
+)
+async def test_ranges_are_refused_in_the_same_words(
+    face: str, form: str, offset: Any, size: Any
+) -> None:
+    refusals = []
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            for later in (False, True):
+                if later:
+                    await warm_up(socket)
+                calls = len(port.calls)
+                with pytest.raises((TypeError, ValueError)) as caught:
+                    getattr(socket, face)(SHORT[form](MESSAGE).buffer, offset, size)
+                refusals.append((caught.type, str(caught.value)))
+                assert len(port.calls) == calls
+    assert refusals[0] == refusals[1]
+
+
+async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
+    gaps = memoryview(bytearray(MESSAGE))[::2]
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            for begin in (socket.begin_send, socket.try_begin_send):
+                with pytest.raises(TypeError, match="must be contiguous"):
+                    begin(gaps)
+            with pytest.raises(TypeError, match="must be contiguous"):
+                await socket.send(gaps)
+
+
+# What runs in the middle ----------------------------------------------------------------------
+
+
+@contextmanager
+def in_the_middle(action: Callable[[], object]) -> Iterator[None]:
+    """Do something once, as a signal handler would, where the step has begun and nothing was looked at."""
+    done = False
+
+    def look(frame: Any, event: str, _: object) -> None:
+        nonlocal done
+        if event == "call" and frame.f_code is SendAttempts.send_range.__code__ and not done:
+            done = True
+            action()
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+    assert done
+
+
+MUTABLE = ("bytearray", "range of a bytearray", "view", "range of a view")
+mutable = pytest.mark.parametrize("form", MUTABLE)
+every_start = pytest.mark.parametrize("face", STARTS)
+
+
+@mutable
+async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
+    made = SHORT[form](MESSAGE)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
+            answers: list[bool] = []
+            with in_the_middle(lambda: answers.append(args.cancel("in the middle"))):
+                assert socket.send_async(args) is True
+            assert answers == [True]
+            await args.wait()
+            assert (args.socket_error, args.bytes_transferred) == (
+                SocketError.OPERATION_ABORTED,
+                0,
+            )
+            assert "in the middle" in str(args._exception())
+            assert len(port.calls) == calls
+            assert socket.torn is None
+            assert socket.send_async(args) is False
+    assert port.offers[calls:] == [MESSAGE]
+
+
+@mutable
+@every_start
+async def test_a_close_in_the_middle_forbids_the_call(face: str, form: str) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            with in_the_middle(socket.close):
+                sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            assert sent == (0, SocketError.OPERATION_ABORTED)
+    assert len(port.calls) == calls
+
+
+@mutable
+@every_start
+@pytest.mark.parametrize("kind", ["bytes", "mutable"])
+async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: str) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            other = SocketAsyncEventArgs(b"other" if kind == "bytes" else bytearray(b"other"))
+            answers: list[bool] = []
+            with in_the_middle(lambda: answers.append(socket.send_async(other))):
+                sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            assert answers == [True]
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            assert await other.wait() == 5
+    assert b"".join(port.offers[calls:]) == MESSAGE + b"other"
+
+
+@pytest.mark.parametrize("form", RESIZABLE)
+@every_start
+async def test_a_bytearray_that_is_resized_in_the_middle(face: str, form: str) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            made = SHORT[form](MESSAGE)
+            with in_the_middle(lambda: made.block.extend(b"!!!")):
+                sent = await send_through(face, socket, made)
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            made = SHORT[form](MESSAGE)
+            with in_the_middle(made.block.clear):
+                sent = await send_through(face, socket, made)
+            assert sent == (0, SocketError.FAULT)
+            assert socket.torn is None
+    assert port.offers[calls:] == [MESSAGE]
+
+
+@pytest.mark.parametrize("form", ["view", "range of a view"])
+@every_start
+async def test_a_view_that_is_released_in_the_middle(face: str, form: str) -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            made = SHORT[form](MESSAGE)
+            with in_the_middle(made.buffer.release):
+                assert await send_through(face, socket, made) == (0, SocketError.FAULT)
+    assert len(port.calls) == calls
+
+
+class GrowingPort(SpyPort):
+    """A port that makes what it is handed longer, and takes all of it."""
+
+    grows = False
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        if self.grows:
+            self.grows = False
+            buffer += b"!!!"
+        return super().send(buffer, flags)
+
+
+@pytest.mark.parametrize("face", [*STARTS, "send"])
+async def test_more_than_was_to_be_sent_is_told_and_counted(face: str) -> None:
+    """Nobody can take it back. A whole bytearray is handed over as it stands, so a port could do that to it."""
+    port = GrowingPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            before = socket.statistics().bytes_accepted
+            port.grows = True
+            count, error = await send_through(face, socket, bytearray_form(MESSAGE))
+            assert error is SocketError.FAULT
+            assert count == (0 if face == "try_begin_send" else len(MESSAGE) + 3)
+            assert socket.statistics().bytes_accepted == before + len(MESSAGE) + 3
+            assert socket.queued_operations == 0
+            assert socket.queued_bytes == 0
+            await wait_all_tasks_blocked()
+            assert await socket.send(b"after") == 5
+    assert port.offers[-2:] == [MESSAGE + b"!!!", b"after"]
+
+
+@every_start
+async def test_a_range_is_locked_for_the_time_of_the_call_alone(face: str) -> None:
+    made = range_form(MESSAGE)
+    refusals: list[BaseException] = []
+
+    def resize(_: object) -> None:
+        try:
+            made.block.extend(b"!")
+        except BufferError as error:
+            refusals.append(error)
+
+    port = SpyPort(on_call=resize)
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            assert len(made.block) == len(MESSAGE) + 5 + len(port.calls)
+            sent = await send_through(face, socket, made)
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            assert len(refusals) == 1
+            made.block.clear()
