@@ -911,9 +911,10 @@ def test_the_demonstration(capsys: Capture) -> None:
 def test_the_demonstration_of_a_file(size: int, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
-    picture = tmp_path / "picture.svg"
+    picture = tmp_path / "picture.html"
     assert main(["demo", str(path), "--timeline", str(picture)]) == 0
-    assert "initiator " in picture.read_text("utf-8")
+    text = picture.read_text("utf-8")
+    assert text.startswith("<!DOCTYPE html>") and "initiator " in text
     assert f"{size} byte" in capsys.readouterr().out
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import random
+import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -21,6 +29,7 @@ from trio_send.timeline import (
     Trace,
     TracedActivation,
     TracedInitiator,
+    to_html,
     to_svg,
     to_text,
 )
@@ -452,3 +461,97 @@ async def test_a_run_over_real_sockets_is_drawn() -> None:
     assert "receive" in to_text(trace)
     assert words(trace)["1"] == "done, 500000 of 500000"
     ET.fromstring(to_svg(trace))
+
+
+# A page ---------------------------------------------------------------------------------------
+
+
+class Elements(HTMLParser):
+    """What is in a page: how often each element is opened and closed, and the data of the steps."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: Counter[str] = Counter()
+        self.closed: Counter[str] = Counter()
+        self.steps: list[dict[str, Any]] = []
+        self._in_steps = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open[tag] += 1
+        self._in_steps = ("id", "steps") in attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        self.closed[tag] += 1
+        self._in_steps = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_steps:
+            self.steps = json.loads(data)
+
+
+def test_a_page_goes_through_all_events() -> None:
+    page = Elements(to_html(BY_HAND, title="By hand"))
+    assert [step["words"] for step in page.steps][-4:] == [
+        "7 of 10, 1 s: operation 1 ends with success, 12 bytes",
+        "8 of 10, 1 s: whoever waits for operation 1 is told",
+        "9 of 10, 1.5 s: operation 2 ends with operation aborted, 0 bytes",
+        "10 of 10, 1.5 s: socket 1 is closed",
+    ]
+    places = [step["x"] for step in page.steps]
+    assert places == sorted(places)
+    assert page.open["svg"] == page.closed["svg"] == 1
+    assert page.open["script"] == page.closed["script"] == 2
+
+
+def test_a_page_needs_nothing_else() -> None:
+    page = to_html(run(ten))
+    assert "src=" not in page and "href=" not in page and "@import" not in page
+
+
+def test_strange_names_do_no_harm_to_a_page() -> None:
+    trace = Trace(
+        (TracedInitiator(1, "</script><script>alert(1)", "ABORT"),),
+        (TracedActivation(1, 1, "send", 1, initiator=1),),
+        (Event(0.0, 0, "ended", 1, 0, "</script><b>"),),
+    )
+    page = Elements(to_html(trace, title="</title><script>"))
+    assert page.open["script"] == 2
+    assert page.open["b"] == 0
+    assert page.steps[0]["words"] == "1 of 1, 0 s: operation 1 ends with </script><b>, 0 bytes"
+
+
+def test_a_page_of_nothing() -> None:
+    assert Elements(to_html(Trace((), (), ()))).steps[0]["words"] == "nothing happened"
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+@pytest.mark.parametrize(
+    ("address", "words"), [("", "10 of 10, 1.5 s"), ("#step=2", "3 of 10, 0 s: operation 1 has to")]
+)
+def test_a_page_in_a_browser(address: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(to_html(BY_HAND), "utf-8")
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            f"{file.as_uri()}{address}",
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+    )
+    if done.returncode:
+        pytest.skip(f"the browser does not run here: {done.stderr[-200:]}")
+    assert f'<div id="step">{words}' in done.stdout
+    # What has not happened yet is veiled.
+    assert re.search(r'<rect class="page" opacity="0.85"[^>]* x="\d', done.stdout)

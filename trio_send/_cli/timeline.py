@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ..timeline import Recorder, to_svg
+from ..timeline import Recorder, to_html, to_svg
 from .side_file import side_file
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ def add_timeline_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeline",
         metavar="FILE",
-        help="draw what happens to each operation, as SVG, to FILE (default: no picture)",
+        help="draw what happens to each operation to FILE: as a page with a slider if it ends with .html, else as SVG "
+        "(default: no picture)",
     )
 
 
@@ -44,4 +45,5 @@ async def drawn(path: str | None, source: str | None, title: str) -> AsyncIterat
             try:
                 yield
             finally:
-                file.write(to_svg(recorder.trace(), title=title))
+                draw = to_html if path.lower().endswith((".html", ".htm")) else to_svg
+                file.write(draw(recorder.trace(), title=title))
