@@ -71,7 +71,7 @@ async def test_a_stream_for_each_connection(kind: str, listener: stdlib_socket.s
                 async with stream:
                     await stream.send_all(b"hello")
                     assert peer.recv(10) == b"hello"
-                    accepted = stream.socket  # type: ignore[attr-defined]
+                    accepted = stream.socket
                     assert isinstance(accepted, Socket)
                     if kind != "unix":
                         assert accepted.no_delay is True
@@ -89,6 +89,9 @@ async def test_sockets_for_those_who_want_them(no_delay: bool) -> None:
                 assert socket.no_delay is no_delay
                 await socket.send(b"hello")
                 assert peer.recv(10) == b"hello"
+        with client(ours):
+            async with await ours.accept() as stream:
+                assert stream.socket.no_delay is no_delay
 
 
 @pytest.mark.parametrize("name", ["accept", "accept_socket"])

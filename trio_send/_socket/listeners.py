@@ -18,6 +18,7 @@ from .._kernel.port import INET
 from .._kernel.unix_paths import Identity, identity_of, remove_if_same, remove_left_over
 from .connect_by_name import require_no_delay, require_port, unix_family
 from .socket import Socket
+from .stream import SocketStream
 
 if TYPE_CHECKING:
     import os
@@ -54,7 +55,7 @@ _OF_ONE_CONNECTION: Final = frozenset(
 
 
 @final
-class SocketListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
+class SocketListener(trio.abc.Listener[SocketStream]):
     """A listening socket, for `trio.serve_listeners` and whatever else serves Trio's listeners.
 
     Args:
@@ -92,7 +93,7 @@ class SocketListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         return self._socket
 
     @trio.lowlevel.enable_ki_protection
-    async def accept(self) -> trio.abc.HalfCloseableStream:
+    async def accept(self) -> SocketStream:
         """Wait for a connection and accept it as a stream.
 
         Returns:
@@ -110,7 +111,7 @@ class SocketListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return (await self.accept_socket()).as_stream()
+        return (await self._accept()).as_stream(no_delay=self._no_delay)
 
     @trio.lowlevel.enable_ki_protection
     async def accept_socket(self) -> Socket:
@@ -131,18 +132,19 @@ class SocketListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        while True:
-            try:
-                connection = await self._socket.accept()
-            except SocketException as error:
-                if error.native_error_code not in _OF_ONE_CONNECTION:
-                    raise
-            else:
-                break
+        connection = await self._accept()
         if self._no_delay and connection.family in INET:
             with suppress(SocketException):  # some systems refuse when the peer is gone already
                 connection.no_delay = True
         return connection
+
+    async def _accept(self) -> Socket:
+        while True:
+            try:
+                return await self._socket.accept()
+            except SocketException as error:
+                if error.native_error_code not in _OF_ONE_CONNECTION:
+                    raise
 
     @trio.lowlevel.enable_ki_protection
     async def aclose(self) -> None:
@@ -322,7 +324,7 @@ async def open_unix_listener(
 
 @trio.lowlevel.enable_ki_protection
 async def serve_tcp(
-    handler: Callable[[trio.abc.HalfCloseableStream], Awaitable[object]],
+    handler: Callable[[SocketStream], Awaitable[object]],
     port: int,
     *,
     host: str | None = None,
