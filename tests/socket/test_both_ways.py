@@ -37,8 +37,10 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketFlags,
+    add_instrument,
     open_initiator,
 )
+from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
 every_face = pytest.mark.parametrize("face", FACES)
@@ -158,8 +160,13 @@ async def test_a_callback_is_called(face: str, way: Way) -> None:
 
 
 @every_beginning
-async def test_what_has_ended_without_a_callback_is_nobodys_any_more(face: str, way: Way) -> None:
+@pytest.mark.parametrize("watched", [False, True])
+async def test_what_has_ended_without_a_callback_is_nobodys_any_more(
+    face: str, watched: bool, way: Way
+) -> None:
     socket, _ = scripted()
+    if watched:
+        add_instrument(Instrument())
     async with open_initiator() as initiator:
         way.prepare(socket)
         begun = getattr(socket, face)(*way.arguments(b"message"))
