@@ -5,7 +5,7 @@ module is a file or a folder of the package, such as ``trio_send/_socket/send.py
 folders of the core are meant. Each change is made in a temporary copy of the checkout, where the tests then run: first
 the nearest, then the rest of their folder, then all others but those of the house, until one fails. A run that takes
 far longer than without the change hangs, and has noticed it as well. What was not noticed is printed with its file and
-line, and with what its statement reads before and after. The exit status says whether there was any.
+line, and with what it reads before and after. The exit status says whether there was any.
 
 ``condition``, ``comparison``, ``arithmetic``, ``constant``
     An expression says something else.

@@ -1,8 +1,8 @@
 """Small changes to a module of the package, each of which some test ought to notice; see `tests.mutants`.
 
 They are found in the syntax tree, and made in the text, so that everything else stays as it is, lines too. A change is
-told by the function it is in and by what its statement reads before and after, in Python's own layout: so it is the
-same one when the code around it moves, and when the statement is laid out in another way.
+told by the function it is in and by what the expression or statement reads before and after, in Python's own layout: so
+it is the same one when the code around it moves, and when it is laid out in another way.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Mutation:
       function: where in it, with the classes and functions around; "" at the top.
       line: of what is changed.
       kind: one of `KINDS`.
-      before: what the statement reads, without the blocks below it.
-      after: the same with the change.
+      before: what the expression reads, or the statement without the blocks below it. With a number, what is around.
+      after: the same with the change; "" where it is dropped.
       nth: tells apart what is changed alike in the same function, from 1 on.
     """
 
@@ -131,6 +131,7 @@ class _Finder(ast.NodeVisitor):
         self._names: list[str] = []
         self._returns_bool = False
         self._statement: ast.stmt = ast.Pass()
+        self._around: ast.expr | None = None
         self._seen: Counter[tuple[str, str, str]] = Counter()
 
     # -- noting --------------------------------------------------------------------------------
@@ -143,9 +144,10 @@ class _Finder(ast.NodeVisitor):
             node.end_lineno, node.end_col_offset
         )
 
-    def _note(self, kind: str, line: int, span: tuple[int, int], text: str, after: str) -> None:
+    def _note(
+        self, kind: str, line: int, span: tuple[int, int], text: str, before: str, after: str
+    ) -> None:
         function = ".".join(self._names)
-        before = header(self._statement)
         self._seen[function, before, after] += 1
         nth = self._seen[function, before, after]
         self.found.append(
@@ -154,19 +156,25 @@ class _Finder(ast.NodeVisitor):
 
     def _replace(self, kind: str, node: ast.expr, other: ast.expr) -> None:
         """Note that an expression may be replaced by another one."""
-        # The statement is read with the other one in its place, and then left as it was.
+        told = node
+        if isinstance(node, ast.Constant) and self._around is not None:
+            told = self._around  # or nobody would know which number is meant
+        before = ast.unparse(told)
+        # The expression around is read with the other one in its place, and then left as it was.
         was = dict(vars(node))
         kind_of_node = node.__class__
         node.__class__ = other.__class__
         vars(node).update(vars(other))
         try:
-            after = header(self._statement)
+            after = ast.unparse(told)
             text = f"({ast.unparse(node)})"
         finally:
             node.__class__ = kind_of_node
             vars(node).clear()
             vars(node).update(was)
-        self._note(kind, node.lineno, self._span(node), text, after)
+        if told is node and isinstance(node, ast.Constant):
+            before, after = header(self._statement), f"{after} for {before}"
+        self._note(kind, node.lineno, self._span(node), text, before, after)
 
     def _rewrite(self, kind: str, statement: ast.stmt, other: ast.stmt) -> None:
         """Note that a whole statement may be replaced by another one."""
@@ -175,18 +183,21 @@ class _Finder(ast.NodeVisitor):
         text = after
         if self._source.startswith(b"elif", start):
             text = ""
-        self._note(kind, statement.lineno, (start, end), text, after)
+        self._note(kind, statement.lineno, (start, end), text, header(statement), after)
 
     # -- where we are --------------------------------------------------------------------------
 
     def visit(self, node: ast.AST) -> None:
+        before = self._statement, self._around
         if isinstance(node, ast.stmt):
-            around = self._statement
-            self._statement = node
-            super().visit(node)
-            self._statement = around
-        else:
-            super().visit(node)
+            self._statement, self._around = node, None
+        super().visit(node)
+        self._statement, self._around = before
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.expr):
+            self._around = node
+        super().generic_visit(node)
 
     def _enter(self, node: Any) -> None:
         names = [ast.unparse(each).split("(")[0].split(".")[-1] for each in node.decorator_list]
@@ -198,7 +209,7 @@ class _Finder(ast.NodeVisitor):
                 start, end = self._span(decorator)
                 start = self._source.rindex(b"@", 0, start)
                 before = f"@{ast.unparse(decorator)}"
-                self._note_decorator(decorator.lineno, (start, end), before)
+                self._note("decorator", decorator.lineno, (start, end), "", before, "")
         around = self._returns_bool
         if not isinstance(node, ast.ClassDef):
             returns = "" if node.returns is None else ast.unparse(node.returns)
@@ -212,14 +223,6 @@ class _Finder(ast.NodeVisitor):
         self._names.pop()
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _enter
-
-    def _note_decorator(self, line: int, span: tuple[int, int], before: str) -> None:
-        function = ".".join(self._names)
-        self._seen[function, before, ""] += 1
-        nth = self._seen[function, before, ""]
-        self.found.append(
-            Mutation(self._module, function, line, "decorator", before, "", nth, *span, b"")
-        )
 
     def visit_If(self, node: ast.If) -> None:
         test = ast.unparse(node.test)
@@ -277,7 +280,10 @@ class _Finder(ast.NodeVisitor):
         for index in range(len(node.values)):
             rest = node.values[:index] + node.values[index + 1 :]
             short = rest[0] if len(rest) == 1 else ast.BoolOp(op=node.op, values=rest)
-            self._replace("guard", node, short)
+            # What is dropped tells enough, and stays the same when others come or go.
+            left = ast.unparse(node.values[index])
+            text = f"({ast.unparse(short)})"
+            self._note("guard", node.values[index].lineno, self._span(node), text, left, "")
         self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
