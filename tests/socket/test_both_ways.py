@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.both_ways import SIMPLE_WAYS, Way, simple_way as simple_way, way as way
+from tests.both_ways import DATA, WAYS, Way, way as way
 from tests.helpers import (
     BIG,
     FACES,
@@ -57,26 +57,18 @@ ABORTED = SocketError.OPERATION_ABORTED
 CUT_OFF = SocketError.CONNECTION_ABORTED
 
 
-def start(face: str, socket: Socket, data: Any = b"message") -> Any:
-    """Make the call of a face; an async one has to refuse before it yields for the first time."""
-    if face in ("send_async", "send args"):
-        data = data if isinstance(data, SocketAsyncEventArgs) else SocketAsyncEventArgs(data)
-    answer = getattr(socket, face.split()[0])(data)
-    return answer.send(None) if isinstance(answer, Coroutine) else answer
-
-
-def failed(face: str, socket: Socket) -> SocketError:
+def failed(face: str, socket: Socket, way: Way) -> SocketError:
     """Start a plain send that fails on the spot, without a callback, which would keep it from the shorter way."""
     if face == "send_async":
-        args = SocketAsyncEventArgs(b"message")
+        args = way.args(b"message")
         assert socket.send_async(args) is False
         return args.socket_error
     if face == "try_begin_send":
-        result, error = socket.try_begin_send(b"message")
+        result, error = socket.try_begin_send(way.buffer(b"message"))
         assert result is None
         return error
     with pytest.raises(SocketException) as caught:
-        socket.begin_send(b"message")
+        socket.begin_send(way.buffer(b"message"))
     return caught.value.socket_error_code
 
 
@@ -130,12 +122,12 @@ async def test_the_message_is_sent_and_counted(face: str, way: Way, unix: Ends) 
     ],
 )
 async def test_of_a_buffer_the_range_is_sent(
-    face: str, arguments: tuple[Any, ...], message: bytes, simple_way: Way
+    face: str, arguments: tuple[Any, ...], message: bytes, way: Way
 ) -> None:
     socket, port = scripted()
     async with open_initiator():
-        simple_way.prepare(socket)
-        result = getattr(socket, face)(b"message", *arguments)
+        way.prepare(socket)
+        result = getattr(socket, face)(way.buffer(b"message"), *arguments)
         result = result[0] if isinstance(result, tuple) else result
         assert result.bytes_transferred == len(message)
         assert await socket.end_send(result) == len(message)
@@ -179,20 +171,18 @@ async def test_what_has_ended_without_a_callback_is_nobodys_any_more(
 
 
 @every_face
-async def test_what_has_to_wait_belongs_to_the_initiator_of_the_start(
-    face: str, simple_way: Way
-) -> None:
+async def test_what_has_to_wait_belongs_to_the_initiator_of_the_start(face: str, way: Way) -> None:
     """Not to the one of the start before; that of an awaited one is nobody's."""
-    socket, _ = scripted(*[0] * (not simple_way.is_first), Blocked())
+    socket, _ = scripted(*[0] * (not way.is_first), Blocked())
     async with open_initiator() as outer:
-        simple_way.prepare(socket)
+        way.prepare(socket)
         async with open_initiator() as inner:
             if face in ("send", "send args"):
                 with trio.move_on_after(0):
-                    await simple_way.send(face, socket, b"message")
+                    await way.send(face, socket, b"message")
                 assert inner.pending_operations == 0
             else:
-                start(face, socket)
+                way.start(face, socket)
                 assert inner.pending_operations == 1
             assert outer.pending_operations == 0
         assert socket.queued_operations == 0
@@ -223,53 +213,55 @@ async def test_arguments_are_refused(
     arguments: dict[str, Any],
     error: type[Exception],
     sentence: str,
-    simple_way: Way,
+    way: Way,
 ) -> None:
     socket, port = scripted()
     async with open_initiator() as initiator:
-        simple_way.prepare(socket)
+        way.prepare(socket)
         with nothing_happens(socket, port), pytest.raises(error, match=f"^{sentence}"):
-            getattr(socket, face)(b"message", **arguments)
+            getattr(socket, face)(way.buffer(b"message"), **arguments)
         assert initiator.pending_operations == 0
     socket.close()
 
 
 @pytest.mark.parametrize("flags", ["0", None, 1.5])
-async def test_flags_of_an_awaited_send_are_refused(flags: Any, simple_way: Way) -> None:
+async def test_flags_of_an_awaited_send_are_refused(flags: Any, way: Way) -> None:
     socket, port = scripted()
     async with open_initiator():
-        simple_way.prepare(socket)
+        way.prepare(socket)
         with (
             nothing_happens(socket, port),
             pytest.raises(TypeError, match=r"^socket_flags must be SocketFlags"),
         ):
-            await socket.send(b"message", flags)
+            await socket.send(way.buffer(b"message"), flags)
     socket.close()
 
 
 @every_face
-async def test_flags_that_cannot_be_used_fail(face: str, simple_way: Way) -> None:
+async def test_flags_that_cannot_be_used_fail(face: str, way: Way) -> None:
     socket, port = scripted()
     async with open_initiator():
-        simple_way.prepare(socket)
+        way.prepare(socket)
         attempts = port.attempts
-        error, _ = await failure_on_the_spot(face, socket, b"message", SocketFlags.BROADCAST)
+        error, _ = await failure_on_the_spot(
+            face, socket, way.buffer(b"message"), SocketFlags.BROADCAST
+        )
         assert error is SocketError.OPERATION_NOT_SUPPORTED
         assert port.attempts == attempts
     socket.close()
 
 
 @every_face
-async def test_another_thread_is_refused(face: str, simple_way: Way) -> None:
+async def test_another_thread_is_refused(face: str, way: Way) -> None:
     """Also where it has inherited the initiator."""
     socket, port = scripted()
     async with open_initiator() as initiator:
-        simple_way.prepare(socket)
+        way.prepare(socket)
         with nothing_happens(socket, port):
 
             def call() -> None:
                 with pytest.raises(InvalidOperationError, match=r"^this socket belongs to another"):
-                    start(face, socket)
+                    way.start(face, socket)
 
             await trio.to_thread.run_sync(call)
         assert initiator.pending_operations == 0
@@ -277,14 +269,14 @@ async def test_another_thread_is_refused(face: str, simple_way: Way) -> None:
 
 
 @every_face
-def test_another_run_is_refused(face: str, simple_way: Way) -> None:
+def test_another_run_is_refused(face: str, way: Way) -> None:
     """In the same thread, and where it has an initiator of its own."""
     socket, port = scripted()
 
     async def use() -> None:
         async with open_initiator():
-            simple_way.prepare(socket)
-            await simple_way.send(face, socket, b"message")
+            way.prepare(socket)
+            await way.send(face, socket, b"message")
 
     async def use_again() -> None:
         async with open_initiator() as initiator:
@@ -292,7 +284,7 @@ def test_another_run_is_refused(face: str, simple_way: Way) -> None:
                 nothing_happens(socket, port),
                 pytest.raises(InvalidOperationError, match=r"^this socket was used in another"),
             ):
-                await simple_way.send(face, socket, b"again")
+                await way.send(face, socket, b"again")
             assert initiator.pending_operations == 0
 
     trio.run(use)
@@ -302,80 +294,91 @@ def test_another_run_is_refused(face: str, simple_way: Way) -> None:
 
 
 @pytest.mark.parametrize("face", STARTING)
-async def test_where_no_initiator_is_open_is_refused(face: str, simple_way: Way) -> None:
+async def test_where_no_initiator_is_open_is_refused(face: str, way: Way) -> None:
     """It does not do that there was one a moment ago."""
     socket, port = scripted()
-    if not simple_way.is_first:
+    if not way.is_first:
         async with open_initiator():
-            simple_way.prepare(socket)
+            way.prepare(socket)
     with (
         nothing_happens(socket, port),
         pytest.raises(InvalidOperationError, match=r"^no initiator is open here"),
     ):
-        start(face, socket)
+        way.start(face, socket)
     socket.close()
 
 
 @every_face
-async def test_a_closed_socket_is_refused(face: str, simple_way: Way) -> None:
+async def test_a_closed_socket_is_refused(face: str, way: Way) -> None:
     socket, port = scripted()
     async with open_initiator():
-        simple_way.prepare(socket)
+        way.prepare(socket)
         socket.close()
         with nothing_happens(socket, port), pytest.raises(ObjectDisposedError):
-            start(face, socket)
+            way.start(face, socket)
 
 
+@pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("face", ["send_async", "send args"])
-async def test_args_that_cannot_be_started_are_refused(face: str, simple_way: Way) -> None:
-    """They are in use, here or elsewhere; they were closed; they are none, or empty; their message was cut."""
+async def test_args_that_cannot_be_started_are_refused(face: str, busy: bool, way: Way) -> None:
+    """They are in use; they were closed; they are empty, or none; their message was cut."""
     socket, port = scripted()
     elsewhere, _ = scripted(Blocked())
     torn, torn_port = scripted(3, Blocked())
     async with open_initiator():
-        simple_way.prepare(socket)
-        in_use = SocketAsyncEventArgs(b"message")
+        way.prepare(socket)
+        if busy:
+            port.add(Blocked())
+            assert socket.send_async(SocketAsyncEventArgs(b"in front")) is True
+        in_use = way.args(b"message")
         assert elsewhere.send_async(in_use) is True
-        closed = SocketAsyncEventArgs(b"message")
+        closed = way.args(b"message")
         closed.close()
-        cut = SocketAsyncEventArgs(b"message")
-        torn.send_async(cut)
+        cut = way.args(b"message")
+        assert torn.send_async(cut) is True
         cut.cancel()
         await cut.wait()
-        for args, error in (
+        refused: list[tuple[Any, type[Exception]]] = [
             (in_use, OperationInProgressError),
             (closed, ObjectDisposedError),
             (SocketAsyncEventArgs(), ValueError),
             (cut, InvalidOperationError),
-        ):
-            before = values_of(args)
+        ]
+        if face == "send_async":
+            refused += [(None, TypeError), (7, TypeError)]
+        for args, error in refused:
+            before = isinstance(args, SocketAsyncEventArgs) and values_of(args)
             with nothing_happens(socket, port), pytest.raises(error) as caught:
-                start(face, socket, args)
+                start_args(face, socket, args)
             assert type(caught.value) is error
-            assert values_of(args) == before
+            assert not before or values_of(args) == before
         with nothing_happens(torn, torn_port), pytest.raises(InvalidOperationError):
-            start(face, torn, cut)
-        for wrong in (None, 7):
-            with nothing_happens(socket, port), pytest.raises(TypeError):
-                socket.send_async(wrong)  # type: ignore[arg-type]
+            start_args(face, torn, cut)
     for each in (socket, elsewhere, torn):
         each.close()
 
 
+def start_args(face: str, socket: Socket, args: Any) -> Any:
+    """Start args by either of the faces that take them."""
+    if face == "send_async":
+        return socket.send_async(args)
+    return socket.send(args).send(None)
+
+
 @every_face
-async def test_nothing_is_written_behind_a_message_that_was_cut(face: str, simple_way: Way) -> None:
-    socket, port = scripted(*[0] * (not simple_way.is_first), 3, Blocked())
+async def test_nothing_is_written_behind_a_message_that_was_cut(face: str, way: Way) -> None:
+    socket, port = scripted(*[0] * (not way.is_first), 3, Blocked())
     async with open_initiator():
-        simple_way.prepare(socket)
+        way.prepare(socket)
         args = SocketAsyncEventArgs(b"message")
         assert socket.send_async(args) is True
         args.cancel()
         await args.wait()
         if face in STARTING:
-            assert failed(face, socket) is CUT_OFF
+            assert failed(face, socket, way) is CUT_OFF
         else:
             with pytest.raises(SocketException) as caught:
-                await simple_way.send(face, socket, b"behind")
+                await way.send(face, socket, b"behind")
             assert caught.value.socket_error_code is CUT_OFF
     assert port.accepted == b"mes"
     socket.close()
@@ -383,7 +386,7 @@ async def test_nothing_is_written_behind_a_message_that_was_cut(face: str, simpl
 
 @pytest.mark.parametrize("face", STARTING)
 async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
-    face: str, simple_way: Way
+    face: str, way: Way
 ) -> None:
     socket, port = scripted()
     blocked, _ = scripted(Blocked())
@@ -391,11 +394,11 @@ async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
 
     def restart(_: Socket, __: SocketAsyncEventArgs) -> None:
         attempts = port.attempts
-        errors.append(failed(face, socket))
+        errors.append(failed(face, socket, way))
         assert port.attempts == attempts
 
     async with open_initiator():
-        simple_way.prepare(socket)
+        way.prepare(socket)
         stopped = SocketAsyncEventArgs(b"message")
         stopped.completed += restart
         assert blocked.send_async(stopped) is True
@@ -406,18 +409,18 @@ async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
 
 @every_face
 async def test_what_the_attempt_raises_leaves_everything_as_it_was(
-    face: str, simple_way: Way, monkeypatch: pytest.MonkeyPatch
+    face: str, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if it is no error of a system call: the queue is free, and the args are."""
     socket, port = scripted()
-    args = SocketAsyncEventArgs(b"message")
-    data: Any = args if face in ("send_async", "send args") else b"message"
+    args = way.args(b"message")
+    data: Any = args if face in ("send_async", "send args") else way.buffer(b"message")
 
     class Odd(Exception):
         pass
 
     async with open_initiator() as initiator:
-        simple_way.prepare(socket)
+        way.prepare(socket)
         was = port.accepted
 
         class Raising(bytearray):
@@ -433,7 +436,7 @@ async def test_what_the_attempt_raises_leaves_everything_as_it_was(
         assert initiator.pending_operations == 0
         assert socket.queued_operations == 0
         assert not args.pending
-        assert await simple_way.send(face, socket, b"after") == 5
+        assert await way.send(face, socket, b"after") == 5
         if data is args and socket.send_async(args):
             await args.wait()
     assert bytes(port.accepted) == b"after" + (b"message" if data is args else b"")
@@ -504,16 +507,16 @@ def functions_called(call: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("face", ["send_async", "begin_send"])
-async def test_a_later_start_is_another_way(face: str) -> None:
+async def test_a_later_start_is_another_way(face: str, data: str) -> None:
     """Or the tests above would show the same thing twice."""
     taken = {}
-    for each in SIMPLE_WAYS:
+    for each in [each for each in WAYS if each.data == data]:
         socket, _ = scripted()
         async with open_initiator():
             each.prepare(socket)
-            args = SocketAsyncEventArgs(b"message")
-            data: Any = args if face == "send_async" else b"message"
-            taken[each.is_first] = functions_called(partial(getattr(socket, face), data))
+            made: Any = each.args(b"message") if face == "send_async" else each.buffer(b"message")
+            taken[each.is_first] = functions_called(partial(getattr(socket, face), made))
         socket.close()
     assert taken[False] < taken[True]
