@@ -37,6 +37,7 @@ from trio_send import (
     SocketAsyncEventArgsPool,
     SocketFlags,
     SocketShutdown,
+    TransmitFileOptions,
     abc,
     open_initiator,
 )
@@ -219,6 +220,52 @@ async def send_files(scene: Scene, elements: bool) -> None:
             all(path != os.path.realpath(f"/proc/self/fd/{n}") for n in range(256)),
             "the file is open still",
         )
+
+
+@drives(
+    "Socket.send_packets_async", EVERYTHING, "and the end", flags=TransmitFileOptions.DISCONNECT
+)
+@drives(
+    "Socket.send_packets_async",
+    EVERYTHING,
+    "and another connection",
+    flags=TransmitFileOptions.REUSE_SOCKET,
+)
+async def send_and_disconnect(scene: Scene, flags: TransmitFileOptions) -> None:
+    """The connection is ended when all was accepted, and not before."""
+    scene.connect("tcp")
+    args = SocketAsyncEventArgs()
+    args.send_packets_elements = [SendPacketsElement(scene.message("A", 1000))]
+    scene.messages["A"] = 1000, args
+    args.send_packets_flags = flags
+    await scene.call(scene.socket.send_packets_async, args)
+    await scene.until(lambda: not args.pending, "it is never sent")
+    if args.bytes_transferred == 1000 and args.socket_error == 0:
+        require(not scene.socket.connected, "all was sent, and it is still connected")
+    else:
+        require(scene.interrupted and scene.socket.connected, "it is ended, and not all was sent")
+
+
+@drives("Socket.send_packets_async", EVERYTHING, "datagrams")
+async def send_packets_as_datagrams(scene: Scene) -> None:
+    peer = scene.keep(stdlib_socket.socket(type=stdlib_socket.SOCK_DGRAM))
+    peer.bind(("127.0.0.1", 0))
+    peer.setblocking(False)
+    socket = scene.keep(Socket(type=stdlib_socket.SOCK_DGRAM))
+    await socket.connect(peer.getsockname())
+    args = SocketAsyncEventArgs()
+    args.send_packets_elements = [SendPacketsElement(b"d" * 100)] * 20
+    await scene.call(socket.send_packets_async, args)
+    require(not args.pending, "there is room, and it waits")
+    sizes = []
+    while True:
+        try:
+            sizes.append(len(peer.recv(2000)))
+        except BlockingIOError:
+            break
+    require(set(sizes) <= {100}, "a datagram in part")
+    require(sum(sizes) == args.bytes_transferred, "another number of bytes than is known")
+    require(len(args.remaining_elements) == 20 - len(sizes), "another rest")
 
 
 # The ends of sends ----------------------------------------------------------------------------
@@ -429,6 +476,11 @@ def set_both_limits(args: SocketAsyncEventArgs, name: str) -> None:
     "SocketAsyncEventArgs.remote_end_point.setter",
     "",
     setting=lambda a: setattr(a, "remote_end_point", ("127.0.0.1", 1)),
+)
+@drives(
+    "SocketAsyncEventArgs.send_packets_flags.setter",
+    "",
+    setting=lambda a: setattr(a, "send_packets_flags", TransmitFileOptions.DISCONNECT),
 )
 @drives(
     "SocketAsyncEventArgs.accept_socket.setter",

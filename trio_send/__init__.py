@@ -27,7 +27,10 @@ from ._base.statistics import (
 )
 from ._base.wait_handle import ManualResetEvent as ManualResetEvent, WaitHandle as WaitHandle
 from ._kernel.received_message import IPPacketInformation as IPPacketInformation
-from ._messages.packet_element import SendPacketsElement as SendPacketsElement
+from ._messages.packet_element import (
+    SendPacketsElement as SendPacketsElement,
+    TransmitFileOptions as TransmitFileOptions,
+)
 from ._operations.torn import TornMessage as TornMessage
 from ._owners.exit_policy import ExitPolicy as ExitPolicy
 from ._owners.initiator import Initiator as Initiator

@@ -1,7 +1,8 @@
-"""`SendPacketsElement`: one buffer or range of a file that is sent with others as one message."""
+"""`SendPacketsElement`: one buffer or range of a file that is sent with others."""
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from .._base.checks import counted
@@ -15,9 +16,23 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+class TransmitFileOptions(enum.IntFlag):
+    """Say what becomes of the connection when packets were sent; combine members with ``|``.
+
+    These are the two of .NET's that are not about Windows' own workings.
+    """
+
+    USE_DEFAULT_WORKER_THREAD = 0
+    """Nothing: the connection stays as it is."""
+    DISCONNECT = 1
+    """It is ended, as by `Socket.disconnect`."""
+    REUSE_SOCKET = 2
+    """It is ended, and the socket can be connected again, as by `Socket.disconnect` with ``reuse_socket``."""
+
+
 @final
 class SendPacketsElement:
-    """A buffer or a range of a file, to be sent with others as one message.
+    """A buffer or a range of a file, to be sent with others: as one message, or as datagrams.
 
     It never changes and may be used any number of times, by several operations at once even.
 
@@ -28,7 +43,8 @@ class SendPacketsElement:
       offset: where in the buffer or the file to begin, in bytes.
       count: how many bytes to send; None stands for all from ``offset`` on. For a file so does 0, as in .NET; of a
         buffer 0 sends nothing.
-      end_of_packet: kept for whoever reads it. On a stream, which has no packets, it means nothing.
+      end_of_packet: whether a datagram ends with it. If no element of a list is marked, each is a datagram. On a
+        stream, which has no packets, it means nothing.
       copy: whether a file is read and sent. If not, the kernel sends it by itself where it can, which is faster; but
         what is written to the file before the peer has read may then reach the peer, even after the send has ended.
         Buffers are copied by the kernel in any case.
@@ -96,7 +112,7 @@ class SendPacketsElement:
 
     @property
     def end_of_packet(self) -> bool:
-        """What was said when the element was made; without effect on a stream."""
+        """Whether a datagram ends with it; without effect on a stream."""
         return self._end_of_packet
 
     @property
@@ -104,13 +120,15 @@ class SendPacketsElement:
         """Whether a file is read and sent, so that nobody can change what the kernel has accepted of it."""
         return self._copy
 
-    def _part(self, offset: int, count: int) -> SendPacketsElement:
+    def _part(
+        self, offset: int, count: int | None, *, end_of_packet: bool | None = None
+    ) -> SendPacketsElement:
         """Return an element for another range of the same source, which need not be checked."""
         part = SendPacketsElement.__new__(SendPacketsElement)
         part._source = self._source
         part._offset = offset
         part._count = count
-        part._end_of_packet = self._end_of_packet
+        part._end_of_packet = self._end_of_packet if end_of_packet is None else end_of_packet
         part._copy = self._copy
         return part
 
@@ -146,3 +164,12 @@ def require_elements(elements: Iterable[SendPacketsElement]) -> tuple[SendPacket
                 f"send_packets_elements[{index}] must be a SendPacketsElement, not {type(member).__name__}"
             )
     return members
+
+
+def require_options(options: object) -> TransmitFileOptions:
+    """Return what is to become of a connection, if it is that."""
+    if not isinstance(options, int) or not 0 <= options < 4:
+        raise ValueError(
+            f"send_packets_flags is {options!r}, but must be TransmitFileOptions: DISCONNECT, REUSE_SOCKET or both"
+        )
+    return TransmitFileOptions(options)

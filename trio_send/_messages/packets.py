@@ -1,4 +1,7 @@
-"""What `Socket.send_packets_async` and `Socket.send_file` send: buffers and ranges of files, in turn, as one message.
+"""What `Socket.send_packets_async` and `Socket.send_file` send: buffers and ranges of files, in turn.
+
+On a stream they are one message. Elsewhere each of them is a message of its own; or if the end of a packet is marked
+anywhere, each run of them up to a mark, or to the end.
 
 While an operation lasts it has a descriptor of its own for each of its files: of a path it opens, and of an open file a
 duplicate. So it never closes a descriptor that it was given, always closes its own, and does not care whether the
@@ -9,6 +12,7 @@ length that it claims, and still claims, is taken for as long as it is.
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_right
 from itertools import accumulate
@@ -19,7 +23,7 @@ from .buffers import BufferShrankError, Message, Piece, release
 from .files import FileRange, OpenFile, ReadPiece, is_file, is_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .._kernel.port import Port
     from .packet_element import SendPacketsElement
@@ -32,12 +36,40 @@ ATTEMPT_SIZE: Final = 2 * 1024 * 1024
 
 @final
 class Packets(Message):
-    """The message of a list of elements, whose files it holds open until it is closed."""
+    """The message of a list of elements, whose files it holds open until it is closed.
 
-    __slots__ = ("_elements", "_files", "_parts", "_piece")
+    Of datagrams it knows itself how many were sent, as `Datagrams` does, for empty ones have no bytes to count them by.
 
-    def __init__(self, elements: Iterable[SendPacketsElement]) -> None:
+    Attributes:
+      afterwards: what to do when all of it was accepted, as a part of the operation; None if there is nothing.
+      datagrams: how many datagrams it makes; None if it is one message on a stream.
+      sent: how many of them the kernel has accepted.
+    """
+
+    __slots__ = (
+        "_elements",
+        "_files",
+        "_parts",
+        "_piece",
+        "_stops",
+        "afterwards",
+        "datagrams",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        elements: Iterable[SendPacketsElement],
+        *,
+        apart: bool = False,
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:
         """Open the files.
+
+        Args:
+          elements: what is sent.
+          apart: whether it makes datagrams.
+          afterwards: what to do when all of it was accepted.
 
         Raises:
           OSError: a file could not be opened.
@@ -48,10 +80,12 @@ class Packets(Message):
         self._parts: list[Piece | FileRange] = []
         self._files: dict[object, OpenFile] = {}
         self._piece = ReadPiece()
+        self.afterwards = afterwards
+        self.sent = 0
         try:
             for element in elements:
                 part = self._open(element)
-                if part.size:  # empty ones are passed over
+                if part.size or apart:  # on a stream, empty ones are passed over
                     self._elements.append(element)
                     self._parts.append(part)
         except BaseException:
@@ -59,6 +93,9 @@ class Packets(Message):
             raise
         self._ends = list(accumulate(part.size for part in self._parts))
         self.size = self._ends[-1] if self._ends else 0
+        #: Behind which part each datagram ends.
+        self._stops = _stops_of(self._elements) if apart else []
+        self.datagrams = len(self._stops) if apart else None
 
     def _open(self, element: SendPacketsElement) -> Piece | FileRange:
         source = element._source
@@ -76,6 +113,7 @@ class Packets(Message):
         for file in self._files.values():
             file.close()
         self._piece.drop()
+        self.afterwards = None
 
     def open(
         self,
@@ -128,6 +166,40 @@ class Packets(Message):
         part, offset, left = self._place(start)
         return part.send(port, flags, offset, min(left, count), self._piece)
 
+    def open_datagram(self, opened: list[memoryview]) -> Sequence[bytes | memoryview]:
+        """Return what the next datagram is made of.
+
+        Raises:
+          OSError: a file cannot be read, or the files are longer than any datagram.
+          BufferShrankError: a buffer or a file has become shorter.
+        """
+        start, stop = self._first_unsent, self._stops[self.sent]
+        files = [part for part in self._parts[start:stop] if isinstance(part, FileRange)]
+        if sum(file.size for file in files) > ATTEMPT_SIZE:
+            raise OSError(errno.EMSGSIZE, "the files are longer than any datagram")
+        views: list[bytes | memoryview] = []
+        for index, part in enumerate(self._parts[start:stop], start):
+            if isinstance(part, FileRange):
+                views.append(self._read(index, part))
+            else:
+                views.append(part.open(0, opened))
+        return views
+
+    @property
+    def _first_unsent(self) -> int:
+        """Which part the next datagram begins with."""
+        return self._stops[self.sent - 1] if self.sent else 0
+
+    def _read(self, index: int, part: FileRange) -> bytes:
+        """Return all of a range of a file."""
+        found = bytearray()
+        while len(found) < part.size:
+            read = part.file.read(part.offset + len(found), part.size - len(found))
+            if not read:
+                self._end_part(index, part.offset + len(found))
+            found += read
+        return bytes(found)
+
     def end_file(self, start: int) -> int:
         """Be shorter, because the file that byte ``start`` is in ends there; return by how many bytes.
 
@@ -135,12 +207,19 @@ class Packets(Message):
           BufferShrankError: the file has become shorter, or has not as much as was asked for.
         """
         assert self._ends is not None
-        part, offset, missing = self._place(start)
+        _, offset, missing = self._place(start)
+        self._end_part(bisect_right(self._ends, start), offset)
+        return missing
+
+    def _end_part(self, index: int, offset: int) -> None:
+        """Be shorter, because the file of a part ends at an offset."""
+        part = self._parts[index]
+        assert isinstance(part, FileRange)
+        assert self._ends is not None
+        missing = part.offset + part.size - offset
         part.end_at(offset)
-        index = bisect_right(self._ends, start)
         self._ends[index:] = [end - missing for end in self._ends[index:]]
         self.size -= missing
-        return missing
 
     def peek(self, start: int, count: int) -> bytes:
         """Return a copy of at most ``count`` bytes from ``start`` on; fewer if they cannot be read any more."""
@@ -167,9 +246,15 @@ class Packets(Message):
         return bytes(found)
 
     def rest(self, start: int) -> list[SendPacketsElement]:
-        """Return everything behind byte ``start`` as elements."""
+        """Return everything behind byte ``start`` as elements; of datagrams, those that were not accepted."""
         assert self._ends is not None
         rest: list[SendPacketsElement] = []
+        if self.datagrams is not None:
+            rest = self._elements[self._first_unsent :]
+            if rest and any(element.end_of_packet for element in self._elements):
+                # Without a mark each element would be a datagram.
+                rest[-1] = rest[-1]._part(rest[-1].offset, rest[-1]._count, end_of_packet=True)
+            return rest
         for element, part, end in zip(self._elements, self._parts, self._ends, strict=True):
             left = min(part.size, end - start)
             if left > 0:
@@ -189,3 +274,11 @@ class Packets(Message):
         views: list[memoryview] = []
         self.open(start, views, [], len(self._parts))
         return views
+
+
+def _stops_of(elements: Sequence[SendPacketsElement]) -> list[int]:
+    """Return behind which elements datagrams end."""
+    stops = [index for index, element in enumerate(elements, 1) if element.end_of_packet]
+    if not stops:
+        return list(range(1, len(elements) + 1))
+    return stops if stops[-1] == len(elements) else [*stops, len(elements)]

@@ -245,7 +245,37 @@ class SendAttempts(OperationQueue):
             return None
 
     def _attempt_packets(self, operation: Operation, message: Packets) -> None:
-        """Send buffers and ranges of files in turn, as much as the kernel takes or one attempt may send."""
+        """Send packets, as much as the kernel takes or one attempt may send, and do what is to be done afterwards."""
+        if message.datagrams is None:
+            self._attempt_parts(operation, message)
+        else:
+            self._attempt_packet_datagrams(operation, message, message.datagrams)
+        if message.afterwards is not None:
+            self.ask(message.afterwards)
+
+    def _attempt_packet_datagrams(self, operation: Operation, message: Packets, count: int) -> None:
+        left = ATTEMPT_ALLOWANCE
+        while message.sent < count:
+            if left <= 0:
+                self.hopeful = True
+                raise BlockingIOError
+            opened: list[memoryview] = []
+            size = message.size
+            try:
+                views = message.open_datagram(opened)
+                if message.size < size and self.head is operation:
+                    self._expect_less(size - message.size)
+                if len(views) > MAX_PIECES:
+                    views = [b"".join(views)]
+                sent = self._call_views(operation, views, sum(map(len, views)))
+            finally:
+                release(opened)
+            message.sent += 1
+            self._account(operation, sent)
+            left -= sent + OPERATION_COST
+
+    def _attempt_parts(self, operation: Operation, message: Packets) -> None:
+        """Send buffers and ranges of files in turn, as one message on a stream."""
         end = min(message.size, operation._transferred + ATTEMPT_SIZE)
         while operation._transferred < end:
             if not message.is_in_file(operation._transferred):

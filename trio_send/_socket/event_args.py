@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
+from .._messages.packet_element import TransmitFileOptions
 from .._owners.dispatcher import Dispatcher, call_in_order
 from .completed_event import CompletedEvent
 from .event_args_settings import ConfiguredOperation
@@ -79,6 +80,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
         self._snapshot = ()
         self._socket_flags = SocketFlags.NONE
+        self._send_packets_flags = TransmitFileOptions.USE_DEFAULT_WORKER_THREAD
         self._remote_end_point = None
         self._direct = self._piece = None
         self._size = 0

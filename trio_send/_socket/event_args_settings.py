@@ -14,7 +14,7 @@ from .._messages.buffers import (
     message_from_list,
     short_range_size,
 )
-from .._messages.packet_element import require_elements
+from .._messages.packet_element import require_elements, require_options
 from .._operations.operation import IDLE, Operation
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .._messages.buffers import Message, Piece
-    from .._messages.packet_element import SendPacketsElement
+    from .._messages.packet_element import SendPacketsElement, TransmitFileOptions
     from .._messages.packets import Packets
 
 _NO_FLAGS: Final = SocketFlags.NONE
@@ -55,6 +55,7 @@ class ConfiguredOperation(Operation):
         "_piece",
         "_prepared",
         "_remote_end_point",
+        "_send_packets_flags",
         "_size",
         "_snapshot",
         "_socket_flags",
@@ -64,6 +65,7 @@ class ConfiguredOperation(Operation):
     _buffer: Buffer | None
     _buffer_list: Sequence[Buffer] | None
     _socket_flags: SocketFlags
+    _send_packets_flags: TransmitFileOptions
     _remote_end_point: Any
     _closed: bool
     # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
@@ -240,7 +242,7 @@ class ConfiguredOperation(Operation):
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
-        """What `Socket.send_packets_async` sends, as one message: the very object that was set, or None.
+        """What `Socket.send_packets_async` sends, in turn: the very object that was set, or None.
 
         What is sent is the list as it was when it was set. It has nothing to do with `buffer` and `buffer_list`, which
         may be set beside it. It can be set when no operation is pending (F106).
@@ -256,6 +258,19 @@ class ConfiguredOperation(Operation):
         self._snapshot = snapshot
         self._packets = None
         del before
+
+    @property
+    def send_packets_flags(self) -> TransmitFileOptions:
+        """What becomes of the connection when `Socket.send_packets_async` has sent everything; by default, nothing.
+
+        It can be set at any time, and is looked at by the start. Setting it to something else than
+        `TransmitFileOptions` is a `ValueError`.
+        """
+        return self._send_packets_flags
+
+    @send_packets_flags.setter
+    def send_packets_flags(self, options: TransmitFileOptions) -> None:
+        self._send_packets_flags = require_options(options)
 
     @property
     def socket_flags(self) -> SocketFlags:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._base.errors import SocketException
-from .._messages.packet_element import file_element
+from .._messages.packet_element import TransmitFileOptions, file_element
 from .._messages.packets import Packets
 from .._operations.operation import Operation
-from .send import Sending
+from .disconnect import Disconnecting
 
 if TYPE_CHECKING:
     import os
@@ -19,23 +20,34 @@ if TYPE_CHECKING:
     from .event_args import SocketAsyncEventArgs
 
 _SEND_PACKETS: Final = SocketAsyncOperation.SEND_PACKETS
-_NOT_SUPPORTED: Final = "packets and files can only be sent on streams and without flags"
+_NO_FLAGS: Final = "packets can only be sent without flags"
+_NO_STREAM: Final = (
+    "a file can only be sent on a stream; send_packets_async() sends one as a datagram"
+)
 
 
-class SendingFiles(Sending):
+class SendingFiles(Disconnecting):
     """The part of `Socket` that sends files."""
 
     __slots__ = ()
 
     @trio.lowlevel.enable_ki_protection
     def send_packets_async(self, args: SocketAsyncEventArgs) -> bool:
-        """Start to send the ``send_packets_elements`` of ``args``, buffers and files in turn, as one message.
+        """Start to send the ``send_packets_elements`` of ``args``, buffers and files in turn.
 
-        It is a send like any other: all of it goes out before the first byte of any message that is started later, its
-        count is exact, and if it is cut the stream is torn. Files are opened here. They are sent as they are now: what
-        is appended to them later is not, and if one becomes shorter before its turn has come, the operation fails with
-        FAULT and its exact count. The kernel moves the bytes itself where it can and no `SendPacketsElement.copy` is
-        asked for; else they are read and sent.
+        On a stream they are one message, and it is a send like any other: all of it goes out before the first byte of
+        any message that is started later, its count is exact, and if it is cut the stream is torn. Files are opened
+        here. They are sent as they are now: what is appended to them later is not, and if one becomes shorter before
+        its turn has come, the operation fails with FAULT and its exact count. The kernel moves the bytes itself where
+        it can and no `SendPacketsElement.copy` is asked for; else they are read and sent.
+
+        On a datagram socket that is connected each element is a datagram, an empty one too; or, if any of them has
+        `SendPacketsElement.end_of_packet`, each run up to such a mark or to the end. They are one operation, so nothing
+        else is sent between them. It ends at the first that fails, and `SocketAsyncEventArgs.remaining_elements` are
+        those that were not accepted. Files are read for each attempt, at most 2 MiB for a datagram.
+
+        With `SocketAsyncEventArgs.send_packets_flags` the connection is ended when all was accepted, and the operation
+        has ended when that is done. If that fails, the operation fails and has the full count.
 
         While a message that was cut may still be resumed, its files stay open: until it has been sent, or
         `forget_torn` or `close` gives it up.
@@ -45,8 +57,8 @@ class SendingFiles(Sending):
 
         Returns:
           True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
-          has ended on the spot, one way or the other; the args tell how. A socket other than a stream, and any
-          ``socket_flags``, are told by the args with OPERATION_NOT_SUPPORTED.
+          has ended on the spot, one way or the other; the args tell how. Any ``socket_flags`` are told by the args
+          with OPERATION_NOT_SUPPORTED.
 
         Raises:
           TypeError: ``args`` is None or something else.
@@ -76,15 +88,21 @@ class SendingFiles(Sending):
         if args._elements is None:
             raise ValueError("args has no send_packets_elements; set them to a list")
         self._require_initiator()
-        packets = args._packets = Packets(args._snapshot)
-        if self._port.is_stream and args._socket_flags == SocketFlags.NONE:
+        options = args._send_packets_flags
+        afterwards = None
+        if options:
+            is_reused = bool(options & TransmitFileOptions.REUSE_SOCKET)
+            afterwards = partial(self._end_connection, is_reused)
+        apart = not self._port.is_stream
+        packets = args._packets = Packets(args._snapshot, apart=apart, afterwards=afterwards)
+        if args._socket_flags == SocketFlags.NONE:
             pending = self._begin_args(args, packets, None, _SEND_PACKETS)
         else:
             args._claim()
             args._reset_results()
             args._capture_context()
             self._describe(args, packets, SocketFlags.NONE, None, _SEND_PACKETS)
-            args._set_error(SocketError.OPERATION_NOT_SUPPORTED, 0, _NOT_SUPPORTED)
+            args._set_error(SocketError.OPERATION_NOT_SUPPORTED, 0, _NO_FLAGS)
             args._socket = self
             pending = self._settle(args)
         args._let_go()
@@ -137,7 +155,7 @@ class SendingFiles(Sending):
         self._require_usable()
         element = file_element(file, offset, count, copy)
         if not self._port.is_stream:
-            raise SocketException(SocketError.OPERATION_NOT_SUPPORTED, detail=_NOT_SUPPORTED)
+            raise SocketException(SocketError.OPERATION_NOT_SUPPORTED, detail=_NO_STREAM)
         operation = Operation()
         try:
             operation._message = packets = Packets([element])

@@ -26,6 +26,7 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.errors import InvalidOperationError
 from .._messages.datagrams import Datagrams
+from .._messages.packets import Packets
 from .instrument import Instrument, TracedOperation, logger
 
 if TYPE_CHECKING:
@@ -190,7 +191,9 @@ class Audience:
         is_connect = trace.kind is SocketAsyncOperation.CONNECT
         if not trace.is_stream and trace.kind in _WITH_BYTES and (trace.size or not is_connect):
             batch = operation._message
-            trace.datagrams = batch.sent if isinstance(batch, Datagrams) else int(not error)
+            trace.datagrams = (
+                batch.sent if isinstance(batch, (Datagrams, Packets)) else int(not error)
+            )
         arguments = (trace, error, operation._transferred, delay, operation._detail)
         self._notes.append(("operation_completed", arguments))
 
