@@ -36,6 +36,9 @@ from trio_send import (
 )
 from trio_send._socket import listeners as listeners_module
 
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
 AF_UNIX: int = getattr(stdlib_socket, "AF_UNIX", -1)
 
@@ -165,11 +168,12 @@ async def test_what_is_wrong_with_the_process_is_told(
         assert caught.value.errno == getattr(errno, name)
 
 
-async def test_trio_goes_on_serving_when_descriptors_are_lacking(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"])
+async def test_trio_goes_on_serving_when_something_is_lacking(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It knows the error by its errno, pauses and tries again."""
-    fail_first(monkeypatch, errno.EMFILE)
+    fail_first(monkeypatch, getattr(errno, name))
     served: list[bytes] = []
     is_served = trio.Event()
 
@@ -187,6 +191,17 @@ async def test_trio_goes_on_serving_when_descriptors_are_lacking(
         nursery.cancel_scope.cancel()
     assert served == [b"hello"]
     assert len(caplog.records) == 1
+
+
+async def test_an_error_that_nobody_knows_ends_the_serving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_first(monkeypatch, errno.EDOM)
+    (ours,) = await open_tcp_listeners(0, host="127.0.0.1")
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await trio.serve_listeners(trio.sleep, [ours])
+    assert caught.group_contains(SocketException)
+    assert ours.socket.fileno() == -1
 
 
 @pytest.mark.parametrize(
