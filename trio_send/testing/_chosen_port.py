@@ -99,7 +99,7 @@ class ChosenPort(Port):
 
     def _block(self) -> None:
         self._is_blocked = True
-        if self._fd >= 0:
+        if sys.platform == "linux":
             os.eventfd_write(self._fd, _FULL)
         # The kernel's time is nobody's: no cancel of the program may stop it.
         trio.lowlevel.spawn_system_task(self._unblock, name=f"kernel of {self._name}")
@@ -107,7 +107,7 @@ class ChosenPort(Port):
     async def _unblock(self) -> None:
         await trio.sleep(BLOCKED)
         self._is_blocked = False
-        if self._fd >= 0 and not self._is_closed:
+        if sys.platform == "linux" and not self._is_closed:
             os.eventfd_read(self._fd)
         self._lot.unpark_all()
 
