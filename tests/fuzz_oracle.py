@@ -53,6 +53,7 @@ IN_PROSE: Final[dict[str, tuple[type[BaseException], ...]]] = {
     "TornMessage.remaining": (InvalidOperationError,),
     "Socket.high_water =": (*_USE, ValueError),
     "Socket.low_water =": (*_USE, ValueError),
+    "Socket.when_full =": (*_USE, ValueError),
     "Socket.local_end_point": (ObjectDisposedError, SocketException),
     "Socket.remote_end_point": (ObjectDisposedError, SocketException),
     "Socket.family": (SocketException,),

@@ -134,6 +134,12 @@ def set_water(world: FuzzWorld, pick: Pick) -> None:
 
 
 @sync
+def set_when_full(world: FuzzWorld, pick: Pick) -> None:
+    ways = ("queue", "queue", "refuse", "wait")
+    assign(world, pick, world.a_socket(pick).socket, "when_full", pick.or_wrong(pick.of(ways)))
+
+
+@sync
 def options(world: FuzzWorld, pick: Pick) -> None:
     socket = world.a_socket(pick).socket
     level = stdlib_socket.SOL_SOCKET

@@ -592,6 +592,7 @@ SOCKET_PROPERTIES = (
     "connected",
     "high_water",
     "low_water",
+    "when_full",
     "torn",
     "queued_bytes",
     "queued_operations",

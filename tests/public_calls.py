@@ -14,7 +14,7 @@ import socket as stdlib_socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -678,6 +678,19 @@ async def move_marks(scene: Scene, name: str) -> None:
             await scene.until(lambda: went, "the queue is empty, and the producer waits")
         finally:
             nursery.cancel_scope.cancel()
+    await scene.settle()
+
+
+@drives("Socket.when_full.setter", "queue", way="queue")
+@drives("Socket.when_full.setter", "queue", "refusing", way="refuse")
+async def set_when_full(scene: Scene, way: Literal["queue", "refuse"]) -> None:
+    scene.connect()
+    scene.fill()
+    socket = scene.socket
+    if way == "queue":
+        socket.when_full = "refuse"
+    await scene.call(setattr, socket, "when_full", way)
+    require(socket.statistics().is_above_high_water, "what was queued is gone")
     await scene.settle()
 
 

@@ -33,7 +33,7 @@ from trio_send import (
 )
 from trio_send._base.inbox import Door
 from trio_send._operations.operation import Operation
-from trio_send._operations.queue import NOTED, STEP, OperationQueue
+from trio_send._operations.queue import FULL, NOTED, STEP, OperationQueue
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.watermarks import Watermarks
 from trio_send._owners.awaiting_task import AwaitingTask
@@ -57,6 +57,7 @@ CHANGES: dict[types.CodeType, str] = {
             SendQueue.forget_torn,
             Watermarks.set_high,
             Watermarks.set_low,
+            SendQueue.set_refuses,
         ),
         "owner": (
             Leaver._joined,
@@ -487,6 +488,10 @@ def stand_in_line(socket: Socket) -> None:
         "the short way is open beside a queue, or closed for ever",
     )
     require(not queue.gate & (STEP | NOTED), "a step was begun and not ended")
+    require(
+        bool(queue.gate & FULL) == (queue.marks.is_above and queue.marks.refuses),
+        "a full queue refuses nothing, or another one does",
+    )
 
 
 Drive = Callable[[Scene], Any]

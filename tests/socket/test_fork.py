@@ -154,7 +154,7 @@ HARMLESS = {
     "aclose", "cancel_connect_async", "close", "end_send_nowait", "fileno",
     "from_port", "from_stdlib", "from_trio", "getpeername", "getsockname", "getsockopt", "high_water",
     "local_end_point", "low_water", "queued_bytes", "queued_operations", "remote_end_point", "statistics", "torn",
-    "trio", "type",
+    "trio", "type", "when_full",
 }  # fmt: skip
 
 #: The arguments that every other call can do with.

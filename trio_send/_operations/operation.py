@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import outcome
 import trio
@@ -143,6 +143,9 @@ class Owner(NotCopied, abc.ABC):
     """
 
     __slots__ = ()
+
+    #: Whether it waits for the end of its operation before it starts another, and so bounds by itself what it queues.
+    waits: ClassVar[bool] = False
 
     def _leaves_with(self, leaver: Owner) -> bool:
         """Tell whether the owner's operations end when ``leaver`` leaves."""

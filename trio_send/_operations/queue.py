@@ -81,6 +81,7 @@ UNCONNECTED: Final = 16
 FORKED: Final = 32  # another process has made the socket
 STEP: Final = 64  # something is being changed at this moment
 NOTED: Final = 128  # and something is to be done at its end
+FULL: Final = 256  # too much waits, and so what does not wait itself is refused
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _FAULT: Final = int(SocketError.FAULT)
@@ -262,7 +263,14 @@ class OperationQueue:
         """Have the right owner watch, after operations may have ended, and those told who wait for room."""
         self._rewatch()
         if self.marks is not None and self.marks.is_above:
-            self.marks.update(self.weight)
+            self._weigh(self.marks)
+
+    def _weigh(self, marks: Watermarks) -> None:
+        marks.update(self.weight)
+        if marks.is_above and marks.refuses:
+            self.gate |= FULL
+        else:
+            self.gate &= ~FULL
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -471,6 +479,8 @@ class OperationQueue:
             marks.goal += operation._size_to_send
             if marks.goal - self.accepted + self.length * OPERATION_WEIGHT > marks.high:
                 marks.is_above = True
+                if marks.refuses:
+                    self.gate |= FULL
         if not counted:
             owner._joined(self)
         if operation._limits is not None:
@@ -509,7 +519,7 @@ class OperationQueue:
         return True
 
     def _start_posted(self, operation: Operation, owner: Owner) -> None:
-        refusal = self.refusal(operation)
+        refusal = self.refusal(operation, owner.waits)
         stopped = owner._why_refused()
         if self.gate & CLOSED:
             self.refuse_closed(operation)
@@ -528,8 +538,13 @@ class OperationQueue:
             self.audience.completed(operation, self, on_the_spot=True)
         owner._ended(operation, self)
 
-    def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
-        """Return the error ``operation`` must end with at once, without a system call; None when there is none."""
+    def refusal(self, operation: Operation, waits: bool) -> tuple[int, int, str | None] | None:
+        """Return the error ``operation`` must end with at once, without a system call; None when there is none.
+
+        Args:
+          operation: which.
+          waits: whether its owner waits for its end.
+        """
         return None
 
     def _attempt_first(self, operation: Operation) -> bool:

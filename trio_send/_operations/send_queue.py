@@ -26,7 +26,7 @@ from .._base.codes import (
     NO_BUFFER_ERRNOS,
     SocketError,
 )
-from .queue import BROKEN, STEP, TORN, UNCONNECTED
+from .queue import BROKEN, FULL, STEP, TORN, UNCONNECTED
 from .send_attempts import SendAttempts
 from .torn import TornMessage
 from .watermarks import Watermarks
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
 _NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
+_NO_BUFFER_SPACE_AVAILABLE: Final = int(SocketError.NO_BUFFER_SPACE_AVAILABLE)
 
 _GIVEN_UP: Final = "the rest was given up in the middle of the call that was to send it"
 
@@ -58,6 +59,11 @@ TORN_DETAIL: Final = (
     "socket.forget_torn()"
 )
 
+FULL_DETAIL: Final = (
+    "more waits in the sending queue than high_water allows, and when_full is 'refuse'; nothing was sent, so wait with "
+    "'await socket.wait_below_low_water()' and start it again, or use 'await socket.send()', which waits its turn"
+)
+
 
 class SendQueue(SendAttempts):
     """The FIFO for writing: sends, and the connect they wait for."""
@@ -73,8 +79,16 @@ class SendQueue(SendAttempts):
         self.broken: tuple[int, int] | None = None
         self.torn: TornMessage | None = None
 
-    def refusal(self, operation: Operation) -> tuple[int, int, str | None] | None:
-        """Return the error ``operation`` must end with at once, without a system call; None when there is none."""
+    def weigh(self) -> None:
+        """Compare what waits with the marks, one of which was moved."""
+        self._weigh(self.marks)
+
+    def set_refuses(self, refuses: bool) -> None:
+        """Settle whether starts are refused while too much waits."""
+        self.marks.refuses = refuses
+        self.weigh()
+
+    def refusal(self, operation: Operation, waits: bool) -> tuple[int, int, str | None] | None:
         gate = self.gate
         if gate & TORN:
             return _CONNECTION_ABORTED, 0, TORN_DETAIL
@@ -83,6 +97,8 @@ class SendQueue(SendAttempts):
             return (*broken, None)
         if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
             return _NOT_CONNECTED, errno_module.ENOTCONN, None
+        if gate & FULL and not waits and operation._step is None:
+            return _NO_BUFFER_SPACE_AVAILABLE, 0, FULL_DETAIL
         return None
 
     def _may_be_connecting(self) -> bool:

@@ -34,36 +34,36 @@ class Watermarks:
       high: with more weight than this, in bytes, the queue is above.
       low: with this weight or less it is below again.
       is_above: which of the two holds.
+      refuses: whether what is started while it is above is refused, unless a task waits for it.
     """
 
-    __slots__ = ("_lot", "goal", "high", "is_above", "low")
+    __slots__ = ("_lot", "goal", "high", "is_above", "low", "refuses")
 
     def __init__(self) -> None:
         self.goal = 0
         self.high = DEFAULT_HIGH
         self.low = DEFAULT_LOW
         self.is_above = False
+        self.refuses = False
         self._lot: WaitingTasks[None] | None = None
 
-    def set_high(self, value: int, weight: int) -> None:
-        """Set the upper mark of a queue that weighs ``weight`` bytes."""
+    def set_high(self, value: int) -> None:
+        """Set the upper mark; the queue has to be weighed then."""
         value = _number_of_bytes("high_water", value)
         if value < self.low:
             raise ValueError(
                 f"high_water is {value}, but must be at least low_water, which is {self.low}; lower that first"
             )
         self.high = value
-        self.update(weight)
 
-    def set_low(self, value: int, weight: int) -> None:
-        """Set the lower mark of a queue that weighs ``weight`` bytes."""
+    def set_low(self, value: int) -> None:
+        """Set the lower mark; the queue has to be weighed then."""
         value = _number_of_bytes("low_water", value)
         if value > self.high:
             raise ValueError(
                 f"low_water is {value}, but must be at most high_water, which is {self.high}; raise that first"
             )
         self.low = value
-        self.update(weight)
 
     def update(self, weight: int) -> None:
         """Take note of what the queue weighs."""

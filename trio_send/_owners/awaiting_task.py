@@ -39,6 +39,8 @@ class AwaitingTask(Owner):
 
     __slots__ = ("_behind", "_interruption", "_over", "_parked", "_task", "_waiting", "_waits")
 
+    waits = True
+
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
         self._over = False

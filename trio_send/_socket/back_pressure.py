@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import trio
 
@@ -14,6 +14,11 @@ from .._operations.queue import CLOSED
 if TYPE_CHECKING:
     from .._operations.queue import OperationQueue
     from .._operations.send_queue import SendQueue
+
+#: What becomes of sends that are started while too much waits.
+WhenFull: TypeAlias = Literal["queue", "refuse"]
+
+_WHEN_FULL: Final = get_args(WhenFull)
 
 
 class BackPressure(NotCopied):
@@ -45,8 +50,8 @@ class BackPressure(NotCopied):
         """A queue that weighs more bytes than this makes `wait_below_low_water` wait; 65,536 by default.
 
         It weighs `queued_bytes`, and 512 bytes for each of the `queued_operations`: about the memory that one takes
-        while it waits. So messages of one byte, and empty datagrams, reach the mark as well. Nothing is refused because
-        of it. Setting it to less than `low_water` is a `ValueError`.
+        while it waits. So messages of one byte, and empty datagrams, reach the mark as well. Whether starts are refused
+        then `when_full` says. Setting it to less than `low_water` is a `ValueError`.
         """
         return self._sends.marks.high
 
@@ -54,7 +59,8 @@ class BackPressure(NotCopied):
     @trio.lowlevel.enable_ki_protection
     def high_water(self, value: int) -> None:
         self._require_usable()
-        self._sends.marks.set_high(value, self._sends.weight)
+        self._sends.marks.set_high(value)
+        self._sends.weigh()
 
     @property
     def low_water(self) -> int:
@@ -68,7 +74,36 @@ class BackPressure(NotCopied):
     @trio.lowlevel.enable_ki_protection
     def low_water(self, value: int) -> None:
         self._require_usable()
-        self._sends.marks.set_low(value, self._sends.weight)
+        self._sends.marks.set_low(value)
+        self._sends.weigh()
+
+    @property
+    def when_full(self) -> WhenFull:
+        """What becomes of sends that are started while the queue is too full; ``"queue"`` by default.
+
+        It is too full from the moment at which it weighs more than `high_water`, until it weighs no more than
+        `low_water`. ``"queue"`` has every send join the queue, however much waits. With ``"refuse"`` a start fails on
+        the spot with NO_BUFFER_SPACE_AVAILABLE and 0 bytes, as with any other error, and nothing is sent or queued:
+        `Socket.send_async` and its likes return False, `Socket.begin_send` and `Socket.begin_send_to` raise,
+        `Socket.try_begin_send` returns None and the error. A start of another thread is told in the end, if the queue
+        was not too full when the thread looked.
+
+        Never refused are the first send of an empty queue, however long, `Socket.resume`, and what a task awaits, such
+        as `Socket.send`: it waits its turn in the queue, so no task has more than one message there.
+
+        Setting it to anything else is a `ValueError`. What is queued already stays.
+        """
+        return "refuse" if self._sends.marks.refuses else "queue"
+
+    @when_full.setter
+    @trio.lowlevel.enable_ki_protection
+    def when_full(self, value: WhenFull) -> None:
+        if value not in _WHEN_FULL:
+            raise ValueError(
+                f"when_full must be one of {', '.join(map(repr, _WHEN_FULL))}, not {value!r}"
+            )
+        self._require_usable()
+        self._sends.set_refuses(value == "refuse")
 
     async def wait_below_low_water(self) -> None:
         """Wait while the sending queue is too full.

@@ -70,7 +70,7 @@ class Sending(Endpoint):
           True if the operation is pending: `SocketAsyncEventArgs.completed` will be raised, exactly once. False if it
           has ended on the spot, one way or the other: the args tell how, and the event is not raised (F119). Errors of
           the connection, a message too long for a datagram (F178), a socket that was never connected (F091), and a torn
-          stream are told by the args too, not raised.
+          stream, and a queue that is full (`when_full`) are told by the args too, not raised.
 
         Raises:
           TypeError: ``args`` is None or something else.
@@ -300,9 +300,14 @@ class Sending(Endpoint):
         operation._flags = native
         return True
 
-    def _admit(self, operation: Operation) -> bool:
-        """Return False if the socket takes no sends, with the reason in the results."""
-        refusal = self._sends.refusal(operation)
+    def _admit(self, operation: Operation, *, waits: bool = False) -> bool:
+        """Return False if the socket takes no sends, with the reason in the results.
+
+        Args:
+          operation: which.
+          waits: whether a task awaits it, so that it has its place in a full queue too.
+        """
+        refusal = self._sends.refusal(operation, waits)
         if refusal is not None:
             operation._set_error(*refusal)
             return False
@@ -437,7 +442,9 @@ class Sending(Endpoint):
         else:
             operation._claim()
         operation._reset_results()
-        if self._describe(operation, message, flags, address, kind) and self._admit(operation):
+        if self._describe(operation, message, flags, address, kind) and self._admit(
+            operation, waits=True
+        ):
             return await perform(operation, self._sends)
         return await tell_on_the_spot(operation, self._sends)
 
