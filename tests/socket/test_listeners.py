@@ -21,7 +21,7 @@ from tests.connections import (
     listener as listener,
     open_sockets,
 )
-from tests.helpers import HAVE_IPV6, HOSTS, kind as kind, needs_ipv6, unix as unix
+from tests.helpers import HAVE_IPV6, HOSTS, kind as kind, needs_ipv6, scripted
 from trio_send import (
     ObjectDisposedError,
     Socket,
@@ -218,6 +218,35 @@ def test_what_is_no_listener(make: Any, error: type[Exception], sentence: str) -
         make(socket)
     assert socket.fileno() >= 0
     socket.close()
+
+
+def test_a_socket_that_cannot_be_a_listener() -> None:
+    socket = Socket()
+    socket.close()
+    with pytest.raises(ObjectDisposedError):
+        SocketListener(socket)
+    sender, _ = scripted()
+    with pytest.raises(SocketException) as caught:
+        SocketListener(sender)
+    assert caught.value.socket_error_code is SocketError.OPERATION_NOT_SUPPORTED
+    sender.close()
+
+
+async def test_a_system_that_does_not_say_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS."""
+    real = Socket.getsockopt
+
+    def getsockopt(self: Socket, level: int, optname: int, *size: Any) -> Any:
+        if optname == stdlib_socket.SO_ACCEPTCONN:
+            raise SocketException(SocketError.PROTOCOL_OPTION)
+        return real(self, level, optname, *size)
+
+    monkeypatch.setattr(Socket, "getsockopt", getsockopt)
+    (ours,) = await open_tcp_listeners(0, host="127.0.0.1")
+    async with ours:
+        with client(ours):
+            async with await ours.accept():
+                pass
 
 
 # Ports ------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class SocketListener(trio.abc.Listener[SocketStream]):
     Raises:
       TypeError: ``socket`` is no `Socket`, or ``no_delay`` is neither True nor False.
       ValueError: ``socket`` does not listen.
+      ObjectDisposedError: ``socket`` was closed.
+      SocketException: ``socket`` stands on a port that can only send.
 
     Source: `trio.SocketListener`; .NET's ``TcpListener``.
     """
@@ -73,9 +75,12 @@ class SocketListener(trio.abc.Listener[SocketStream]):
         if not isinstance(socket, Socket):
             raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
         require_no_delay(no_delay)
-        listens = False
-        with suppress(SocketException):
+        try:
             listens = bool(socket.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN))
+        except SocketException as error:
+            if error.socket_error_code is not SocketError.PROTOCOL_OPTION:
+                raise
+            listens = True  # macOS does not say, and the accept will
         if not listens:
             raise ValueError("socket does not listen; call its bind() and listen() first")
         self._socket = socket
