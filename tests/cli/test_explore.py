@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -17,6 +18,9 @@ from trio_send._cli import main
 from trio_send._cli.explore import command as _command
 from trio_send._cli.interruption import hearing_as_before
 from trio_send.testing import Finding
+
+#: Windows has none.
+KILL = getattr(signal, "SIGKILL", 9)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -137,6 +141,34 @@ def test_a_stop_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     out, err = capsys.readouterr()
     assert out.startswith("random_world: 5 runs of ")
     assert err == "trio-send explore: stopped by Ctrl-C after 5 runs\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to processes")
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        # A signal for the whole group, as from a terminal: the command stops, and hears what its processes have done.
+        (signal.SIGTERM, 130, "stopped by Ctrl-C after 50 runs"),
+        (KILL, 1, "one of the processes that draw worlds was killed"),
+    ],
+)
+def test_signals_to_its_processes(
+    number: int, status: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    real = _command._Progress.__call__
+
+    def press(self: _command._Progress, runs: int) -> bool:
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, number)
+        if number != KILL:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            self.stop.wait()
+        return real(self, runs)
+
+    monkeypatch.setattr(_command._Progress, "__call__", press)
+    with hearing_as_before():
+        assert main(["explore", "run", "--seeds", "0:100000", "--jobs", "2"]) == status
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
@@ -18,7 +17,7 @@ import trio
 from ...testing import Finding, Report, explore, random_world, replay, shrink, small_world
 from ..command import Command
 from ..failures import FAILURE, Failure, describe
-from ..interruption import interruptible
+from ..interruption import ignore_signals, interruptible
 from ..output import is_terminal, say, write
 from ..values import parse_count
 
@@ -182,25 +181,27 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
     with ExitStack() as stack:
         executor = None
         if seeds is not None and options.jobs > 1:
-            # A forked process would have Trio's half of this one; and Ctrl-C is for this one to hear.
+            # A forked process would have a copy of the run of Trio that goes on here.
             executor = stack.enter_context(
                 ProcessPoolExecutor(
-                    options.jobs,
-                    mp_context=get_context("spawn"),
-                    initializer=signal.signal,
-                    initargs=(signal.SIGINT, signal.SIG_IGN),
+                    options.jobs, mp_context=get_context("spawn"), initializer=ignore_signals
                 )
             )
-        return explore(
-            WORLDS[options.world],
-            cancels=options.cancels,
-            orders=options.orders,
-            limits={"kernel": kernel, "inside": options.inside},
-            seeds=seeds,
-            most_runs=options.most_runs,
-            executor=executor,
-            progress=progress,
-        )
+        try:
+            return explore(
+                WORLDS[options.world],
+                cancels=options.cancels,
+                orders=options.orders,
+                limits={"kernel": kernel, "inside": options.inside},
+                seeds=seeds,
+                most_runs=options.most_runs,
+                executor=executor,
+                progress=progress,
+            )
+        except BrokenExecutor:
+            raise Failure(
+                "one of the processes that draw worlds was killed, and what they had found is lost; use --jobs 1"
+            ) from None
 
 
 async def _in_thread(function: Callable[[], Any], stop: threading.Event) -> Any:
