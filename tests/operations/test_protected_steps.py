@@ -1,0 +1,193 @@
+"""Hold every step of a queue to keeping Ctrl-C away by itself, whoever takes it.
+
+Whatever takes a step may be protected as well, and mostly is. But a way in that is added, or a mark that is forgotten
+further up, must not leave a queue in the middle of something. So each step is taken here by a function that nothing
+protects, and the port and the owner look whether Ctrl-C could come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.scripted import RecordingOwner, SpyPort
+from trio_send._messages.buffers import Message, Piece
+from trio_send._operations.operation import Operation
+from trio_send._operations.queue import STEP
+from trio_send._operations.send_attempts import PLAIN_FLAGS
+from trio_send._operations.send_queue import SendQueue
+from trio_send.testing import Blocked
+
+ABORTED = 995
+
+
+class LookingOwner(RecordingOwner):
+    """An owner that looks whether Ctrl-C could come, each time that it is told something."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+
+    def _joined(self, queue: Any) -> None:
+        self._look()
+        super()._joined(queue)
+
+    def _ended(self, operation: Operation, queue: Any) -> None:
+        self._look()
+        super()._ended(operation, queue)
+
+    def _watch(self, queue: Any) -> None:
+        self._look()
+        super()._watch(queue)
+
+    def _unwatch(self, queue: Any) -> None:
+        self._look()
+        super()._unwatch(queue)
+
+
+@attrs.define
+class Desk:
+    """A queue, its port and an owner, and what was seen in the middle of a step."""
+
+    protected: list[bool] = attrs.Factory(list)
+    port: SpyPort = attrs.field(init=False)
+    owner: LookingOwner = attrs.field(init=False)
+    queue: SendQueue = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.port = SpyPort(on_call=lambda _: self.look())
+        self.owner = LookingOwner(self.look)
+        self.queue = SendQueue(self.port, refuse_torn=True)
+
+    def look(self) -> None:
+        self.protected.append(trio.lowlevel.currently_ki_protected())
+
+    def script(self, *lines: int | str | Blocked) -> None:
+        self.port.inner.add(*lines)
+
+    def operation(self) -> Operation:
+        """One that was claimed, for seven bytes."""
+        operation = Operation()
+        operation._message = Message((Piece(b"message", 0, 7),))
+        operation._flags = PLAIN_FLAGS
+        operation._reset_results()
+        operation._claim()
+        return operation
+
+    def pending(self) -> Operation:
+        """One that waits in the queue, with three bytes sent."""
+        self.script(3, Blocked())
+        operation = self.operation()
+        assert self.queue.start(operation, self.owner)
+        self.port.inner.unblock()
+        self.protected.clear()
+        return operation
+
+    def attempted(self) -> Operation:
+        """One whose first attempt was made by a face, which has begun a step for it."""
+        operation = self.operation()
+        self.queue.gate = STEP
+        return operation
+
+
+STEPS: dict[str, Callable[[Desk], Callable[[], object]]] = {}
+
+
+def step(take: Callable[[Desk], Callable[[], object]]) -> Callable[[Desk], Callable[[], object]]:
+    """Put a function into the table that makes everything ready, and returns the step."""
+    STEPS[take.__name__] = take
+    return take
+
+
+@step
+def start(desk: Desk) -> Callable[[], object]:
+    operation = desk.operation()
+    return lambda: desk.queue.start(operation, desk.owner)
+
+
+@step
+def start_that_pends(desk: Desk) -> Callable[[], object]:
+    desk.script(3, Blocked())
+    return start(desk)
+
+
+@step
+def join(desk: Desk) -> Callable[[], object]:
+    desk.pending()
+    operation = desk.operation()
+    return lambda: desk.queue.join(operation, desk.owner)
+
+
+@step
+def go_on(desk: Desk) -> Callable[[], object]:
+    operation = desk.attempted()
+    return lambda: desk.queue.go_on(operation, desk.owner, None)
+
+
+@step
+def go_on_after_an_error(desk: Desk) -> Callable[[], object]:
+    operation = desk.attempted()
+    return lambda: desk.queue.go_on(operation, desk.owner, BlockingIOError())
+
+
+@step
+def end_attempt(desk: Desk) -> Callable[[], object]:
+    """What came in the middle of the attempt is done then."""
+    operation = desk.pending()
+    desk.queue.gate |= STEP
+    desk.queue.request_stop(operation, ABORTED, None)
+    return desk.queue.end_attempt
+
+
+@step
+def drain(desk: Desk) -> Callable[[], object]:
+    desk.pending()
+    return lambda: desk.queue.drain(1000)
+
+
+@step
+def stop(desk: Desk) -> Callable[[], object]:
+    operation = desk.pending()
+    return lambda: desk.queue.stop(operation, ABORTED, None)
+
+
+@step
+def request_stop(desk: Desk) -> Callable[[], object]:
+    operation = desk.pending()
+    return lambda: desk.queue.request_stop(operation, ABORTED, None)
+
+
+@step
+def request(desk: Desk) -> Callable[[], object]:
+    return lambda: desk.queue.request(desk.look)
+
+
+@step
+def close(desk: Desk) -> Callable[[], object]:
+    desk.pending()
+    return lambda: desk.queue.close(desk.look)
+
+
+@step
+def resume(desk: Desk) -> Callable[[], object]:
+    operation = desk.pending()
+    desk.queue.stop(operation, ABORTED, None)
+    desk.owner.tell()
+    desk.protected.clear()
+    operation._claim()
+    return lambda: desk.queue.resume(operation, desk.owner)
+
+
+@pytest.mark.parametrize("name", STEPS)
+async def test_a_step_keeps_ctrl_c_away_by_itself(name: str) -> None:
+    desk = Desk()
+    take = STEPS[name](desk)
+    assert not trio.lowlevel.currently_ki_protected()
+    take()
+    assert desk.protected, "nobody has seen anything of the step"
+    assert all(desk.protected)
+    assert not desk.queue.gate & STEP
