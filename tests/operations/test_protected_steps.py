@@ -2,18 +2,23 @@
 
 Whatever takes a step may be protected as well, and mostly is. But a way in that is added, or a mark that is forgotten
 further up, must not leave a queue in the middle of something. So each step is taken here by a function that nothing
-protects, and the port and the owner look whether Ctrl-C could come.
+protects, and at every call that it makes somebody looks whether Ctrl-C could come. The port and the owner look too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+import trio_send
 from tests.scripted import RecordingOwner, SpyPort
 from trio_send._messages.buffers import Message, Piece
 from trio_send._operations.operation import Operation
@@ -21,6 +26,8 @@ from trio_send._operations.queue import STEP
 from trio_send._operations.send_attempts import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send.testing import Blocked
+
+LIBRARY = str(Path(trio_send.__file__).parent)
 
 ABORTED = 995
 
@@ -173,6 +180,16 @@ def close(desk: Desk) -> Callable[[], object]:
 
 
 @step
+def finish_held(desk: Desk) -> Callable[[], object]:
+    """The rest of a step that was put off."""
+    operation = desk.pending()
+    desk.queue.gate |= STEP
+    desk.queue.request_stop(operation, ABORTED, None)
+    desk.queue.held = True
+    return desk.queue._finish_held
+
+
+@step
 def resume(desk: Desk) -> Callable[[], object]:
     operation = desk.pending()
     desk.queue.stop(operation, ABORTED, None)
@@ -182,12 +199,32 @@ def resume(desk: Desk) -> Callable[[], object]:
     return lambda: desk.queue.resume(operation, desk.owner)
 
 
+@contextmanager
+def exposed_calls() -> Iterator[list[str]]:
+    """The calls by the library, or of it, between which Ctrl-C could come."""
+    exposed: list[str] = []
+
+    def profile(frame: types.FrameType, event: str, what: Any) -> None:
+        if event not in ("call", "c_call") or not frame.f_code.co_filename.startswith(LIBRARY):
+            return
+        if not trio.lowlevel.currently_ki_protected():
+            exposed.append(f"{frame.f_code.co_name}: {event}")
+
+    sys.setprofile(profile)
+    try:
+        yield exposed
+    finally:
+        sys.setprofile(None)
+
+
 @pytest.mark.parametrize("name", STEPS)
 async def test_a_step_keeps_ctrl_c_away_by_itself(name: str) -> None:
     desk = Desk()
     take = STEPS[name](desk)
     assert not trio.lowlevel.currently_ki_protected()
-    take()
+    with exposed_calls() as exposed:
+        take()
     assert desk.protected, "nobody has seen anything of the step"
     assert all(desk.protected)
+    assert exposed == []
     assert not desk.queue.gate & STEP
