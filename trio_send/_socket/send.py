@@ -427,10 +427,12 @@ class Sending(Endpoint):
         require_flags(flags)
         # If the task is cancelled, the operation has ended before it began, and must not go on saying how the one
         # before it ended. That is noted first, for a checkpoint lets others run, who may start the same object.
+        operation._claim()
         operation._reset_results()
         operation._step = None
         operation._last_operation = kind
         operation._set_error(SocketError.OPERATION_ABORTED, 0, _NOT_BEGUN)
+        operation._rest(None)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as interruption:
