@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import types
 
 #: Whose lines are nobody's own: Trio's, the explorer's, and those that stand between a `with` and its function.
-_FOLDERS = (str(Path(trio.__file__).parent), str(Path(__file__).parent))
+_FOLDERS = tuple(str(Path(file).parent) + os.sep for file in (trio.__file__, __file__))
 _FILES = (contextlib.__file__,)
 
 
@@ -45,15 +46,16 @@ class Place:
         return f"{self} ({self.file}){within}"
 
 
-_is_own: dict[types.CodeType, bool] = {}
+# By file and not by code: code of the same words on the same line is equal, in whichever file.
+_is_own: dict[str, bool] = {}
 
 
 def is_own(code: types.CodeType) -> bool:
     """Tell whether code belongs to the program that is explored."""
-    answer = _is_own.get(code)
+    file = code.co_filename
+    answer = _is_own.get(file)
     if answer is None:
-        file = code.co_filename
-        answer = _is_own[code] = file not in _FILES and not file.startswith(_FOLDERS)
+        answer = _is_own[file] = file not in _FILES and not file.startswith(_FOLDERS)
     return answer
 
 
@@ -61,7 +63,7 @@ def _place(code: types.CodeType, line: int, call: str = "") -> Place:
     return Place(code.co_name, line, Path(code.co_filename).name, call)
 
 
-_known: dict[tuple[types.CodeType, int, str], Place] = {}
+_known: dict[tuple[str, str, int, str], Place] = {}
 
 
 def place_of_task(task: trio.lowlevel.Task) -> Place | None:
@@ -81,7 +83,7 @@ def place_of_task(task: trio.lowlevel.Task) -> Place | None:
             call = frame.f_code.co_name
     if code is None or line is None:
         return None
-    key = (code, line, call)
+    key = (code.co_filename, code.co_name, line, call)
     place = _known.get(key)
     if place is None:
         place = _known[key] = _place(code, line, call)
