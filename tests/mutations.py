@@ -8,6 +8,7 @@ it is the same one when the code around it moves, and when it is laid out in ano
 from __future__ import annotations
 
 import ast
+import copy
 import sys
 from collections import Counter
 from pathlib import Path
@@ -361,14 +362,8 @@ class _Finder(ast.NodeVisitor):
 
 
 def _negated(test: ast.expr) -> ast.expr:
-    return ast.UnaryOp(op=ast.Not(), operand=_copy(test))
-
-
-def _copy(node: ast.expr) -> ast.expr:
-    """The same expression as another object, for the one in the tree takes on its new form for a moment."""
-    other = node.__class__()
-    vars(other).update(vars(node))
-    return other
+    # A copy, for the one in the tree takes on its new form for a moment.
+    return ast.UnaryOp(op=ast.Not(), operand=copy.copy(test))
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -379,8 +374,7 @@ def _is_text(node: ast.expr) -> bool:
 
 def header(statement: ast.stmt) -> str:
     """What a statement reads, without the blocks below it and without its decorators."""
-    short = statement.__class__()
-    vars(short).update(vars(statement))
+    short = copy.copy(statement)
     if isinstance(short, ast.Try):
         return "try:"
     if isinstance(short, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
