@@ -27,8 +27,10 @@ from trio_send import (
     SocketAsyncEventArgs,
     SocketAsyncEventArgsPool,
     SocketError,
+    SocketListener,
     WaitHandle,
     open_initiator,
+    open_tcp_listeners,
     socketpair,
 )
 from trio_send.abc import Instrument
@@ -77,6 +79,12 @@ async def _make_receiver() -> Receiver:
         return Receiver(ours)
 
 
+async def _make_listener() -> SocketListener:
+    (listener,) = await open_tcp_listeners(0, host="127.0.0.1")
+    await listener.aclose()
+    return listener
+
+
 def _now(make: Callable[[], Any]) -> Callable[[], Any]:
     async def made() -> Any:
         return make()
@@ -95,6 +103,7 @@ THINGS: dict[type, Callable[[], Any]] = {
     Socket: _now(lambda: scripted()[0]),
     SocketAsyncEventArgs: _now(lambda: SocketAsyncEventArgs(b"abc")),
     SocketAsyncEventArgsPool: _now(SocketAsyncEventArgsPool),
+    SocketListener: _make_listener,
     WaitHandle: _make_handle,
 }
 

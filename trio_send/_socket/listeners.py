@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .._base.checks import require_whole_number
+from .._base.checks import NotCopied, require_whole_number
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._kernel.addresses import numeric
@@ -55,7 +55,7 @@ _OF_ONE_CONNECTION: Final = frozenset(
 
 
 @final
-class SocketListener(trio.abc.Listener[SocketStream]):
+class SocketListener(NotCopied, trio.abc.Listener[SocketStream]):
     """A listening socket, for `trio.serve_listeners` and whatever else serves Trio's listeners.
 
     Args:
