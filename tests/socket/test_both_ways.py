@@ -37,6 +37,7 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketFlags,
+    TracedOperation,
     add_instrument,
     open_initiator,
 )
@@ -189,6 +190,37 @@ async def test_what_has_to_wait_belongs_to_the_initiator_of_the_start(face: str,
     socket.close()
 
 
+class Seen(Instrument):
+    """Notes what it is told of sends."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def operation_started(self, operation: TracedOperation) -> None:
+        self.told.append("started")
+
+    def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
+        self.told.append(f"accepted {count}")
+
+    def operation_completed(self, operation: TracedOperation, *_: object) -> None:
+        self.told.append("completed")
+
+
+@every_face
+async def test_instruments_are_told_of_all_of_it(face: str, way: Way) -> None:
+    """Also one that was added when starts had taken the shorter way."""
+    socket, _ = scripted()
+    seen = Seen()
+    async with open_initiator():
+        way.prepare(socket)
+        add_instrument(seen)
+        for _ in range(2):
+            seen.told.clear()
+            assert await way.send(face, socket, b"message") == 7
+            assert seen.told == ["started", "accepted 7", "completed"]
+    socket.close()
+
+
 # What is wrong --------------------------------------------------------------------------------
 
 
@@ -310,12 +342,17 @@ async def test_where_no_initiator_is_open_is_refused(face: str, way: Way) -> Non
 
 @every_face
 async def test_a_closed_socket_is_refused(face: str, way: Way) -> None:
+    """Whether or not the task is cancelled: no checkpoint comes before."""
     socket, port = scripted()
     async with open_initiator():
         way.prepare(socket)
         socket.close()
-        with nothing_happens(socket, port), pytest.raises(ObjectDisposedError):
-            way.start(face, socket)
+        for is_cancelled in (False, True):
+            with trio.CancelScope() as scope:  # noqa: ASYNC100  there must be none
+                if is_cancelled:
+                    scope.cancel()
+                with nothing_happens(socket, port), pytest.raises(ObjectDisposedError):
+                    way.start(face, socket)
 
 
 @pytest.mark.parametrize("busy", [False, True])
