@@ -8,9 +8,12 @@ front of the system call.
 from __future__ import annotations
 
 import array
+import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from types import CodeType
 from typing import Any
 
 import attrs
@@ -22,6 +25,8 @@ from tests.helpers import connected, nothing_to_read, read_exactly
 from tests.scripted import SpyPort
 from trio_send import (
     BufferManager,
+    ObjectDisposedError,
+    OperationInProgressError,
     Socket,
     SocketAsyncEventArgs,
     SocketError,
@@ -31,6 +36,7 @@ from trio_send import (
 )
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_attempts import SendAttempts
+from trio_send._socket import event_args_settings
 from trio_send.testing import Blocked
 
 MESSAGE = b"0123456789"
@@ -180,6 +186,18 @@ async def test_what_may_go_the_short_way_goes_it(
                 monkeypatch.setattr(OperationQueue, name, None)
             sent = await send_through(face, socket, SHORT[form](MESSAGE))
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
+
+
+@pytest.mark.parametrize("form", SHORT)
+async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SHORT[form](MESSAGE)
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            for name in ("start", "go_on", "join"):
+                monkeypatch.setattr(OperationQueue, name, None)
+            args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
+            assert socket.send_async(args) is False
+            assert args.bytes_transferred == len(MESSAGE)
 
 
 @pytest.mark.parametrize("form", LONG)
@@ -341,6 +359,29 @@ async def test_the_kernel_is_asked_once_how_a_connection_has_ended(
     assert len(port.calls) == calls + 1
 
 
+@pytest.mark.parametrize("form", SHORT)
+@every_face
+async def test_a_failure_leaves_no_cycle(face: str, form: str) -> None:
+    """Of an error, its traceback, and the frame that caught it."""
+    port = SpyPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        await warm_up(socket)
+        port.inner.add("ECONNRESET")
+        gc.collect()
+        gc.disable()
+        try:
+            sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            assert sent == (0, SocketError.CONNECTION_RESET)
+            socket.close()
+            alive = weakref.ref(socket)
+            del socket
+            await wait_all_tasks_blocked()
+            assert alive() is None
+        finally:
+            gc.enable()
+
+
 class Odd(Exception):
     """No error of a socket."""
 
@@ -478,6 +519,16 @@ async def test_ranges_are_refused_in_the_same_words(
     assert refusals[0] == refusals[1]
 
 
+@pytest.mark.parametrize("face", ["begin_send", "try_begin_send"])
+async def test_what_only_equals_no_offset_is_refused_by_later_starts_too(face: str) -> None:
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            for _ in range(2):
+                with pytest.raises(TypeError, match="offset must be"):
+                    getattr(socket, face)(bytearray(MESSAGE), 0.0)
+                await warm_up(socket)
+
+
 async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
     gaps = memoryview(bytearray(MESSAGE))[::2]
     with on(SpyPort()) as socket:
@@ -494,14 +545,20 @@ async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
 
 
 @contextmanager
-def in_the_middle(action: Callable[[], object]) -> Iterator[None]:
-    """Do something once, as a signal handler would, where the step has begun and nothing was looked at."""
+def in_the_middle(
+    action: Callable[[], object], code: CodeType = SendAttempts.send_range.__code__
+) -> Iterator[None]:
+    """Do something once, as a signal handler would, where a function of the library begins.
+
+    Its default is where the step has begun and nothing was looked at.
+    """
     done = False
 
     def look(frame: Any, event: str, _: object) -> None:
         nonlocal done
-        if event == "call" and frame.f_code is SendAttempts.send_range.__code__ and not done:
+        if event == "call" and frame.f_code is code and not done:
             done = True
+            sys.setprofile(None)
             action()
 
     sys.setprofile(look)
@@ -515,6 +572,15 @@ def in_the_middle(action: Callable[[], object]) -> Iterator[None]:
 MUTABLE = ("bytearray", "range of a bytearray", "view", "range of a view")
 mutable = pytest.mark.parametrize("form", MUTABLE)
 every_start = pytest.mark.parametrize("face", STARTS)
+
+#: Faces with the forms of a buffer that go the short way through them; an awaited send takes no range.
+SHORTEST = {
+    kind: [
+        ("send", kind),
+        *((face, form) for face in STARTS for form in (kind, f"range of a {kind}")),
+    ]
+    for kind in ("bytearray", "view")
+}
 
 
 @mutable
@@ -575,8 +641,7 @@ async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: st
     assert b"".join(port.offers[calls:]) == MESSAGE + b"other"
 
 
-@pytest.mark.parametrize("form", RESIZABLE)
-@every_start
+@pytest.mark.parametrize(("face", "form"), SHORTEST["bytearray"])
 async def test_a_bytearray_that_is_resized_in_the_middle(face: str, form: str) -> None:
     port = SpyPort()
     with on(port) as socket:
@@ -595,8 +660,7 @@ async def test_a_bytearray_that_is_resized_in_the_middle(face: str, form: str) -
     assert port.offers[calls:] == [MESSAGE]
 
 
-@pytest.mark.parametrize("form", ["view", "range of a view"])
-@every_start
+@pytest.mark.parametrize(("face", "form"), SHORTEST["view"])
 async def test_a_view_that_is_released_in_the_middle(face: str, form: str) -> None:
     port = SpyPort()
     with on(port) as socket:
@@ -661,3 +725,60 @@ async def test_a_range_is_locked_for_the_time_of_the_call_alone(face: str) -> No
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
             assert len(refusals) == 1
             made.block.clear()
+
+
+@pytest.mark.parametrize("setting", ["set_buffer", "set_range", "buffer_list"])
+async def test_args_that_are_started_while_they_are_set_keep_their_message(setting: str) -> None:
+    """By what strikes behind the checks."""
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            port.inner.add(Blocked())
+            args = SocketAsyncEventArgs(b"first") if setting != "buffer_list" else None
+            args = args or SocketAsyncEventArgs(buffer_list=[b"fi", b"rst"])
+            code = SocketAsyncEventArgs._assign.__code__
+            with in_the_middle(lambda: socket.send_async(args), code):
+                with pytest.raises(OperationInProgressError):
+                    if setting == "set_buffer":
+                        args.set_buffer(b"second")
+                    elif setting == "set_range":
+                        args.set_range(1, 2)
+                    else:
+                        args.buffer_list = [b"second", b"list"]
+            port.inner.unblock()
+            assert await args.wait() == 5
+            assert b"".join(map(bytes, args.buffer_list or [args.buffer or b""])) == b"first"
+    assert port.accepted.endswith(b"first")
+
+
+async def test_args_that_are_closed_while_they_are_set_stay_closed() -> None:
+    args = SocketAsyncEventArgs(b"first")
+    with in_the_middle(args.close, SocketAsyncEventArgs._assign.__code__):
+        with pytest.raises(ObjectDisposedError):
+            args.set_buffer(b"second")
+    assert args.buffer is None
+
+
+async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count() -> None:
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            plain = port.calls[-1].flags
+            args = SocketAsyncEventArgs(b"first")
+            code = SocketAsyncEventArgs._assign.__code__
+
+            def set_flags() -> None:
+                args.socket_flags = SocketFlags.DONT_ROUTE
+
+            with in_the_middle(set_flags, code):
+                args.set_buffer(b"second")
+            assert socket.send_async(args) is False
+            code = event_args_settings._short_parts.__code__
+            with in_the_middle(lambda: args.set_buffer(b"third"), code):
+                args.socket_flags = SocketFlags.NONE
+            assert socket.send_async(args) is False
+    assert port.offers[2:] == [b"second", b"third"]
+    assert port.calls[2].flags != plain
+    assert port.calls[3].flags == plain

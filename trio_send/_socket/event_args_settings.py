@@ -30,11 +30,9 @@ _NO_FLAGS: Final = SocketFlags.NONE
 _RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
-def _short_parts(
-    message: Message | None, flags: SocketFlags
-) -> tuple[bytes | memoryview | None, Piece | None]:
+def _short_parts(message: Message | None) -> tuple[bytes | memoryview | None, Piece | None]:
     """Return what the fast path can send of a message: as it stands, or looked at for each send; one or none."""
-    if message is None or flags != _NO_FLAGS:
+    if message is None:
         return None, None
     if message.direct is not None or len(message.pieces) != 1:
         return message.direct, None
@@ -113,13 +111,16 @@ class ConfiguredOperation(Operation):
         """
         size = 0 if message is None else message.size
         before = self._buffer_list, self._prepared, self._message  # which hold all the others
+        while self._state != IDLE or self._closed:
+            self._require_configurable()  # what has struck since the last look has changed the answer
+        is_plain = self._socket_flags is _NO_FLAGS
         self._buffer = buffer
         self._buffer_list = buffers
         self._prepared = self._message = message
         self._fresh = True
         self._size = size
-        self._direct = direct
-        self._piece = piece
+        self._direct = direct if is_plain else None
+        self._piece = piece if is_plain else None
         del before
 
     def _use_prepared(self) -> None:
@@ -168,7 +169,6 @@ class ConfiguredOperation(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        flags = self._socket_flags
         if (
             type(buffer) is bytes
             and count is None
@@ -178,8 +178,7 @@ class ConfiguredOperation(Operation):
             and self._buffer_list is None
         ):
             # The same by the shortest way: there are programs that do it for each message.
-            direct = buffer if flags is _NO_FLAGS else None
-            self._assign(buffer, None, WholeBytes(buffer), direct, None)
+            self._assign(buffer, None, WholeBytes(buffer), buffer, None)
             return
         self._require_configurable()
         if buffer is None:
@@ -196,7 +195,7 @@ class ConfiguredOperation(Operation):
                 "call set_range(offset, count)"
             )
         message = message_from_buffer("buffer", buffer, offset, count, "count")
-        self._assign(buffer, None, message, *_short_parts(message, flags))
+        self._assign(buffer, None, message, *_short_parts(message))
 
     def set_range(self, offset: int, count: int | None = None) -> None:
         """Choose another range of the buffer that is set; without one, do nothing (F103).
@@ -238,7 +237,7 @@ class ConfiguredOperation(Operation):
                 "buffer and buffer_list exclude each other; call set_buffer(None) first"
             )
         message = message_from_list("buffer_list", buffers)
-        self._assign(None, buffers, message, *_short_parts(message, self._socket_flags))
+        self._assign(None, buffers, message, *_short_parts(message))
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
@@ -288,10 +287,14 @@ class ConfiguredOperation(Operation):
     def socket_flags(self, flags: SocketFlags) -> None:
         require_flags(flags)
         flags = SocketFlags(flags)
-        direct, piece = _short_parts(self._prepared, flags)
+        is_plain = flags is _NO_FLAGS
+        message = direct = piece = None
+        while message is not self._prepared:  # or another has been set while it was looked at
+            message = self._prepared
+            direct, piece = _short_parts(message)
         self._socket_flags = flags
-        self._direct = direct
-        self._piece = piece
+        self._direct = direct if is_plain else None
+        self._piece = piece if is_plain else None
         if self._last_operation == _RECEIVE_MESSAGE_FROM and self._step is not None:
             self._step.forget_flags()
 
