@@ -81,6 +81,9 @@ UNCONNECTED: Final = 16
 FORKED: Final = 32  # another process has made the socket
 STEP: Final = 64  # something is being changed at this moment
 NOTED: Final = 128  # and something is to be done at its end
+
+#: For which of these a send may have to end at once.
+REFUSING: Final = TORN | BROKEN | UNCONNECTED
 FULL: Final = 256  # too much waits, and so what does not wait itself is refused
 
 _OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
@@ -391,6 +394,8 @@ class OperationQueue:
 
     def _start(self, operation: Operation, owner: Owner) -> bool:
         self._take_up(operation)
+        if self.gate & REFUSING and self._is_refused(operation, owner):
+            return False
         if self.head is None and self._attempt_first(operation):
             return False
         return self._join(operation, owner)
@@ -444,8 +449,9 @@ class OperationQueue:
         self.gate |= STEP
         self.halted = False
         try:
-            operation._queue = self
-            pending = self._join(operation, owner)
+            self._take_up(operation)
+            refused = bool(self.gate & REFUSING) and self._is_refused(operation, owner)
+            pending = not refused and self._join(operation, owner)
         finally:
             self._leave()
         self._tell()
@@ -537,6 +543,13 @@ class OperationQueue:
         if self.audience.instruments:
             self.audience.completed(operation, self, on_the_spot=True)
         owner._ended(operation, self)
+
+    def _is_refused(self, operation: Operation, owner: Owner) -> bool:
+        """Look once more whether a send is possible, for that may have changed since its start looked."""
+        refusal = self.refusal(operation, owner.waits) if operation._step is None else None
+        if refusal is not None:
+            operation._set_error(*refusal)
+        return refusal is not None
 
     def refusal(self, operation: Operation, waits: bool) -> tuple[int, int, str | None] | None:
         """Return the error ``operation`` must end with at once, without a system call; None when there is none.

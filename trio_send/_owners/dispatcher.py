@@ -1,7 +1,7 @@
 """The dispatcher: one task that tells what has ended, by raising `Completed` and calling callbacks.
 
-Operations that have ended come through a memory channel, in batches: a trip through the channel costs ten times what
-one more entry in a list does. The batch that nobody has received yet is still open; whatever ends meanwhile joins it.
+Operations that have ended come in batches: to wake the task costs ten times what one more entry in a list does. The
+batch that it has not taken yet is still open; whatever ends meanwhile joins it.
 
 Handlers are never called from inside a start, so a handler may start the next send, and that one the next, for ever,
 and the stack stays as deep as it was. A handler that fails does not stop the dispatcher: the error goes to the
@@ -15,13 +15,12 @@ everything that is told later.
 from __future__ import annotations
 
 import contextvars
-import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from .._base.run_state import put_off
+from .._base.waiting_tasks import WaitingTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,10 +53,9 @@ class Dispatcher:
         self._on_error = on_error
         self._on_quiet = on_quiet
         self._audience = audience
-        self._send, self._receive = trio.open_memory_channel["list[Operation]"](math.inf)
         self._open_batch: list[Operation] = []
-        #: Whether that was sent, or will be.
-        self._is_sent = False
+        self._is_closed = False
+        self._idle: WaitingTasks[None] = WaitingTasks(None)
         #: Operations that have yet to be told, and asynchronous handlers that run.
         self._outstanding = 0
         #: Whether an asynchronous handler has yet to take its first step, and where the dispatcher waits for it.
@@ -73,27 +71,25 @@ class Dispatcher:
         """Have an operation told. Never yields, never calls a handler."""
         self._outstanding += 1
         self._open_batch.append(operation)
-        if not self._is_sent:
-            self._is_sent = True
-            if not put_off(self._send_batch):
-                self._send_batch()
+        self._idle.wake(None)
 
-    def _send_batch(self) -> None:
-        self._send.send_nowait(self._open_batch)
+    def _has_work(self) -> bool:
+        return bool(self._open_batch) or self._is_closed
 
     def close(self) -> None:
         """End the task, once all is told."""
-        self._send.close()
+        self._is_closed = True
+        self._idle.wake(None)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Tell until closed. Shielded from the first step: what has ended is told, whatever is cancelled."""
         with trio.CancelScope(shield=True):
             told = 0
-            async for batch in self._receive:
-                # Whatever is posted in the middle of this joins the batch that was received.
-                self._open_batch = []
-                self._is_sent = False
+            while self._open_batch or not self._is_closed:
+                await self._idle.wait(self._has_work)
+                # Whatever is posted in the middle of this joins the batch that is taken.
+                batch, self._open_batch = self._open_batch, []
                 for operation in batch:
                     if told == EVENTS_PER_TRIP:
                         told = 0
@@ -109,7 +105,8 @@ class Dispatcher:
                     if self._is_beginning:
                         told = 0
                         await self._begun.park()
-                del batch, operation  # or what was told last would stay alive until the next is
+                    del operation
+                del batch  # or what was told last would stay alive until the next is
 
     def _settle(self) -> None:
         self._outstanding -= 1
