@@ -58,18 +58,18 @@ ABORTED = SocketError.OPERATION_ABORTED
 CUT_OFF = SocketError.CONNECTION_ABORTED
 
 
-def failed(face: str, socket: Socket, way: Way) -> SocketError:
+def failed(face: str, socket: Socket, way: Way, message: bytes = b"message") -> SocketError:
     """Start a plain send that fails on the spot, without a callback, which would keep it from the shorter way."""
     if face == "send_async":
-        args = way.args(b"message")
+        args = way.args(message)
         assert socket.send_async(args) is False
         return args.socket_error
     if face == "try_begin_send":
-        result, error = socket.try_begin_send(way.buffer(b"message"))
+        result, error = socket.try_begin_send(way.buffer(message))
         assert result is None
         return error
     with pytest.raises(SocketException) as caught:
-        socket.begin_send(way.buffer(b"message"))
+        socket.begin_send(way.buffer(message))
     return caught.value.socket_error_code
 
 
@@ -442,6 +442,27 @@ async def test_a_start_after_the_stop_fails_and_does_not_reach_the_kernel(
     assert errors == [ABORTED]
     socket.close()
     blocked.close()
+
+
+@every_face
+@pytest.mark.parametrize("message", [b"message", b""])
+async def test_an_error_on_the_spot_is_told(face: str, message: bytes, way: Way) -> None:
+    """Also where the message is empty, so that no count can tell."""
+    socket, port = scripted(*[0] * (not way.is_first), "EACCES", "ECONNRESET")
+    async with open_initiator() as initiator:
+        way.prepare(socket)
+        for code in (SocketError.ACCESS_DENIED, SocketError.CONNECTION_RESET):
+            if face in STARTING:
+                assert failed(face, socket, way, message) is code
+            else:
+                with pytest.raises(SocketException) as caught:
+                    await way.send(face, socket, message)
+                assert caught.value.socket_error_code is code
+                assert caught.value.bytes_transferred == 0
+        assert initiator.pending_operations == 0
+    assert port.accepted == b""
+    assert socket.torn is None
+    socket.close()
 
 
 @every_face
