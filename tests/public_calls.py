@@ -273,8 +273,8 @@ async def send_packets_as_datagrams(scene: Scene) -> None:
 
 @drives("Socket.end_send", "kernel queue owner operation", name="end_send")
 @drives("Socket.try_end_send", "kernel queue owner operation", name="try_end_send")
-@drives("Socket.end_send_nowait", "", name="end_send_nowait")
-@drives("Socket.try_end_send_nowait", "", name="try_end_send_nowait")
+@drives("Socket.end_send_nowait", "operation", name="end_send_nowait")
+@drives("Socket.try_end_send_nowait", "operation", name="try_end_send_nowait")
 async def end_send(scene: Scene, name: str) -> None:
     """Either it was taken, or it still can be."""
     scene.connect()
@@ -399,6 +399,12 @@ def look_at_completed(args: SocketAsyncEventArgs) -> None:
 )
 @drives("SocketAsyncEventArgs.close", "owner", "done and pending", look=SocketAsyncEventArgs.close)
 @drives("SocketAsyncEventArgs.cancel", "queue owner operation", "done", look=lambda a: a.cancel())
+@drives(
+    "SocketAsyncEventArgs.wait",
+    "kernel queue owner operation",
+    "done and pending",
+    look=SocketAsyncEventArgs.wait,
+)
 async def look_at_paced(scene: Scene, look: Callable[[SocketAsyncEventArgs], object]) -> None:
     scene.connect()
     args, _ = start_until_paced(scene)
@@ -726,10 +732,10 @@ async def expect_in_hand(scene: Scene, buffer: bytearray, got: Any) -> None:
 @drives(
     "Socket.try_begin_receive", EVERYTHING, "something comes", name="try_begin_receive", later=True
 )
-@drives("Socket.try_end_receive", "", name="try_end_receive")
-@drives("Socket.try_end_receive_nowait", "", name="try_end_receive_nowait")
-@drives("Socket.end_receive", "", name="end_receive")
-@drives("Socket.end_receive_nowait", "", name="end_receive_nowait")
+@drives("Socket.try_end_receive", "operation", name="try_end_receive")
+@drives("Socket.try_end_receive_nowait", "operation", name="try_end_receive_nowait")
+@drives("Socket.end_receive", "operation", name="end_receive")
+@drives("Socket.end_receive_nowait", "operation", name="end_receive_nowait")
 @drives("SocketStream.receive_some", "kernel operation", name="receive_some")
 async def receive(scene: Scene, name: str, later: bool = False, room: int = 100) -> None:
     scene.connect()
@@ -778,7 +784,7 @@ def cases_of_receives_from() -> Iterator[tuple[str, str, str]]:
         yield f"{name}_async", EVERYTHING, name
         yield f"begin_{name}", EVERYTHING, name
         yield f"end_{name}", "kernel queue owner operation", name
-        yield f"end_{name}_nowait", "", name
+        yield f"end_{name}_nowait", "operation", name
 
 
 async def receive_from(scene: Scene, how: str, kind: str, later: bool) -> None:
@@ -896,7 +902,7 @@ def listener(scene: Scene) -> stdlib_socket.socket:
 @drives("Socket.connect_async", EVERYTHING, how="connect_async")
 @drives("Socket.begin_connect", EVERYTHING, how="begin_connect")
 @drives("Socket.end_connect", EVERYTHING, how="end_connect")
-@drives("Socket.end_connect_nowait", "", how="end_connect_nowait")
+@drives("Socket.end_connect_nowait", "operation", how="end_connect_nowait")
 @drives("Socket.cancel_connect_async", EVERYTHING, how="cancel_connect_async")
 async def connect(scene: Scene, how: str) -> None:
     address = listener(scene).getsockname()
@@ -1091,8 +1097,8 @@ async def set_named_option(
 @drives("Socket.accept_async", EVERYTHING, "somebody is there", how="accept_async")
 @drives("Socket.accept_async", EVERYTHING, "somebody comes", how="accept_async", later=True)
 @drives("Socket.begin_accept", "kernel operation", how="begin_accept")
-@drives("Socket.end_accept", "", how="end_accept")
-@drives("Socket.end_accept_nowait", "", how="end_accept_nowait")
+@drives("Socket.end_accept", "operation", how="end_accept")
+@drives("Socket.end_accept_nowait", "operation", how="end_accept_nowait")
 async def accept(scene: Scene, how: str, later: bool = False) -> None:
     socket = scene.keep(Socket())
     socket.bind(("127.0.0.1", 0))
@@ -1165,8 +1171,8 @@ async def disconnect(scene: Scene, how: str) -> None:
 @drives("Socket.send_to", "kernel operation", how="send_to")
 @drives("Socket.send_to_async", "kernel operation", how="send_to_async")
 @drives("Socket.begin_send_to", "kernel operation", how="begin_send_to")
-@drives("Socket.end_send_to", "", how="end_send_to")
-@drives("Socket.end_send_to_nowait", "", how="end_send_to_nowait")
+@drives("Socket.end_send_to", "operation", how="end_send_to")
+@drives("Socket.end_send_to_nowait", "operation", how="end_send_to_nowait")
 @drives("Socket.send_datagrams", "kernel operation", how="send_datagrams")
 async def send_datagrams(scene: Scene, how: str) -> None:
     peer = scene.keep(stdlib_socket.socket(type=stdlib_socket.SOCK_DGRAM))

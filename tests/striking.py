@@ -67,7 +67,7 @@ CHANGES: dict[types.CodeType, str] = {
             Dispatcher.post,
             Door.put,
         ),
-        "operation": (Operation._move, Operation._claim),
+        "operation": (Operation._move, Operation._claim, AsyncResult._take),
     }.items()
     for function in functions
 }
