@@ -241,6 +241,31 @@ async def test_what_is_stopped_sends_no_more(records: Ends) -> None:
     assert socket.torn is None
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a class cannot have a __buffer__")
+@pytest.mark.parametrize("when", [0, 1])
+async def test_a_stop_in_the_middle_of_an_attempt(ends: Ends, when: int) -> None:
+    """The datagram that is being made ready then is not sent."""
+    socket, peer = ends
+    armed = False
+
+    class Meddler:
+        def __buffer__(self, flags: int) -> memoryview:
+            if armed:
+                assert args.cancel() is True
+            return memoryview(b"meddler")
+
+    elements: list[Any] = [b"one", Meddler(), b"two"]
+    args = args_of(*elements[1 - when :])
+    armed = True
+    async with open_initiator():
+        if socket.send_packets_async(args):
+            await args.wait()
+    assert args.socket_error is SocketError.OPERATION_ABORTED
+    assert args.bytes_transferred == 3 * when
+    assert take_all(peer) == [b"one"] * when
+    assert len(args.remaining_elements) == 2
+
+
 async def test_without_a_default_host_there_is_nowhere_to_send_to() -> None:
     with closing(Socket(type=DGRAM)) as socket:
         args = args_of(b"one")

@@ -1080,7 +1080,8 @@ async def test_a_view_that_was_released_before_the_start(unix: Ends) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a class cannot have a __buffer__")
 @pytest.mark.parametrize("deed", ["close", "cancel", "receive"])
-async def test_a_buffer_with_a_will_of_its_own(unix: Ends, deed: str) -> None:
+@pytest.mark.parametrize("form", [form for form in FORMS if form.endswith("_async")])
+async def test_a_buffer_with_a_will_of_its_own(unix: Ends, deed: str, form: str) -> None:
     """What its code does in the middle of an attempt comes first, and no byte is lost."""
     socket, peer = unix
     told = Told()
@@ -1102,7 +1103,7 @@ async def test_a_buffer_with_a_will_of_its_own(unix: Ends, deed: str) -> None:
 
     args, behind = told.args("args", Meddler()), room(told, "behind")
     async with open_initiator():
-        assert socket.receive_async(args) is True
+        assert getattr(socket, form)(args) is True
         armed = True
         peer.send(b"hello")
         await wait_all_tasks_blocked()
