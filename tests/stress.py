@@ -20,6 +20,11 @@ strikes
     Ctrl-C at each instant of every public call, made by a function that nothing protects, in Trio and in a thread that
     runs none.
 
+This one stands in `tests.stress_reentry`; the number of trials is that of the strikes at each call:
+
+reentry
+    A signal handler, a finaliser, a port and a buffer that start, stop and close in the middle of every call.
+
 These stand in `tests.stress_scale`; the number of trials is that of their operations:
 
 audit
@@ -84,7 +89,14 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from tests import stress_echo, stress_fuzz, stress_scale, stress_strikes, stress_threads
+from tests import (
+    stress_echo,
+    stress_fuzz,
+    stress_reentry,
+    stress_scale,
+    stress_strikes,
+    stress_threads,
+)
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -963,6 +975,7 @@ for kind_of_trial in (
     *stress_threads.KINDS,
     *stress_fuzz.KINDS,
     stress_strikes.strikes,
+    stress_reentry.reentry,
 ):
     named(kind_of_trial)
 

@@ -154,7 +154,7 @@ class Watch:
 
 
 #: More than CPython has: from 3.11 on it looks at no signals behind a call of a function that is written in Python.
-_LOOKS_BEHIND = frozenset(
+LOOKS_BEHIND = frozenset(
     code
     for name, code in dis.opmap.items()
     if (name.startswith("CALL") and "INTRINSIC" not in name)
@@ -234,7 +234,7 @@ class Strike:
                 return None
             # What is raised in a finaliser Python throws away, whatever is done about it.
             if event == "opcode" and code.co_name != "__del__":
-                if before in _LOOKS_BEHIND:
+                if before in LOOKS_BEHIND:
                     self._instant(frame)
                 before = instructions[frame.f_lasti]
             return instruction
