@@ -3,9 +3,60 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from trio_send._kernel import forks
+from trio_send._owners.initiator import Initiator
+from trio_send._owners.leaving_owner import Leaver
+from trio_send._socket.endpoint import Endpoint
+from trio_send._socket.socket import Socket
+from trio_send.testing._ledger import check_initiator, check_socket
+
+#: What did not add up in the test that is running.
+WRONG: list[AssertionError] = []
+
+
+def audit(thing: Any) -> None:
+    """Note it if what a socket or an initiator counts does not add up."""
+    try:
+        if isinstance(thing, Socket):
+            check_socket(thing)
+        elif isinstance(thing, Initiator):
+            check_initiator(thing)
+    except AssertionError as error:
+        WRONG.append(error)
+
+
+def audited(method: Callable[..., None]) -> Callable[..., None]:
+    @wraps(method)
+    def call(self: Any, *arguments: Any) -> None:
+        audit(self)
+        method(self, *arguments)
+
+    return call
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C heard, which many tests press; a shell has what it starts in the background ignore it."""
+    """Have Ctrl-C heard, which many tests press; a shell has what it starts in the background ignore it.
+
+    And have the books of each socket looked at when it is closed, and those of each initiator when it has been left,
+    for most of them are gone when their test is over.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    Endpoint._close_port = audited(Endpoint._close_port)  # type: ignore[method-assign]
+    Leaver._tell_unsent = audited(Leaver._tell_unsent)  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def ledger() -> Iterator[None]:
+    """See after every test that whatever was started has ended or is pending, and that no byte is missing."""
+    WRONG.clear()
+    yield
+    for thing in tuple(forks._told):
+        audit(thing)
+    assert not WRONG, WRONG[0]

@@ -103,10 +103,14 @@ class OperationQueue:
     """The FIFO for one direction of a socket; this class alone serves the reading one."""
 
     __slots__ = (
+        "abandoned",
+        "aborted",
         "accepted",
         "audience",
         "backoff",
         "backoffs",
+        "drained",
+        "failed",
         "gate",
         "halted",
         "head",
@@ -115,8 +119,11 @@ class OperationQueue:
         "length",
         "marks",
         "notes",
+        "offered",
         "port",
         "socket_id",
+        "started",
+        "succeeded",
         "tail",
         "watched",
         "watcher",
@@ -136,6 +143,12 @@ class OperationQueue:
         #: All bytes that were accepted on this socket; for the reading queue none.
         self.accepted = 0
         self.gate = 0
+        # What became of the operations: those that had to wait, and the sends that failed without. What succeeds at
+        # once has no count of its own, which would be a twentieth of all that the library adds to the system call.
+        self.started = self.succeeded = self.failed = self.aborted = 0
+        #: How many bytes those had left to send when they began to wait or failed, how many of them were accepted in
+        #: drains, and how many never will be.
+        self.offered = self.drained = self.abandoned = 0
         self.head: Operation | None = None
         self.tail: Operation | None = None
         self.length = 0
@@ -191,6 +204,22 @@ class OperationQueue:
         """Take note that some of the bytes that wait will not be sent."""
         if self.marks is not None:
             self.marks.goal -= count
+            self.abandoned += count
+
+    def _count_failure(self, operation: Operation) -> None:
+        if operation._code == _OPERATION_ABORTED:
+            self.aborted += 1
+        else:
+            self.failed += 1
+
+    def count_on_the_spot(self, operation: Operation) -> None:
+        """Count an operation that has ended and never stood in the queue, if it is a send that failed."""
+        if operation._code and operation._step is None:
+            self.started += 1
+            self._count_failure(operation)
+            size = operation._size_to_send
+            self.offered += size
+            self.abandoned += size
 
     def descriptor(self) -> int:
         """Return the descriptor that tells when a drain is worth while, or -1 if it takes `wait_ready` to know."""
@@ -478,11 +507,14 @@ class OperationQueue:
         detail = operation._detail if operation._state == HALTED else None
         operation._activate(QUEUED, owner)
         self._append(operation)
+        self.started += 1
         marks = self.marks
         if marks is not None:
             if self.head is operation:
                 marks.goal = self.accepted
-            marks.goal += operation._size_to_send
+            size = operation._size_to_send
+            marks.goal += size
+            self.offered += size
             if marks.goal - self.accepted + self.length * OPERATION_WEIGHT > marks.high:
                 marks.is_above = True
                 if marks.refuses:
@@ -539,6 +571,7 @@ class OperationQueue:
         self._end_posted(operation, owner)
 
     def _end_posted(self, operation: Operation, owner: Owner) -> None:
+        self.count_on_the_spot(operation)
         operation._end_later(owner)
         if self.audience.instruments:
             self.audience.completed(operation, self, on_the_spot=True)
@@ -626,22 +659,26 @@ class OperationQueue:
         used = 0
         if self.gate & FORKED:
             self._abort_all(FORKED_DETAIL)
-        while used < allowance:
-            head = self.head
-            if head is None:
-                break
-            used += OPERATION_COST
-            try:
-                used += self._attempt_head(head)
-            except BlockingIOError:
-                self._blocked(head)
-                break
-            except OSError as error:
-                self._failed_head(head, *describe_os_error(error))
-            except BufferShrankError as error:
-                self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
-            if self.head is head:
-                break  # sent in part, or to be tried again after a pause: the kernel takes no more
+        before = self.accepted
+        try:
+            while used < allowance:
+                head = self.head
+                if head is None:
+                    break
+                used += OPERATION_COST
+                try:
+                    used += self._attempt_head(head)
+                except BlockingIOError:
+                    self._blocked(head)
+                    break
+                except OSError as error:
+                    self._failed_head(head, *describe_os_error(error))
+                except BufferShrankError as error:
+                    self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
+                if self.head is head:
+                    break  # sent in part, or to be tried again after a pause: the kernel takes no more
+        finally:
+            self.drained += self.accepted - before
         self._look_after()
         return used
 
@@ -668,6 +705,7 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._finish()
+        self.succeeded += 1
         if self.audience.instruments:
             self.audience.completed(operation, self)
         owner._ended(operation, self)
@@ -677,6 +715,7 @@ class OperationQueue:
         assert owner is not None
         self._unlink(operation)
         operation._fail(code, errno, detail)
+        self._count_failure(operation)
         self._expect_no_more_of(operation)
         if self.audience.instruments:
             self.audience.completed(operation, self)
@@ -695,6 +734,7 @@ class OperationQueue:
             self.backoffs = 0
         self._unlink(operation)
         operation._abort(code, detail)
+        self._count_failure(operation)
         self._expect_no_more_of(operation)
         if self.audience.instruments:
             self.audience.completed(operation, self)

@@ -243,6 +243,7 @@ def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[A
     if queue.audience.instruments:
         queue.audience.ended_on_the_spot(operation, queue)
     if operation._code:
+        queue.count_on_the_spot(operation)
         note_failure(operation, queue)
     # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
     return _tell(operation._transferred, operation._exception() if operation._code else None)

@@ -38,7 +38,7 @@ from .current import current_owner
 from .dispatcher import Dispatcher
 from .engine import Engine
 from .exit_policy import PATIENT, ExitPolicy
-from .leaving_owner import Leaver
+from .leaving_owner import START_BUDGET, Leaver
 from .timers import Timers
 
 if TYPE_CHECKING:
@@ -119,11 +119,16 @@ class Initiator(Leaver):
 
         **Threads**: only from the Trio thread that uses the initiator.
         """
+        at_once = self._on_the_spot + START_BUDGET - self._starts_left
         return InitiatorStatistics(
             pending_operations=self.pending_operations,
             queues=len(self._queues),
             unfinished_events=0 if self._exited else self._dispatcher._outstanding,
             starts_before_yield=self._starts_left,
+            started=at_once + self._started,
+            succeeded=at_once + self._succeeded,
+            failed=self._failed,
+            aborted=self._aborted,
         )
 
     def run_sync(

@@ -113,20 +113,25 @@ class Leaver(Owner):
 
     __slots__ = (
         "__weakref__",
+        "_aborted",
         "_budget",
         "_closed",
         "_door",
         "_exited",
+        "_failed",
         "_grace",
         "_guests",
         "_heir",
         "_held",
         "_in_round",
         "_leaving",
+        "_on_the_spot",
         "_queues",
         "_reserve",
         "_rounds",
+        "_started",
         "_stopped",
+        "_succeeded",
         "_successor",
         "_unfinished",
         "_unsent",
@@ -174,6 +179,10 @@ class Leaver(Owner):
         self._budget = STARTS_PER_LOOK
         #: How many more may do so before one is made to pend.
         self._reserve = START_BUDGET - STARTS_PER_LOOK
+        #: How many starts had ended on the spot when the budget was last renewed; it counts those since.
+        self._on_the_spot = 0
+        #: What became of the other operations, and of the failures among those: they are subtracted from the successes.
+        self._started = self._succeeded = self._failed = self._aborted = 0
         #: How many rounds of starts there were after the stop, and whether there is one.
         self._rounds = 0
         self._in_round = False
@@ -212,6 +221,8 @@ class Leaver(Owner):
 
     def _joined(self, queue: OperationQueue) -> None:
         self._queues[queue] += 1
+        self._started += 1
+        self._on_the_spot += START_BUDGET - self._starts_left
         if self._budget < 0:
             self._reserve = START_BUDGET
         else:
@@ -222,13 +233,17 @@ class Leaver(Owner):
         return self._stopped
 
     def _parted(self, queue: OperationQueue) -> None:
-        self._queues.pop(queue, None)
+        self._started -= self._queues.pop(queue, 0)  # they count as the heir's
 
     def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
         if queue is not None:
             self._queues[queue] -= 1
             if not self._queues[queue]:
                 del self._queues[queue]
+            if operation._code:
+                self._count_failure(operation)
+            else:
+                self._succeeded += 1
         if operation._code == _OPERATION_ABORTED and operation._size_to_send:
             self._note_unsent(operation)
         server = self._server
@@ -240,6 +255,17 @@ class Leaver(Owner):
         operation._completed(None)
         if server._quiet is not None:
             server._became_quiet()
+
+    def _count_failure(self, operation: Operation) -> None:
+        if operation._code == _OPERATION_ABORTED:
+            self._aborted += 1
+        else:
+            self._failed += 1
+
+    def _count_failure_on_the_spot(self, operation: Operation) -> None:
+        """Count a start that the budget counts, which is for successes and failures alike."""
+        self._succeeded -= 1
+        self._count_failure(operation)
 
     def _note_unsent(self, operation: Operation) -> None:
         """Note that a send was stopped, for the log if that is so because its owner leaves."""
@@ -322,12 +348,14 @@ class Leaver(Owner):
         if self._budget > 0 or self._refill():
             self._budget -= 1
             return False
+        left = self._reserve
         if self._budget == 0:
+            self._on_the_spot += START_BUDGET - left + 1
             self._budget = STARTS_PER_LOOK
             self._reserve = START_BUDGET - STARTS_PER_LOOK
             return True
-        left = self._reserve
         if left == 0 or (left % STARTS_PER_LOOK == 0 and is_deep()):
+            self._on_the_spot += START_BUDGET - left + 1
             self._reserve = START_BUDGET
             return True
         self._reserve = left - 1
@@ -409,6 +437,7 @@ class Leaver(Owner):
         if self._stopped is None:
             self._stopped = why
             self._close_fast_path()
+            self._on_the_spot += START_BUDGET - self._reserve
             self._reserve = START_BUDGET
 
     def _note_late_start(self) -> None:

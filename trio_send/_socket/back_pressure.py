@@ -148,4 +148,10 @@ class BackPressure(NotCopied):
             tasks_waiting_below_low_water=sends.marks.tasks_waiting,
             queued_receives=0 if receives is None else receives.length,
             watched_by=None if sends.watcher is None else repr(sends.watcher),
+            started=sends.started,
+            succeeded=sends.succeeded,
+            failed=sends.failed,
+            aborted=sends.aborted,
+            bytes_offered=sends.accepted - sends.drained + sends.offered,
+            bytes_abandoned=sends.abandoned,
         )

@@ -288,6 +288,9 @@ class BeginEnd(Sending):
         """Settle what is left to do for a result that was begun."""
         if pending:
             return result
+        if result._code:
+            self._sends.count_on_the_spot(result)
+            initiator._count_failure_on_the_spot(result)
         if initiator._spend():
             result._queue = self._sends  # knows whether its message was cut
             initiator._pace(result)

@@ -238,6 +238,10 @@ class Endpoint(BackPressure):
         initiator = self._checked
         # If there is none, the socket was closed from inside the attempt.
         pending = initiator is not None and initiator._spend()
+        if operation._code:
+            self._sends.count_on_the_spot(operation)
+            if initiator is not None:
+                initiator._count_failure_on_the_spot(operation)
         if pending and initiator is not None:
             operation._queue = self._sends  # knows whether it was the rest of a message, cut again
             initiator._pace(operation)

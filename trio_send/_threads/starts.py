@@ -75,6 +75,7 @@ class _Start:
                 operation._set_error(_SOCKET_ERROR, 0, f"its buffer raised {error!r}")
         operation._end_later(owner)
         operation._queue = sends  # which knows whether the message was cut
+        sends.count_on_the_spot(operation)
         owner._ended(operation, None)
         if sends.audience.instruments:
             sends.audience.ended_on_the_spot(operation, sends)

@@ -10,6 +10,7 @@ from ._cancel_everywhere import (
 from ._case import Case as Case
 from ._explore import Replay as Replay, explore as explore, replay as replay, shrink as shrink
 from ._findings import Finding as Finding
+from ._ledger import Ledger as Ledger
 from ._places import Place as Place
 from ._record import Sent as Sent
 from ._report import PlaceCount as PlaceCount, Report as Report
