@@ -178,6 +178,31 @@ async def test_a_broadcast_came_to_the_address_of_all(ends: Ends) -> None:
         assert got.packet_information.address == "127.255.255.255"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a socket is not told")
+async def test_an_ipv6_socket_sees_how_ipv4_came(ends: Ends) -> None:
+    """Both addresses have the form in which such a socket sees them."""
+    _, peer = ends
+    with closing(Socket(stdlib_socket.AF_INET6, DGRAM)) as socket:
+        socket.dual_mode = True
+        socket.bind(("", 0))
+        peer.sendto(b"hello", ("127.0.0.1", socket.local_end_point[1]))
+        got = await socket.receive_message_from()
+        assert got.packet_information is not None
+        assert got.packet_information.address == "::ffff:127.0.0.1"
+        assert got.remote_end_point[:2] == ("::ffff:127.0.0.1", peer.getsockname()[1])
+
+
+async def test_another_descriptor_is_asked_anew() -> None:
+    """A socket that is connected again stands on one that was not asked to tell how datagrams come."""
+    with receiver() as peer, closing(Socket(type=DGRAM)) as socket:
+        for _ in range(2):
+            await socket.connect(peer.getsockname())
+            peer.sendto(b"hello", socket.local_end_point)
+            got = await socket.receive_message_from()
+            assert (got.packet_information is None) == (sys.platform not in ("linux", "darwin"))
+            await socket.disconnect(reuse_socket=True)
+
+
 @informs
 async def test_a_socket_that_is_told_how_datagrams_come_serves_the_other_receives(
     ends: Ends,
