@@ -200,6 +200,22 @@ async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.M
             assert args.bytes_transferred == len(MESSAGE)
 
 
+@pytest.mark.parametrize("form", SHORT)
+async def test_closed_args_do_not_go_it(form: str) -> None:
+    made = SHORT[form](MESSAGE)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
+            args.close()
+            with pytest.raises(ObjectDisposedError):
+                socket.send_async(args)
+            with pytest.raises(ObjectDisposedError):
+                args.set_buffer(made.buffer)
+    assert port.offers == [b"warm", b"warm"]
+
+
 @pytest.mark.parametrize("form", LONG)
 @pytest.mark.parametrize("face", [*STARTS, "send"])
 async def test_nothing_else_goes_it(face: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,14 +169,7 @@ class ConfiguredOperation(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if (
-            type(buffer) is bytes
-            and count is None
-            and offset == 0
-            and self._state == IDLE
-            and not self._closed
-            and self._buffer_list is None
-        ):
+        if type(buffer) is bytes and count is None and offset == 0 and self._buffer_list is None:
             # The same by the shortest way: there are programs that do it for each message.
             self._assign(buffer, None, WholeBytes(buffer), buffer, None)
             return
