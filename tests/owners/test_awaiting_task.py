@@ -973,15 +973,18 @@ async def test_a_close_ends_sends_and_receives_of_one_socket() -> None:
         assert codes == [ABORTED] * 2
 
 
+@pytest.mark.parametrize("woken", [False, True])
 async def test_without_memory_an_awaited_send_tries_again_after_a_pause(
-    autojump_clock: trio.testing.MockClock,
+    woken: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """It sleeps then, and a cancel reaches it there."""
+    """It sleeps then, and a cancel reaches it there; also where the system wakes a task that waits for the socket."""
     socket, port = scripted("ENOBUFS", "ENOBUFS", 4, "ENOBUFS", 6)
+    port.wakes_when_shut_down = woken
     assert await socket.send(ten("a")) == 10
     assert port.accepted == ten("a")
     assert trio.current_time() > 0
     socket, port = scripted(4, *["ENOBUFS"] * 8)
+    port.wakes_when_shut_down = woken
     with trio.CancelScope() as scope:
         scope.deadline = trio.current_time() + 0.05
         await socket.send(ten("a"))
