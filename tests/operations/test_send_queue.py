@@ -796,10 +796,11 @@ async def test_too_many_pieces_for_one_datagram(
             assert follower.socket_error is SocketError.SUCCESS
 
 
-async def test_as_many_pieces_as_one_datagram_can_have() -> None:
+@pytest.mark.parametrize("piece", [b"x", bytearray(b"x")], ids=["joined", "as they are"])
+async def test_as_many_pieces_as_one_datagram_can_have(piece: bytes | bytearray) -> None:
     port = SpyPort(is_stream=False)
     async with open_initiator():
-        args = SocketAsyncEventArgs(buffer_list=[b"x"] * 1024)
+        args = SocketAsyncEventArgs(buffer_list=[piece] * 1024)
         assert not Socket.from_port(port).send_async(args)
     assert errors([args]) == ["SUCCESS"]
     assert port.inner.messages == [b"x" * 1024]
