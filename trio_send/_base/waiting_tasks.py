@@ -47,10 +47,9 @@ class WaitingTasks(Generic[T]):
             self._wake()
 
     def _wake(self) -> None:
-        while self._tasks:
-            task = next(iter(self._tasks), None)
-            # Whoever has taken it out is the one to wake it.
-            if task is not None and self._tasks.pop(task, self) is None:
+        for task in list(self._tasks):
+            # Whoever takes it out is the one to wake it.
+            if self._tasks.pop(task, self) is None:
                 trio.lowlevel.reschedule(task, outcome.Value(self.news))
 
     @trio.lowlevel.enable_ki_protection
