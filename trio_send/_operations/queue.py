@@ -217,7 +217,7 @@ class OperationQueue:
         if operation._code and operation._step is None:
             self.started += 1
             self._count_failure(operation)
-            size = operation._size_to_send
+            size = max(0, operation._size_to_send)  # more may have gone out than was to be sent
             self.offered += size
             self.abandoned += size
 
