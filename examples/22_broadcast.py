@@ -35,9 +35,8 @@ async def main() -> None:
             )
             for socket in {*report.behind, *report.failed}:
                 print("given up:", members.pop(socket))
-            await trio.sleep(
-                0.005
-            )  # a message now and then, which is no problem for those who read
+            # A message now and then, which is no problem for those who read.
+            await trio.sleep(0.005)
 
         for socket in members:
             await socket.aclose()

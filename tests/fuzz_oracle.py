@@ -18,6 +18,7 @@ import attrs
 import trio
 
 import trio_send
+import trio_send.testing
 from trio_send import (
     InvalidOperationError,
     ObjectDisposedError,
@@ -98,7 +99,9 @@ def _error_named(name: str) -> type[BaseException]:
     module: Any = trio_send
     if name.startswith("trio."):
         module, name = trio, name.removeprefix("trio.")
-    error = getattr(module, name, None) or getattr(builtins, name)
+    if not hasattr(module, name):
+        module = trio_send.testing if hasattr(trio_send.testing, name) else builtins
+    error = getattr(module, name)
     assert issubclass(error, BaseException)
     return error  # type: ignore[no-any-return]
 
