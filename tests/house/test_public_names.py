@@ -25,7 +25,7 @@ PACKAGE = trio_send.__name__
 PACKAGE_FILES = str(Path(inspect.getfile(trio_send)).parent)
 
 #: What an extra brings, by the namespace that needs it.
-NEEDS = {"trio_send.otel": ("opentelemetry",)}
+NEEDS = {"trio_send.otel": ("opentelemetry",), "trio_send.testing.pytest_plugin": ("pytest",)}
 
 #: What a user has to know before calling anything that may wait, or that starts or ends an operation.
 HEADINGS = ("**Checkpoints**", "**If cancelled**", "**Threads**")

@@ -307,6 +307,8 @@ def test_run_time_imports_are_the_declared_ones(root: Path) -> None:
     allowed = {PACKAGE, "attr", "attrs", "exceptiongroup", "outcome", "trio"}
     # Of the extras.
     allowed |= {"opentelemetry", "rich"}
+    # Of those who test with it, by the plugin for it.
+    allowed.add("pytest")
     # Only ever imported for type checkers, so nothing asks for it at run time.
     allowed.add("typing_extensions")
     found = set()

@@ -85,8 +85,9 @@ async def test_what_becomes_of_each_send_is_counted(watched: bool, autojump_cloc
 
 @pytest.mark.parametrize("face", ["send_async", "begin_send"])
 @pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("watched", [False, True])
 async def test_starts_that_end_at_once_are_counted_by_the_budget(
-    face: str, refused: bool, autojump_clock: Any
+    face: str, refused: bool, watched: bool, autojump_clock: Any
 ) -> None:
     """However often it is renewed, and by whatever: by its end, and by operations that wait."""
     socket, port = scripted()
@@ -94,10 +95,12 @@ async def test_starts_that_end_at_once_are_counted_by_the_budget(
     count = 3 * START_BUDGET + 17
     async with open_initiator() as initiator:
         args = args_for(b"x")
+        if watched:
+            add_instrument(Ledger())
         if refused:
             port.add(*["ECONNRESET"] * 2)
         for number in range(count):
-            if number % 100 == 50:
+            if number in (50, 150):
                 waits = args_for(b"y")
                 assert blocked.send_async(waits)
             if face == "send_async":

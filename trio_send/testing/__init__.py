@@ -12,6 +12,7 @@ from ._explore import Replay as Replay, explore as explore, replay as replay, sh
 from ._findings import Finding as Finding
 from ._ledger import Ledger as Ledger
 from ._places import Place as Place
+from ._read_slowly import read_slowly as read_slowly
 from ._record import Sent as Sent
 from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
