@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.both_ways import DATA, WAYS, Way, way as way
 from tests.helpers import (
@@ -187,6 +188,28 @@ async def test_what_has_to_wait_belongs_to_the_initiator_of_the_start(face: str,
                 assert inner.pending_operations == 1
             assert outer.pending_operations == 0
         assert socket.queued_operations == 0
+    socket.close()
+
+
+@every_face
+async def test_what_is_started_behind_another_is_sent_behind_it(face: str, way: Way) -> None:
+    socket, port = scripted(*[0] * (not way.is_first), 2, Blocked())
+    front = SocketAsyncEventArgs(b"front")
+    async with open_initiator():
+        way.prepare(socket)
+        assert socket.send_async(front) is True
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                assert await way.send(face, socket, b"behind") == 6
+
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            assert socket.queued_operations == 2
+            assert port.accepted == b"fr"
+            port.unblock()
+        assert await front.wait() == 5
+    assert port.accepted == b"frontbehind"
     socket.close()
 
 
