@@ -222,10 +222,13 @@ def test_a_call_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 HALVES = """
+def size_of(message):
+    return message.size
+
 def assign(args, buffer, buffers, message, direct, piece):
     args._buffer = buffer
     args._buffer_list = buffers
-    size = int(message.size)
+    size = size_of(message)
     args._prepared = args._message = message
     args._size = size
     args._direct = direct
