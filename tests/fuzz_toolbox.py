@@ -237,7 +237,9 @@ class FuzzWorld(World):
         read: Callable[[], int | None] | None,
         base: int = 0,
     ) -> Entry:
-        entry = Entry(name, data, whole=not watched.socket._port.is_stream, read=read)
+        # A datagram is accepted as a whole or not at all; of packets each is one.
+        whole = not watched.socket._port.is_stream and name != "send_packets_async"
+        entry = Entry(name, data, whole=whole, read=read)
         entry.base = base
         watched.entries.append(entry)
         return entry

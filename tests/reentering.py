@@ -45,6 +45,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._kernel.port import KernelPort
+from trio_send._messages.files import OpenFile
 from trio_send._operations.queue import NOTED, STEP
 
 #: What may be refused, to the one who strikes or to the call that is struck.
@@ -88,9 +89,10 @@ class Reentry:
         # short way makes the call by itself.
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0)
         self.is_in_call = frame.f_code.co_name.startswith("send") and (
-            isinstance(frame.f_locals.get("self"), KernelPort)
+            isinstance(frame.f_locals.get("self"), (KernelPort, OpenFile))
             or isinstance(self, Calls)
             or "._send(" in line
+            or ".port.send(" in line
         )
         self.where = (
             f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"

@@ -16,6 +16,8 @@ from .._base.checks import counted, require_whole_number
 from .buffers import BufferShrankError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._kernel.port import Port
 
 #: How much is read at once from files that the kernel cannot send by itself.
@@ -262,11 +264,18 @@ class FileRange:
         self._ends_with_file = ends_with_file
 
     def send(
-        self, port: Port, flags: int, offset: int, count: int, piece: ReadPiece
+        self,
+        ask: Callable[..., Any],
+        port: Port,
+        flags: int,
+        offset: int,
+        count: int,
+        piece: ReadPiece,
     ) -> tuple[int, int]:
         """Send what lies behind an offset in the file, or the first part of it, in one attempt.
 
         Args:
+          ask: makes a system call, unless there is something against it by then.
           port: where to.
           flags: the native flags.
           offset: where to begin.
@@ -279,13 +288,14 @@ class FileRange:
         Raises:
           OSError: the file cannot be read, or as `Port.send`.
         """
-        sent = None if self.copies else self.file.send(port, offset, count)
+        sent: int | None = None if self.copies else ask(self.file.send, port, offset, count)
         if sent is not None:
             return sent, count if sent else 0
         data = piece.take(self, offset, count)
         if not data:
             return 0, 0
-        return port.send(data, flags), len(data)
+        accepted: int = ask(port.send, data, flags)
+        return accepted, len(data)
 
     def end_at(self, offset: int) -> None:
         """Be shorter, because the file has no byte at ``offset``, if that is how long the file has been all the time.

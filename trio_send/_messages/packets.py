@@ -16,7 +16,7 @@ import errno
 import os
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from .._base.errors import InvalidOperationError
 from .buffers import BufferShrankError, Message, Piece, release
@@ -148,10 +148,13 @@ class Packets(Message):
         left = self._ends[index] - start
         return part, part.offset + part.size - left, left
 
-    def send_file(self, port: Port, flags: int, start: int, count: int) -> tuple[int, int]:
+    def send_file(
+        self, ask: Callable[..., Any], port: Port, flags: int, start: int, count: int
+    ) -> tuple[int, int]:
         """Send what lies behind byte ``start``, which is in a file, up to the end of its range, in one attempt.
 
         Args:
+          ask: makes a system call, unless there is something against it by then.
           port: where to.
           flags: the native flags.
           start: where to begin.
@@ -164,7 +167,7 @@ class Packets(Message):
           OSError: the file cannot be read, or as `Port.send`.
         """
         part, offset, left = self._place(start)
-        return part.send(port, flags, offset, min(left, count), self._piece)
+        return part.send(ask, port, flags, offset, min(left, count), self._piece)
 
     def open_datagram(self, opened: list[memoryview]) -> Sequence[bytes | memoryview]:
         """Return what the next datagram is made of.

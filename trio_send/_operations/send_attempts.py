@@ -283,8 +283,8 @@ class SendAttempts(OperationQueue):
                     raise BlockingIOError
                 continue
             start = operation._transferred
-            sent, tried = self.ask(
-                message.send_file, self.port, operation._flags, start, end - start
+            sent, tried = message.send_file(
+                self.ask, self.port, operation._flags, start, end - start
             )
             if tried == 0:
                 missing = message.end_file(start)
