@@ -15,7 +15,7 @@ from .._messages.buffers import (
     short_range_size,
 )
 from .._messages.packet_element import require_elements, require_options
-from .._operations.operation import IDLE, Operation
+from .._operations.operation import IDLE, IN_USE, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,9 +91,7 @@ class ConfiguredOperation(Operation):
         if self._closed:
             raise ObjectDisposedError("these args were closed; make others")
         if self._pending:
-            raise OperationInProgressError(
-                "these args are in use by an operation that is pending; wait for it to end, or use other args",
-            )
+            raise OperationInProgressError(IN_USE)
 
     def _assign(
         self,
