@@ -171,6 +171,20 @@ def test_signals_to_its_processes(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals to processes")
+def test_one_of_its_processes_is_killed(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    real = _command._Progress.__call__
+
+    def press(self: _command._Progress, runs: int) -> bool:
+        for process in multiprocessing.active_children()[:1]:
+            os.kill(process.pid or 0, KILL)
+        return real(self, runs)
+
+    monkeypatch.setattr(_command._Progress, "__call__", press)
+    assert main(["explore", "run", "--seeds", "0:100000", "--jobs", "2"]) == 1
+    assert "one of the processes that draw worlds was killed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -174,6 +174,15 @@ class _Progress:
             write(sys.stderr, "\r" + " " * 40 + "\r")
 
 
+def _kill_processes() -> None:
+    """Kill the processes that draw worlds.
+
+    If one was killed, the executor asks the others to end with SIGTERM and waits for them. They ignore it.
+    """
+    for process in active_children():
+        process.kill()
+
+
 def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Report:
     kernel = options.kernel
     if kernel is None and seeds is None:
@@ -187,6 +196,7 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
                     options.jobs, mp_context=get_context("spawn"), initializer=ignore_signals
                 )
             )
+            stack.callback(_kill_processes)
         try:
             return explore(
                 WORLDS[options.world],
