@@ -45,8 +45,15 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinxcontrib_trio",
 ]
+# Prompts and what a program prints are not copied with a command.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore = [
@@ -54,8 +61,6 @@ nitpick_ignore = [
     ("py:class", "_Arguments"),
     ("py:class", "trio_send._owners.initiator._T"),
     ("py:class", "trio_send.testing._case.T"),
-    ("py:class", "trio_send._owners.initiator._T"),
-    ("py:class", "_Arguments"),
     # Nobody makes or names a stream; `Socket.as_stream` says what it has beside what Trio's streams have.
     ("py:class", "trio_send._socket.stream.SocketStream"),
     # Any text file will do.
