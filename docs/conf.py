@@ -1,16 +1,13 @@
 """How Sphinx builds the documentation.
 
-The build needs no network. Set ``TRIO_SEND_INTERSPHINX`` to any value to link to the documentation of Python, Trio and
-outcome; without it, their names are shown as plain text.
+The build needs no network: which pages Python's, Trio's and others' documentation has stands in ``docs/inventories``.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import inspect
-import os
 import pkgutil
 import re
 import subprocess
@@ -44,17 +41,19 @@ version = release
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib_trio",
+    "sphinxext.opengraph",
 ]
 # Prompts and what a program prints are not copied with a command.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 copybutton_selector = "div:not(.output) > div.highlight > pre"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "inventories"]
 nitpicky = True
 nitpick_ignore = [
     # A type variable has no place of its own.
@@ -66,8 +65,13 @@ nitpick_ignore = [
     # Any text file will do.
     ("py:class", "trio_send._tracing.chrome_trace._TextFile"),
 ]
+# Python's documentation has only patterns for these.
+nitpick_ignore_regex = [("py:obj", r"socket\.(SOL|SO|IPPROTO|TCP)_\w+")]
 # Docstrings name other things of the library in single backticks.
 default_role = "py:obj"
+
+# Others show a page's title and first sentences where it is linked; a picture of that text adds nothing.
+ogp_social_cards = {"enable": False}
 
 html_theme = "furo"
 html_title = f"trio_send {release}"
@@ -99,32 +103,13 @@ GoogleDocstring._consume_returns_section = untyped_result
 
 # Names of others ------------------------------------------------------------------------------
 
-OTHERS = {
-    "attr",
-    "attrs",
-    "exceptiongroup",
-    "opentelemetry",
-    "outcome",
-    "trio",
-    "typing_extensions",
-}
+sys.path.insert(0, str(ROOT / "docs"))
+from inventories import PROJECTS  # noqa: E402
 
-if os.environ.get("TRIO_SEND_INTERSPHINX"):
-    extensions.append("sphinx.ext.intersphinx")
-    intersphinx_mapping = {
-        "opentelemetry": ("https://opentelemetry-python.readthedocs.io/en/stable/", None),
-        "outcome": ("https://outcome.readthedocs.io/en/latest/", None),
-        "python": ("https://docs.python.org/3", None),
-        "trio": ("https://trio.readthedocs.io/en/stable/", None),
-    }
-else:
-    # Only what is known to be somebody else's: a misspelled name of our own is still found.
-    _modules = "|".join(sorted(map(re.escape, OTHERS | sys.stdlib_module_names)))
-    _builtins = "|".join(sorted(map(re.escape, dir(builtins))))
-    nitpick_ignore_regex = [
-        (r"py:.*", rf"({_modules})(\..*)?"),
-        (r"py:.*", rf"({_builtins})(\..*)?"),
-    ]
+intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in PROJECTS.items()}
+
+#: Where others document what says of itself that it lives in a private module.
+PUBLIC = {"concurrent.futures._base.Executor": "concurrent.futures.Executor"}
 
 
 # Where names are defined ----------------------------------------------------------------------
@@ -227,7 +212,11 @@ def show_unreleased_changes(app: Sphinx, docname: str, content: list[str]) -> No
 def resolve_short_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
 ) -> nodes.reference | None:
-    """Find `name` wherever in the library it stands, the class that speaks first."""
+    """Find `name` wherever in the library it stands, the class that speaks first, and only then with others."""
+    # An annotation is looked up as a class, which some names of `typing` are not.
+    if node["reftype"] == "class" and "." in node["reftarget"]:
+        node["reftype"] = "obj"
+    node["reftarget"] = PUBLIC.get(node["reftarget"], node["reftarget"])
     if node.get("refdomain") != "py" or node["reftype"] not in {
         "obj",
         "class",
@@ -249,4 +238,4 @@ def setup(app: Sphinx) -> None:
     gather_the_private_modules()
     app.connect("autodoc-process-signature", show_attrs_defaults)
     app.connect("source-read", show_unreleased_changes)
-    app.connect("missing-reference", resolve_short_name)
+    app.connect("missing-reference", resolve_short_name, priority=400)  # before intersphinx
