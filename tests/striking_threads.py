@@ -206,6 +206,35 @@ def begin_send(scene: ThreadScene, name: str) -> None:
     scene.until(lambda: told == [BIG] * ("A" in sizes), f"sent {sizes}, and told {told}")
 
 
+@drives("from_thread.start", of="args")
+@drives("from_thread.start", "of a result", of="result")
+def start(scene: ThreadScene, of: str) -> None:
+    operation: Any = None
+    with from_thread.initiator(scene.host):
+        if of == "args":
+            operation = SocketAsyncEventArgs(bytearray(10))
+            answer = scene.call(from_thread.start, scene.socket.receive_async, operation)
+        else:
+            operation = answer = scene.call(
+                from_thread.start, scene.socket.begin_receive, bytearray(10)
+            )
+        require(answer or scene.interrupted, "it was refused")
+    scene.settle(*[operation] * (operation is not None))
+
+
+@drives("from_thread.end")
+def end(scene: ThreadScene) -> None:
+    """Either it was taken, or it still can be."""
+    result = from_thread.begin_send(scene.socket, b"A" * BIG, host=scene.host)
+    scene.reads.set()
+    scene.call(from_thread.end, result)
+    scene.settle(result)
+    try:
+        require(from_thread.end(result) == BIG, "another count")
+    except InvalidOperationError:
+        pass
+
+
 @drives("from_thread.cancel", of="args")
 @drives("from_thread.cancel", "of a result", of="result")
 def cancel(scene: ThreadScene, of: str) -> None:

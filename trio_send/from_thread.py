@@ -1,6 +1,7 @@
-"""Sends for threads that do not run Trio: started without waiting, waited for by blocking.
+"""Operations for threads that do not run Trio: started without waiting, waited for by blocking.
 
-The names are those of `Socket`, as `trio.from_thread` has the names of `trio`; the socket comes first.
+The names are those of `Socket`, as `trio.from_thread` has the names of `trio`; the socket comes first. Sends have
+functions of their own here. Everything else that a socket can start goes through `start` and `end`.
 
 **Nobody waits to start.** A start looks at what can be seen from any thread, posts the send to the Trio side, and
 answers "pending". It does not wait for the first attempt. A start that waited for the Trio thread's answer would be a
@@ -21,6 +22,7 @@ stop that follows a start finds it.
 from __future__ import annotations
 
 from ._owners.thread_initiator import ThreadInitiator as ThreadInitiator
+from ._threads.any_start import start as start
 from ._threads.scope import initiator as initiator
 from ._threads.starts import (
     begin_send as begin_send,
@@ -28,4 +30,4 @@ from ._threads.starts import (
     send_async as send_async,
     try_begin_send as try_begin_send,
 )
-from ._threads.waits import end_send as end_send, wait_one as wait_one
+from ._threads.waits import end as end, end_send as end_send, wait_one as wait_one

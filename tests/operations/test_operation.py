@@ -108,6 +108,7 @@ WAYS: dict[Callable[[Operation], None], State] = {
     rest_whole: State.IDLE,
     rest_cut: State.CUT,
     post: State.POSTED,
+    Operation._arrive: State.ARRIVED,
     enter: State.QUEUED,
     end_well_later: State.DONE,
     end_badly_later: State.FAILED,
@@ -128,6 +129,7 @@ PATHS: dict[State, list[Callable[[Operation], None]]] = {
     State.TRYING: [Operation._claim],
     State.HALTED: [Operation._claim, halt],
     State.POSTED: [Operation._claim, post],
+    State.ARRIVED: [Operation._claim, post, Operation._arrive],
     State.QUEUED: [Operation._claim, enter],
     State.DONE: [Operation._claim, enter, Operation._finish],
     State.FAILED: [Operation._claim, enter, fail],
@@ -197,6 +199,16 @@ def test_a_posted_operation_keeps_the_number_it_was_posted_with() -> None:
         (enter if number == 1 else end_well_later)(operation)
         assert operation._activation == number
         if number == 1:
+            operation._finish()
+        release_whole(operation)
+    for number in (3, 4):
+        operation._claim()
+        post(operation)
+        operation._arrive()
+        operation._claim()
+        (enter if number == 3 else end_well_later)(operation)
+        assert operation._activation == number
+        if number == 3:
             operation._finish()
         release_whole(operation)
 

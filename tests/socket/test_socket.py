@@ -984,9 +984,8 @@ def asynchronous_calls(socket: Socket) -> dict[str, Callable[[], Any]]:
 
 
 WRONG_THREAD = (
-    r"^this socket belongs to another thread; from here, start sends with "
-    r"trio_send\.from_thread\.begin_send\(\) or send_async\(\), or call it there, for example with "
-    r"trio\.from_thread\.run_sync\(\)$"
+    r"^this socket belongs to another thread; from here, start operations with "
+    r"trio_send\.from_thread\.start\(\), or call it there, for example with trio\.from_thread\.run_sync\(\)$"
 )
 
 

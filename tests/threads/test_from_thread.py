@@ -882,7 +882,7 @@ async def test_the_names_of_trio_teach_in_a_thread(run: Run) -> None:
                 lambda: socket.end_send_nowait(pending),
                 lambda: socket.close(),
             ):
-                with pytest.raises(InvalidOperationError, match=r"from_thread\.begin_send"):
+                with pytest.raises(InvalidOperationError, match=r"from_thread\.start\(\)"):
                     call()
             for call in (pending.cancel, args.cancel):
                 with pytest.raises(InvalidOperationError, match=r"from_thread\.cancel"):

@@ -6,6 +6,7 @@ The states, and what each means for the queue the operation stands in::
     TRYING     in no queue: a start is under way, and its first attempt may be made at this moment
     HALTED     the same, and what ran in the middle of it has stopped the operation
     POSTED     in no queue yet: started by another thread, or in the middle of a step of the queue; on its way
+    ARRIVED    in no queue yet: started by another thread, and the start is about to be made here
     QUEUED     in one queue, at its head (then some bytes may be accepted already) or behind it (then none)
     DONE       in no queue: all accepted, the owner has yet to be told
     FAILED     in no queue: an error, the owner has yet to be told
@@ -68,11 +69,12 @@ class State(enum.IntEnum):
     TRYING = 1
     HALTED = 2
     POSTED = 3
-    QUEUED = 4
-    DONE = 5
-    FAILED = 6
-    ABORTED = 7
-    CUT = 8
+    ARRIVED = 4
+    QUEUED = 5
+    DONE = 6
+    FAILED = 7
+    ABORTED = 8
+    CUT = 9
 
 
 # Looking a member up costs more than all of a transition, so the code compares plain numbers.
@@ -80,6 +82,7 @@ IDLE: Final = int(State.IDLE)
 TRYING: Final = int(State.TRYING)
 HALTED: Final = int(State.HALTED)
 POSTED: Final = int(State.POSTED)
+ARRIVED: Final = int(State.ARRIVED)
 QUEUED: Final = int(State.QUEUED)
 DONE: Final = int(State.DONE)
 FAILED: Final = int(State.FAILED)
@@ -90,8 +93,8 @@ CUT: Final = int(State.CUT)
 #: and whose caller is told later all the same: for a callback, or because it has run too long without yielding. CUT
 #: follows TRYING when a first attempt of several system calls fails after the first of them, and when a start that was
 #: to resume the message is refused. POSTED goes back to what it was when the run of Trio has ended and nobody takes the
-#: post in. From IDLE and CUT, args whose end is told go back to DONE and FAILED until an asynchronous handler takes its
-#: first step.
+#: post in. FAILED follows ARRIVED when the start is refused that another thread believes to be pending. From IDLE and
+#: CUT, args whose end is told go back to DONE and FAILED until an asynchronous handler takes its first step.
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.IDLE: frozenset({State.TRYING, State.DONE, State.FAILED}),
     State.TRYING: frozenset(
@@ -106,7 +109,10 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
         }
     ),
     State.HALTED: frozenset({State.IDLE, State.QUEUED, State.DONE, State.FAILED, State.CUT}),
-    State.POSTED: frozenset({State.QUEUED, State.DONE, State.FAILED, State.IDLE, State.CUT}),
+    State.POSTED: frozenset(
+        {State.QUEUED, State.ARRIVED, State.DONE, State.FAILED, State.IDLE, State.CUT}
+    ),
+    State.ARRIVED: frozenset({State.TRYING, State.FAILED}),
     State.QUEUED: frozenset({State.DONE, State.FAILED, State.ABORTED}),
     State.DONE: frozenset({State.IDLE}),
     State.FAILED: frozenset({State.IDLE, State.CUT}),
@@ -116,7 +122,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 _ALLOWED: Final = tuple(frozenset(map(int, TRANSITIONS[state])) for state in State)
 
-_FREE: Final = frozenset({IDLE, CUT})
+_FREE: Final = frozenset({IDLE, CUT, ARRIVED})
 
 #: Why operations end whose socket is closed. By this very object it is known that they did.
 IN_USE: Final = (
@@ -237,6 +243,10 @@ class Step:
     def forget_flags(self) -> None:
         """Let `flags` be none."""
 
+    def result(self, count: int) -> Any:
+        """Return what the end method returns after a success that has transferred ``count`` bytes."""
+        return count
+
     def abandon(self, socket: Any) -> None:
         """Clean up on ``socket`` after an operation that was stopped before it was complete, and has been told so."""
 
@@ -335,6 +345,11 @@ class Operation(NotCopied):
     def _post(self, owner: Owner) -> None:
         """Become pending in another thread, before the first attempt, which is made in the Trio thread."""
         self._activate(POSTED, owner)
+
+    def _arrive(self) -> None:
+        """Be free for the one start that another thread has posted, and in use for everybody else."""
+        self._move(ARRIVED)
+        self._activation -= 1  # the start gives it the number by which it may be stopped once more
 
     def _claim(self) -> None:
         """Begin a start, unless one is under way already that came in the middle of this one's checks."""

@@ -159,9 +159,9 @@ class Initiator(Leaver):
         """
         if get_ident() != self._thread:
             raise InvalidOperationError(
-                "initiator.run_sync() is for the Trio thread; from here, start sends with "
-                "trio_send.from_thread.begin_send() or send_async() and host=, or call it there, for example with "
-                "trio.from_thread.run_sync()"
+                "initiator.run_sync() is for the Trio thread; from here, start operations with "
+                "trio_send.from_thread.start() inside 'with trio_send.from_thread.initiator(host=initiator):', or call "
+                "it there, for example with trio.from_thread.run_sync()"
             )
         self._require_open()
         # A context can be entered once at a time, and this call may be inside another one.

@@ -43,8 +43,8 @@ def current_initiator() -> Initiator | ThreadInitiator:
         )
     if get_ident() != initiator._server._thread:
         raise InvalidOperationError(
-            "the initiator that this thread has inherited lives in the Trio thread; from here, start sends with "
-            "trio_send.from_thread.begin_send() or trio_send.from_thread.send_async(), for which it is the host",
+            "the initiator that this thread has inherited lives in the Trio thread; from here, start operations with "
+            "trio_send.from_thread.start(), for which it is the host",
         )
     initiator._require_open()
     return cast("Initiator | ThreadInitiator", initiator)

@@ -179,6 +179,11 @@ class AsyncResult(Operation):
     def _failed_on_the_spot(self) -> bool:
         return self._completed_synchronously and self._code != 0
 
+    def _value(self) -> Any:
+        """What the end method returns after a success."""
+        step = self._step
+        return self._transferred if step is None else step.result(self._transferred)
+
     def _take(self) -> None:
         """Use up the single call of the end method."""
         with LOCK:  # two threads may try at the same time
@@ -194,6 +199,27 @@ class AsyncResult(Operation):
         """Note that somebody learns how the operation has ended."""
         if self._failure is not None:
             self._failure.is_told = True
+
+
+@final
+class HandedOut:
+    """Stands for the callback of a result that another thread has been handed already.
+
+    Args:
+      result: with what the begin method is to go on, rather than make one.
+    """
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: AsyncResult) -> None:
+        self.result = result
+
+
+def make_result(socket: Any, callback: Any, state: Any) -> AsyncResult:
+    """Return the result of a start that is about to be made."""
+    if type(callback) is HandedOut:
+        return callback.result
+    return AsyncResult(socket, callback, state)
 
 
 @final

@@ -12,7 +12,7 @@ from .._messages.buffers import range_message, short_range_size, short_size
 from .._operations.queue import ATTEMPT_ERRORS, STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._owners.current import get_initiator
-from .async_result import AsyncResult, EndedResult
+from .async_result import AsyncResult, EndedResult, make_result
 from .send import NO_FLAGS, Sending, message_of
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class BeginEnd(Sending):
     ) -> AsyncResult:
         """Begin a send of a message, and to an address, that were checked."""
         require_flags(socket_flags)
-        result = AsyncResult(self, callback, state)
+        result = make_result(self, callback, state)
         initiator = self._require_initiator()
         result._claim()
         result._reset_results()
@@ -472,7 +472,7 @@ class BeginEnd(Sending):
         callback: Callable[[AsyncResult], object] | None,
         state: Any,
     ) -> AsyncResult:
-        result = AsyncResult(self, callback, state)
+        result = make_result(self, callback, state)
         initiator = self._require_initiator()
         self._note(result, step, kind)
         result._capture_context()

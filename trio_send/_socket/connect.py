@@ -150,6 +150,9 @@ class _ConnectStep(Step):
         else:
             raise BlockingIOError
 
+    def result(self, count: int) -> None:
+        return None
+
     def abandon(self, socket: Endpoint) -> None:
         # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.
         if self._begun:

@@ -22,7 +22,7 @@ from .._base.interrupts import one_step
 from .._kernel.default_host import get_peer
 from .._kernel.forks import when_forked
 from .._kernel.port import INET, KernelPort, Port
-from .._operations.operation import IDLE, IN_USE, Operation, Step, describe_os_error
+from .._operations.operation import ARRIVED, IDLE, IN_USE, Operation, Step, describe_os_error
 from .._operations.queue import BROKEN, CLOSED, FORKED, TORN, UNCONNECTED, OperationQueue
 from .._operations.send_queue import SendQueue
 from .._owners.current import get_initiator
@@ -133,9 +133,8 @@ class Endpoint(BackPressure):
         if get_ident() != self._thread:
             self._sends.require_own()
             raise InvalidOperationError(
-                "this socket belongs to another thread; from here, start sends with "
-                "trio_send.from_thread.begin_send() or send_async(), or call it there, for example with "
-                "trio.from_thread.run_sync()",
+                "this socket belongs to another thread; from here, start operations with "
+                "trio_send.from_thread.start(), or call it there, for example with trio.from_thread.run_sync()",
             )
         if self._sends.gate & CLOSED:
             raise SocketClosedError("this socket was closed")
@@ -154,7 +153,7 @@ class Endpoint(BackPressure):
 
     def _require_startable(self, operation: Operation) -> None:
         """Raise unless the operation is free."""
-        if operation._state == IDLE:
+        if operation._state in (IDLE, ARRIVED):
             return
         if operation._pending:
             raise OperationInProgressError(IN_USE)

@@ -76,6 +76,9 @@ class _AcceptStep(Step):
         else:
             self.accepted = accepted
 
+    def result(self, count: int) -> Any:
+        return self.accepted
+
 
 class Accepting(Connecting):
     """The part of `Socket` that listens and accepts."""
@@ -311,9 +314,7 @@ class Accepting(Connecting):
         **Threads**: only from the Trio thread that uses the socket.
         """
         self._end_nowait(ar, _ACCEPT)
-        step = ar._step
-        assert isinstance(step, _AcceptStep)
-        return step.accepted  # type: ignore[no-any-return]
+        return ar._value()  # type: ignore[no-any-return]
 
     def _accept_step(self) -> _AcceptStep:
         self._require_usable()

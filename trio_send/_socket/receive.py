@@ -19,7 +19,7 @@ from .._messages.buffers import Message, message_from_buffer, require_writable
 from .._operations.operation import Operation, Step
 from .._operations.queue import UNCONNECTED
 from .._owners.awaiting_task import perform, tell_on_the_spot
-from .async_result import AsyncResult
+from .async_result import AsyncResult, make_result
 from .disconnect import Disconnecting
 from .receive_steps import ReceiveBytesStep, ReceiveStep
 
@@ -172,7 +172,7 @@ class Receiving(Disconnecting):
     ) -> AsyncResult:
         """Begin to receive into a message that was checked."""
         initiator = self._require_initiator()
-        result = AsyncResult(self, callback, state)
+        result = make_result(self, callback, state)
         pending = self._start_receive(result, message, socket_flags, step, kind)
         return self._conclude(result, pending, initiator)
 

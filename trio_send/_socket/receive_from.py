@@ -187,9 +187,8 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.EndReceiveFrom``.
         """
-        count = self._end_nowait(ar, _RECEIVE_FROM)
-        assert ar._step is not None
-        return count, ar._step.address
+        self._end_nowait(ar, _RECEIVE_FROM)
+        return ar._value()  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection
     async def receive_from(self, max_bytes: int = 65536) -> ReceivedFrom:

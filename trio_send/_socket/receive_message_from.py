@@ -194,10 +194,8 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.EndReceiveMessageFrom``.
         """
-        count = self._end_nowait(ar, _RECEIVE_MESSAGE_FROM)
-        step = ar._step
-        assert step is not None
-        return count, step.flags, step.address, step.information
+        self._end_nowait(ar, _RECEIVE_MESSAGE_FROM)
+        return ar._value()  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection
     async def receive_message_from(self, max_bytes: int = 65536) -> ReceivedMessageFrom:

@@ -96,6 +96,11 @@ class ReceiveFromStep(Step):
     def forget_flags(self) -> None:
         self.flags = SocketFlags.NONE
 
+    def result(self, count: int) -> tuple[Any, ...]:
+        if self._informs:
+            return count, self.flags, self.address, self.information
+        return count, self.address
+
     def attempt(self, operation: Operation) -> None:
         socket: Endpoint = operation._socket
         port = _kernel_port(socket)

@@ -81,7 +81,7 @@ class _Start:
             sends.audience.ended_on_the_spot(operation, sends)
 
 
-def _require_socket(socket: Socket, owner: ThreadInitiator) -> None:
+def require_socket(socket: Socket, owner: ThreadInitiator) -> None:
     if not isinstance(socket, Socket):
         raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
     socket._sends.require_own()
@@ -149,6 +149,17 @@ def _start(
             if operation._in_flight:
                 operation._rest(socket._sends)
             raise
+    deliver(start, operation, owner, socket)
+    return True
+
+
+def deliver(
+    start: Callable[[], None],
+    operation: AsyncResult | SocketAsyncEventArgs,
+    owner: ThreadInitiator,
+    socket: Socket,
+) -> None:
+    """Have the start of an operation taken in that was put at the door, or raise and leave all as it was."""
     taken_in = False
     try:
         taken_in = owner._door.knock()
@@ -159,9 +170,8 @@ def _start(
                 operation._rest(socket._sends)
     if not taken_in:
         raise InvalidOperationError(
-            "the run of Trio that served this thread is over; nothing was sent"
+            "the run of Trio that served this thread is over; nothing was started"
         )
-    return True
 
 
 def begin_send(
@@ -309,7 +319,7 @@ def _begin(
         f"call socket.{name}(), or where host is not current host.run_sync(socket.{name}, ...)",
     )
     owner = find_owner(host, name)
-    _require_socket(socket, owner)
+    require_socket(socket, owner)
     require_flags(flags)
     result = AsyncResult(socket, callback, state)
     if callback is not None and callbacks_in_thread:
@@ -360,7 +370,7 @@ def send_async(
         "call socket.send_async(), or where host is not current host.run_sync(socket.send_async, args)",
     )
     owner = find_owner(host, "send_async")
-    _require_socket(socket, owner)
+    require_socket(socket, owner)
     socket._require_args(args)
     if args._message is None:
         raise ValueError(

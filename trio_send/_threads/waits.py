@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from .._base.checks import require_seconds
 from .._base.codes import SocketAsyncOperation
@@ -45,12 +45,52 @@ def end_send(ar: AsyncResult) -> int:
     require_plain_thread(
         "end_send", "await socket.end_send(), or in a callback call end_send_nowait()"
     )
-    if ar is None:
-        raise TypeError("ar is None, but must be what begin_send() returned")
-    if not isinstance(ar, AsyncResult):
-        raise ValueError(f"ar must be what begin_send() returned, not {type(ar).__name__}")
+    _require_result("ar", ar, "begin_send()")
     if ar._last_operation != _SEND:
         raise ValueError(f"ar is the result of {ar._last_operation.name}, not of SEND")
+    _take(ar)
+    return ar._transferred
+
+
+def end(result: AsyncResult) -> Any:
+    """Block this thread until an operation has ended and take its result; once for each.
+
+    Args:
+      result: what `start` or `begin_send` returned, here or in another thread.
+
+    Returns:
+      What the end method of the socket returns: the count of a send or a receive, the `Socket` of an accept, the count
+      and the sender of ``begin_receive_from``, None for a connect.
+
+    Raises:
+      SocketException: the operation failed or was stopped.
+      TypeError: ``result`` is None.
+      ValueError: ``result`` is something else.
+      InvalidOperationError: the result was taken already (F038), or this thread runs Trio.
+      trio.Cancelled: as by `end_send`.
+
+    **Checkpoints**: none, for this is no task. The thread is blocked.
+
+    **If cancelled**: as `end_send`.
+
+    **Threads**: only those that do not run Trio; in Trio, the end method that fits. It does not have to be the one
+    that started the operation.
+    """
+    require_plain_thread("end", "await the end method, such as socket.end_receive()")
+    _require_result("result", result, "start()")
+    _take(result)
+    return result._value()
+
+
+def _require_result(name: str, value: object, origin: str) -> None:
+    if value is None:
+        raise TypeError(f"{name} is None, but must be what {origin} returned")
+    if not isinstance(value, AsyncResult):
+        raise ValueError(f"{name} must be what {origin} returned, not {type(value).__name__}")
+
+
+def _take(ar: AsyncResult) -> None:
+    """Wait until an operation has ended and use up the call of its end method; raise its error."""
     if not ar.is_completed and not ar._ended:
         ar._ask()
         wait(ar.async_wait_handle)
@@ -58,7 +98,6 @@ def end_send(ar: AsyncResult) -> int:
     try:
         if ar._code:
             raise ar._exception()
-        return ar._transferred
     finally:
         del ar  # a frame that holds what it raised is a cycle
 
