@@ -11,38 +11,37 @@ MESSAGES = 100
 MESSAGE = bytes(10_000)
 
 
-async def read(peer: Socket, counts: list[int]) -> None:
-    """Read everything, and note how many bytes it was."""
-    count = 0
+async def read(name: str, peer: Socket, counts: dict[str, int]) -> None:
+    """Read everything, and note how many bytes it has been so far."""
     async with peer:
         while data := await peer.receive():
-            count += len(data)
-    counts.append(count)
+            counts[name] += len(data)
 
 
 async def main() -> None:
     pairs = [trio_send.socketpair() for _ in range(10)]
     members = {sender: f"peer {number}" for number, (sender, _) in enumerate(pairs)}
-    counts: list[int] = []
+    counts = dict.fromkeys(list(members.values())[1:], 0)
 
     async with trio_send.open_initiator(), trio.open_nursery() as nursery:
-        for _, peer in pairs[1:]:  # nobody reads for peer 0
-            nursery.start_soon(read, peer, counts)
+        for name, (_, peer) in zip(counts, pairs[1:], strict=True):  # nobody reads for peer 0
+            nursery.start_soon(read, name, peer, counts)
 
-        for _ in range(MESSAGES):
+        for number in range(1, MESSAGES + 1):
             report = trio_send.broadcast(
                 members, MESSAGE, max_queued_bytes=200_000, when_behind="close"
             )
             for socket in {*report.behind, *report.failed}:
                 print("given up:", members.pop(socket))
-            # A message now and then, which is no problem for those who read.
-            await trio.sleep(0.005)
+            # In a program time goes by between two messages. Here it is the time that those need who read.
+            while min(counts.values()) < number * len(MESSAGE):
+                await trio.lowlevel.checkpoint()
 
         for socket in members:
             await socket.aclose()
 
     print("peers that stayed:", len(members))
-    print("each has read everything:", counts == [MESSAGES * len(MESSAGE)] * len(members))
+    print("each has read everything:", set(counts.values()) == {MESSAGES * len(MESSAGE)})
     pairs[0][1].close()
 
 

@@ -7,7 +7,7 @@ functions of their own here. Everything else that a socket can start goes throug
 answers "pending". It does not wait for the first attempt. A start that waited for the Trio thread's answer would be a
 trap: threaded code holds locks while it starts a send, its callbacks want the same locks, callbacks run in the Trio
 thread, and so the two would wait for each other for ever. It would also be as late as the Trio thread is busy. What a
-post costs, and what a wait would, is in ``docs/threads.rst``.
+post costs, and what a wait would, is in ``docs/explanations/threads.rst``.
 
 So there are two times at which a mistake or an error is told. At once: wrong arguments, wrong thread or run, args in
 use, a closed socket, and what the socket knows already: that it was never connected, is torn or broken, or that the

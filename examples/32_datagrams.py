@@ -1,7 +1,4 @@
-"""Send datagrams: to a default remote host, to addresses of their own, and many at once.
-
-Run it with Python: ``python examples/datagrams.py``. Two receivers on this machine stand for two other hosts.
-"""
+"""Send datagrams: to a default remote host, to addresses of their own, and many at once."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ def datagram_socket() -> Socket:
 
 
 async def main() -> None:
-    """Go through the ways to send a datagram."""
+    # Two receivers on this machine stand for two other hosts.
     async with datagram_socket() as sender, datagram_socket() as one, datagram_socket() as two:
         # Each datagram can have an address of its own. No connection is needed.
         args = SocketAsyncEventArgs(b"to the first")
