@@ -59,6 +59,7 @@ nitpick_ignore = [
     # A type variable has no place of its own.
     ("py:class", "_Arguments"),
     ("py:class", "trio_send._owners.initiator._T"),
+    ("py:class", "trio_send._threads.any_start.T"),
     ("py:class", "trio_send.testing._case.T"),
     # Nobody makes or names a stream; `Socket.as_stream` says what it has beside what Trio's streams have.
     ("py:class", "trio_send._socket.stream.SocketStream"),
