@@ -30,9 +30,10 @@ COLOURS = {
     "busy": ("#f3d9b1", "#5a4522"),
 }
 
-WIDTH = 1240
-LEFT = 250
-RIGHT = 210
+#: A little more than the text of a page is wide, so that words stay readable where a picture is as wide as that.
+WIDTH = 920
+LEFT = 232
+RIGHT = 176
 TOP = 66
 
 #: About how wide a character is, as a share of the size of the type; wider than most are.
@@ -173,7 +174,8 @@ class _Drawing:
         middle = self.y + 9
         self.text(14, middle + 4, f"kernel, socket {kernel.socket}", more=' font-weight="bold"')
         total = sum(count for _, count in kernel.taken)
-        self.text(WIDTH - RIGHT + 18, middle + 4, f"{total} bytes accepted", "soft")
+        words = self.fitted(f"{total} bytes accepted", RIGHT - 24, 12)
+        self.text(WIDTH - RIGHT + 18, middle + 4, words, "soft")
         self.line(LEFT, middle, WIDTH - RIGHT, middle, "grid")
         for start, end in kernel.busy:
             width = self.x(end) - self.x(start)
