@@ -249,10 +249,12 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
         end as by `close`. But if something has arrived that nobody has read, or still arrives, the kernel would answer
         the close with a reset, and drop accepted bytes that have not reached the peer yet. So input is read and thrown
         away until the peer's kernel has acknowledged everything, or the peer is gone. **A peer that neither reads nor
-        goes holds this call until its scope ends**, so limit it::
+        goes holds this call until its scope ends**, so limit it:
 
-            with trio.move_on_after(10):
-                await socket.aclose()
+        .. code-block:: python
+
+           with trio.move_on_after(10):
+               await socket.aclose()
 
         No event tells of acknowledgements. The kernel is asked when input comes, and after 1 ms first and at last every
         50 ms. Only Linux can be asked, and only about TCP; where nobody tells, and with Unix sockets, what has arrived

@@ -42,14 +42,16 @@ def cancel_everywhere(
     """Make a test of an async function that is run once for each place at which a cancel can strike it.
 
     The function has a parameter ``case``, which is a `Case`; all its others stay those of the test, for fixtures and
-    parameters. The test itself is a plain function, so it needs no plugin, and none may run it inside of Trio::
+    parameters. The test itself is a plain function, so it needs no plugin, and none may run it inside of Trio:
 
-        @cancel_everywhere()
-        async def test_nothing_is_lost(case):
-            queue = Queue()
-            case.finally_(lambda: case.check(len(queue) == 1, "an item is lost"))
-            queue.put("item")
-            await queue.get_and_put_back()
+    .. code-block:: python
+
+       @cancel_everywhere()
+       async def test_nothing_is_lost(case):
+           queue = Queue()
+           case.finally_(lambda: case.check(len(queue) == 1, "an item is lost"))
+           queue.put("item")
+           await queue.get_and_put_back()
 
     Fixtures are made once, before the first run: what a run changes has to be made inside of the function.
 

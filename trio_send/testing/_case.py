@@ -109,11 +109,17 @@ class Case:
         """Have something cancelled, by itself, before every step from here on.
 
         The scenario as a whole is cancelled in any case. A part of it is worth naming if the rest has to go on after
-        its cancel::
+        its cancel:
 
-            with case.cancellable(trio.CancelScope()):
-                await queue.get()
-            await queue.put("the queue still works")
+        .. code-block:: python
+
+           async def scenario(case):
+               sender, receiver = trio.open_memory_channel(1)
+               with case.cancellable(trio.CancelScope()):
+                   await receiver.receive()
+               await sender.send("the channel still works")
+
+           explore(scenario)
 
         Args:
           target: a `trio.CancelScope` or anything else with a method ``cancel``, or a function that cancels. It is

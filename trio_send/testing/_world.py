@@ -77,17 +77,19 @@ class _Leave:
 class World:
     """Sockets on chosen kernels, initiators and sends, all of them checked when the world ends.
 
-    Use it in a scenario, as an asynchronous context manager::
+    Use it in a scenario, as an asynchronous context manager:
 
-        async def scenario(case):
-            async with World(case) as world:
-                socket = world.socket()
-                async with world.initiator(ExitPolicy.DRAIN, grace=2):
-                    world.send_async(socket, 2)
-                    world.begin_send(socket, 1)
-                    await trio.sleep(0.5)
+    .. code-block:: python
 
-        report = explore(scenario, limits={"kernel": 3})
+       async def scenario(case):
+           async with World(case) as world:
+               socket = world.socket()
+               async with world.initiator(ExitPolicy.DRAIN, grace=2):
+                   world.send_async(socket, 2)
+                   world.begin_send(socket, 1)
+                   await trio.sleep(0.5)
+
+       report = explore(scenario, limits={"kernel": 1})
 
     The kernel's answers are decisions of kind ``"kernel"``. The scope of each initiator, each operation and each
     awaiting call is cancelled by itself, like the scenario. With ``limits={"inside": 1}`` stops come from inside of

@@ -71,11 +71,16 @@ def _scope_of(initiator: Any) -> trio.CancelScope | None:
 class Recorder(Instrument):
     """Keeps what happens to all sockets of the current run, to be drawn.
 
-    Use it as a context manager, inside of `trio.run`::
+    Use it as a context manager, inside of `trio.run`:
 
-        with trio_send.timeline.Recorder() as recorder:
-            ...
-        Path("picture.svg").write_text(trio_send.timeline.to_svg(recorder.trace()))
+    .. code-block:: python
+
+       async def main():
+           with trio_send.timeline.Recorder() as recorder:
+               ...
+           print(trio_send.timeline.to_text(recorder.trace()))
+
+       trio.run(main)
 
     Whom an operation belongs to is found out when it is started; one that nobody is told of is awaited by a task.
     """
