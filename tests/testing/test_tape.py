@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from trio_send.testing._tape import (
@@ -17,8 +15,17 @@ from trio_send.testing._tape import (
 )
 
 
-def always(choice: int) -> Callable[[str, str, int], int]:
-    return lambda key, kind, options: choice
+class always:
+    """Decides the same each time."""
+
+    def __init__(self, choice: int) -> None:
+        self.choice = choice
+
+    def passes(self, kind: str) -> bool:
+        return False
+
+    def __call__(self, key: str, kind: str, options: int) -> int:
+        return self.choice
 
 
 def test_what_is_asked_twice_gets_two_names() -> None:
@@ -35,7 +42,7 @@ def test_what_is_asked_twice_gets_two_names() -> None:
 def test_nothing_is_asked_where_there_is_nothing_to_decide() -> None:
     tape = Tape(always(1), {})
     assert tape.choose("plan", "size", 1) == 0
-    assert tape.decisions == []
+    assert tape.decisions == ()
 
 
 def test_a_kind_that_is_spent_is_not_asked_any_more() -> None:

@@ -27,6 +27,8 @@ def forget() -> Iterator[None]:
             _trio_private.knows_strikes,
             _trio_private.knows_scopes,
             _trio_private._knows_ends,
+            _trio_private._knows_runnable,
+            _trio_private.can_host,
         ):
             question.cache_clear()
 
@@ -180,7 +182,7 @@ def test_cancels_need_nothing_private(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     # What was looked for and not found stays not found.
     report = explore(takes_one)
-    assert len(report.lost) == 4
+    assert len(report.lost) == 5
     assert all(sentence in str(report) for sentence in report.lost)
     assert report.exhausted
     assert (report.runs, report.broken_runs) == (with_all.runs, with_all.broken_runs)
@@ -194,10 +196,14 @@ def forget_all() -> None:
     _trio_private.knows_strikes.cache_clear()
     _trio_private.knows_scopes.cache_clear()
     _trio_private._knows_ends.cache_clear()
+    _trio_private._knows_runnable.cache_clear()
+    _trio_private.can_host.cache_clear()
     assert not _trio_private.decides_order()
     assert not _trio_private.knows_strikes()
     assert not _trio_private.knows_scopes()
     assert not _trio_private._knows_ends()
+    assert not _trio_private._knows_runnable()
+    assert not _trio_private.can_host()
 
 
 def test_a_program_that_waits_for_ever_still_ends() -> None:

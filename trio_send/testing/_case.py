@@ -65,6 +65,8 @@ class Case:
         self._broken: list[Broken] = []
         self._asked: list[str] = []
         self._is_inside = False
+        #: Whether it is a world, which leaves nothing behind that another run could find.
+        self._is_world = False
         self._last: list[Callable[[], object]] = []
 
     def check(self, condition: object, sentence: str) -> None:
@@ -85,7 +87,9 @@ class Case:
         """Perhaps stop something here, in the middle of a step."""
         if self._tape.is_spent(INSIDE):
             return
-        for target in [target for target in self._targets if not target.is_over()]:
+        for target in tuple(self._targets):
+            if self._tape.passes(INSIDE) or target.is_over():
+                continue
             if self._tape.choose(INSIDE, f"{target.name} when {when}", 2):
                 self._asked.append(f"{target.name} when {when}")
                 self._is_inside = True

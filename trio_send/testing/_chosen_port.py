@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, final
@@ -59,10 +60,12 @@ class ChosenPort(Port):
         self._name = name
         self._note = note
         self._errors = tuple(errors)
-        self._is_blocked = False
+        self._blocked_until = -math.inf
         self._is_closed = False
         self._gone: int | None = None
         self._lot = trio.lowlevel.ParkingLot()
+        #: Where the task waits in which time passes for the kernel, once there is one.
+        self._kernel: trio.lowlevel.ParkingLot | None = None
         self._fd = -1
         if sys.platform == "linux":
             self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -98,18 +101,36 @@ class ChosenPort(Port):
         return len(taken)
 
     def _block(self) -> None:
-        self._is_blocked = True
+        self._blocked_until = trio.current_time() + BLOCKED
         if sys.platform == "linux":
             os.eventfd_write(self._fd, _FULL)
-        # The kernel's time is nobody's: no cancel of the program may stop it.
-        trio.lowlevel.spawn_system_task(self._unblock, name=f"kernel of {self._name}")
+        if self._kernel is None:
+            # The kernel's time is nobody's: no cancel of the program may stop it.
+            self._kernel = trio.lowlevel.ParkingLot()
+            trio.lowlevel.spawn_system_task(self._pass_time, name=f"kernel of {self._name}")
+        else:
+            self._kernel.unpark_all()
 
-    async def _unblock(self) -> None:
-        await trio.sleep(BLOCKED)
-        self._is_blocked = False
+    async def _pass_time(self) -> None:
+        """Take something again when the time has come, until the port is closed."""
+        assert self._kernel is not None
+        while not self._is_closed:
+            if self._is_blocked:
+                with trio.CancelScope(deadline=self._blocked_until):
+                    await self._kernel.park()  # until then, or until the port is closed
+                self._unblock()
+            else:
+                await self._kernel.park()
+
+    def _unblock(self) -> None:
+        self._blocked_until = -math.inf
         if sys.platform == "linux" and not self._is_closed:
             os.eventfd_read(self._fd)
         self._lot.unpark_all()
+
+    @property
+    def _is_blocked(self) -> bool:
+        return self._blocked_until > -math.inf
 
     def send(self, buffer: Buffer, flags: int, /) -> int:
         """Do as is chosen."""
@@ -149,3 +170,5 @@ class ChosenPort(Port):
             os.close(self._fd)
         self._is_closed = True
         self._lot.unpark_all()
+        if self._kernel is not None:
+            self._kernel.unpark_all()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, final
 
 import attrs
 
 from . import _trio_private
 from ._report import Ledger, Report
-from ._runner import Run, name_of, run_once
+from ._runner import run_each, run_once
 from ._tape import (
     CANCEL,
     INSIDE,
@@ -25,6 +26,7 @@ from ._tape import (
     check_limits,
     choices_of,
 )
+from ._watcher import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +34,18 @@ if TYPE_CHECKING:
 
     from ._case import Broken, Case
     from ._findings import Finding
-    from ._runner import Scenario
+    from ._watcher import Run, Scenario
 
 #: How many seeds an executor is given at once, and how many such shares at most are under way.
 SHARD = 50
 SHARDS = 64
+
+#: How many runs there are at most, and for how many seconds, before somebody is told of them.
+LARGEST_ROUND = 64
+LONGEST_ROUND = 0.1
+
+#: Told of a run.
+Take: TypeAlias = "Callable[[Run], object]"
 
 #: Told how many runs there were; returns whether that is enough.
 Tell: TypeAlias = "Callable[[int], object]"
@@ -57,19 +66,47 @@ class Explorer:
     def run(self, choices: Mapping[str, int]) -> tuple[Run, set[str]]:
         """Run once with the decisions of a list; return also those of them that did not come up."""
         source = Listed(choices)
-        tape = Tape(source, self.limits)
-        return run_once(self.scenario, tape, most_steps=self.most_steps), source.unmet
+        run = run_once(self.scenario, Tape(source, self.limits), most_steps=self.most_steps)
+        return run, source.unmet
 
-    def seeded(self, seed: int) -> Run:
-        """Run once with decisions by chance."""
-        tape = Tape(Seeded(seed, self.limits), self.limits)
-        return run_once(self.scenario, tape, most_steps=self.most_steps)
+    def run_each(
+        self, tapes: Iterator[Tape], ledger: Ledger, tell: Tell | None, take: Take | None = None
+    ) -> None:
+        """Run once for each tape, and count the runs, until whoever is told says that it is enough."""
+        if tell is None:
+            tell = _go_on
+        rounds = 1
+        following: Tape | None = None
+        while True:
+            most = ledger.runs + rounds
+            until = time.monotonic() + LONGEST_ROUND
+            # Whoever is told is not told inside of Trio, so the runs come in rounds.
+            is_round_over = False
 
-    def draw(self, seeds: Iterable[int]) -> Ledger:
+            def count(run: Run, most: int = most, until: float = until) -> bool:
+                nonlocal is_round_over
+                ledger.add(run)
+                if take is not None:
+                    take(run)
+                is_round_over = ledger.runs >= most or time.monotonic() > until
+                return is_round_over
+
+            rest = tapes if following is None else chain([following], tapes)
+            run_each(self.scenario, rest, count, most_steps=self.most_steps)
+            following = next(tapes, None) if is_round_over else None
+            if tell(ledger.runs) or following is None:
+                return
+            rounds = min(2 * rounds, LARGEST_ROUND)
+
+    def draw(self, ledger: Ledger, seeds: Iterable[int], tell: Tell | None = None) -> None:
+        """Run once for each seed."""
+        tapes = (Tape(Seeded(seed, self.limits), self.limits) for seed in seeds)
+        self.run_each(tapes, ledger, tell)
+
+    def draw_shard(self, seeds: Iterable[int]) -> Ledger:
         """Run once for each seed; what is returned can go to another process."""
         ledger = Ledger(name_of(self.scenario), self.limits)
-        for seed in seeds:
-            ledger.add(self.seeded(seed))
+        self.draw(ledger, seeds)
         return ledger
 
     def shard(self, ledger: Ledger, seeds: Iterable[int], executor: Executor, tell: Tell) -> None:
@@ -79,7 +116,7 @@ class Explorer:
         try:
             while True:
                 while len(waiting) < SHARDS and (shard := list(islice(rest, SHARD))):
-                    waiting.append(executor.submit(self.draw, shard))
+                    waiting.append(executor.submit(self.draw_shard, shard))
                 if not waiting:
                     return
                 ledger.merge(waiting.popleft().result())
@@ -89,10 +126,15 @@ class Explorer:
             for future in waiting:
                 future.cancel()
 
-    def search(self, ledger: Ledger, most_runs: int, tell: Tell) -> None:
+    def search(self, ledger: Ledger, most_runs: int, tell: Tell | None) -> None:
         """Run every list of decisions within the limits, depth first."""
-        run, _ = self.run({})
-        ledger.add(run)
+        runs: list[Run] = []
+        self.run_each(self._lists(ledger, most_runs, runs), ledger, tell, runs.append)
+
+    def _lists(self, ledger: Ledger, most_runs: int, runs: list[Run]) -> Iterator[Tape]:
+        """Yield a tape for each list; ``runs`` has its run when the next one is asked for."""
+        yield Tape(Listed({}), self.limits)
+        run = runs.pop()
         # A run that does not end has no end of alternatives either.
         is_cut = run.is_endless
         stack = [] if is_cut else [(run.decisions, alternatives(run.decisions))]
@@ -102,15 +144,17 @@ class Explorer:
             if following is None:
                 stack.pop()
                 continue
-            if ledger.runs >= most_runs or tell(ledger.runs):
+            if ledger.runs >= most_runs:
                 return
             choices, shared = following
-            run, unmet = self.run(choices)
-            ledger.add(run)
+            source = Listed(choices)
+            yield Tape(source, self.limits)
+            run = runs.pop()
             if _trio_private.decides_order():
                 difference = _difference(before, run.decisions, shared)
             else:
                 # Steps come in an order of Trio's own, so there is no beginning to compare.
+                unmet = source.unmet
                 difference = f"{min(unmet)!r} did not come up" if unmet else None
             if difference is not None:
                 ledger.unrepeatable.append(difference)
@@ -150,10 +194,10 @@ def explore(
 ) -> Report:
     """Run an async function once for each place at which a cancel can strike it.
 
-    Each run is a call of `trio.run` of its own, under a virtual clock that jumps ahead when all tasks wait. The first
-    one is undisturbed. In the others something is cancelled before some step of some task, or while all tasks wait:
-    the whole scenario, or what it named with `Case.cancellable`. Within a step nobody else can cancel a task of Trio,
-    so that is every place there is.
+    Each run is a call of `trio.run` of its own, or for a `World` as good as one, under a virtual clock that jumps ahead
+    when all tasks wait. The first one is undisturbed. In the others something is cancelled before some step of some
+    task, or while all tasks wait: the whole scenario, or what it named with `Case.cancellable`. Within a step nobody
+    else can cancel a task of Trio, so that is every place there is.
 
     A run is wrong if a `Case.check` fails, if an exception leaves the scenario, if it waits for ever or does not end. A
     loop without a checkpoint cannot be ended.
@@ -171,8 +215,8 @@ def explore(
       most_steps: after how many steps of its tasks a program is held not to end.
       executor: runs ``seeds``, many at a time, such as a `concurrent.futures.ProcessPoolExecutor`. Then the scenario
         has to be a function of a module, or a `functools.partial` of one. The report is the same as without.
-      progress: called with the number of runs so far, again and again. If what it returns is true, that is the end, and
-        the report is about what was done.
+      progress: called with the number of runs so far, again and again, outside of Trio. If what it returns is true,
+        that is the end, and the report is about what was done.
 
     Returns:
       What was found, and what was tried.
@@ -193,7 +237,6 @@ def explore(
         raise ValueError("seeds and only cannot both be given: only is one run that is known")
     if executor is not None and seeds is None:
         raise ValueError("executor runs seeds, but none are given")
-    tell: Tell = progress or _go_on
     if only is not None:
         # The decisions are known, so nothing is left to limit.
         bounds = {}
@@ -210,14 +253,11 @@ def explore(
     elif seeds is not None:
         seeds = islice(seeds, most_runs)
         if executor is not None:
-            explorer.shard(ledger, seeds, executor, tell)
+            explorer.shard(ledger, seeds, executor, progress or _go_on)
         else:
-            for seed in seeds:
-                ledger.add(explorer.seeded(seed))
-                if tell(ledger.runs):
-                    break
+            explorer.draw(ledger, seeds, progress)
     else:
-        explorer.search(ledger, most_runs, tell)
+        explorer.search(ledger, most_runs, progress)
     return ledger.report()
 
 
@@ -332,7 +372,7 @@ def shrink(
         details=shown.details,
         asked=best.asked,
         struck=tuple(sorted(best.struck, key=lambda place: place not in finding.struck[:1])),
-        decisions=tuple(one for one in best.decisions if one.choice),
+        decisions=best.chosen(),
         steps=best.steps,
         trace=best.trace,
         runs=1,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import types
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import Any, final
 
 import attrs
 import trio
-
-if TYPE_CHECKING:
-    import types
 
 #: Whose lines are nobody's own: Trio's, the explorer's, and those that stand between a `with` and its function.
 _FOLDERS = tuple(str(Path(file).parent) + os.sep for file in (trio.__file__, __file__))
@@ -20,7 +18,7 @@ _FILES = (contextlib.__file__,)
 
 
 @final
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class Place:
     """A place in a program at which a task can wait, so that a cancel can strike there.
 
@@ -46,17 +44,27 @@ class Place:
         return f"{self} ({self.file}){within}"
 
 
+#: Whose a line is.
+_OWN, _NOT_OWN, _EXPLORER = range(3)
+
 # By file and not by code: code of the same words on the same line is equal, in whichever file.
-_is_own: dict[str, bool] = {}
+_owners: dict[str, int] = {}
+
+
+def _owner_of(code: types.CodeType) -> int:
+    file = code.co_filename
+    owner = _owners.get(file)
+    if owner is None:
+        owner = _OWN
+        if file in _FILES or file.startswith(_FOLDERS):
+            owner = _EXPLORER if file.startswith(_FOLDERS[1]) else _NOT_OWN
+        _owners[file] = owner
+    return owner
 
 
 def is_own(code: types.CodeType) -> bool:
     """Tell whether code belongs to the program that is explored."""
-    file = code.co_filename
-    answer = _is_own.get(file)
-    if answer is None:
-        answer = _is_own[file] = file not in _FILES and not file.startswith(_FOLDERS)
-    return answer
+    return _owner_of(code) == _OWN
 
 
 def _place(code: types.CodeType, line: int, call: str = "") -> Place:
@@ -64,6 +72,34 @@ def _place(code: types.CodeType, line: int, call: str = "") -> Place:
 
 
 _known: dict[tuple[str, str, int, str], Place] = {}
+_lines: dict[Place, str] = {}
+
+
+def line_of(place: Place) -> str:
+    """A place in words, which are made once."""
+    line = _lines.get(place)
+    if line is None:
+        line = _lines[place] = place.in_words
+    return line
+
+
+def _frames(task: trio.lowlevel.Task) -> list[types.FrameType]:
+    """The frames in which a task waits, from the outermost on."""
+    # As `trio.lowlevel.Task.iter_await_frames`, which also knows of what is rare, and takes three times as long.
+    frames: list[types.FrameType] = []
+    # Any, for a coroutine that has ended has no frame, and these have not.
+    waits: Any = task.coro
+    while waits is not None:
+        kind = type(waits)
+        if kind is types.CoroutineType:
+            frames.append(waits.cr_frame)
+            waits = waits.cr_await
+        elif kind is types.GeneratorType:
+            frames.append(waits.gi_frame)
+            waits = waits.gi_yieldfrom
+        else:
+            return [frame for frame, _ in task.iter_await_frames()]
+    return frames
 
 
 def place_of_task(task: trio.lowlevel.Task) -> Place | None:
@@ -72,21 +108,20 @@ def place_of_task(task: trio.lowlevel.Task) -> Place | None:
     A task of which nothing but Trio's functions is there, as after ``nursery.start_soon(trio.sleep, 1)``, stands in the
     outermost of them. None if there is nothing but the explorer's.
     """
-    code = line = None
-    call = ""
-    for frame, number in task.iter_await_frames():
-        if is_own(frame.f_code):
-            code, line, call = frame.f_code, number, ""
-        elif code is None and not frame.f_code.co_filename.startswith(_FOLDERS[1]):
-            code, line = frame.f_code, number
-        elif not call and code is not None:
-            call = frame.f_code.co_name
-    if code is None or line is None:
-        return None
-    key = (code.co_filename, code.co_name, line, call)
+    frames = _frames(task)
+    i = len(frames) - 1
+    while i >= 0 and _owner_of(frames[i].f_code) != _OWN:
+        i -= 1
+    if i < 0:
+        i = next((i for i, f in enumerate(frames) if _owner_of(f.f_code) != _EXPLORER), -1)
+        if i < 0:
+            return None
+    code = frames[i].f_code
+    call = frames[i + 1].f_code.co_name if i + 1 < len(frames) else ""
+    key = (code.co_filename, code.co_name, frames[i].f_lineno, call)
     place = _known.get(key)
     if place is None:
-        place = _known[key] = _place(code, line, call)
+        place = _known[key] = _place(code, key[2], call)
     return place
 
 

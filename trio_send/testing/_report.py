@@ -8,14 +8,14 @@ import attrs
 
 from . import _trio_private
 from ._findings import Finding, program_versions
-from ._tape import INSIDE, PLAN, Decision, choices_of
+from ._tape import INSIDE, Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._case import Broken
     from ._places import Place
-    from ._runner import Run
+    from ._watcher import Run
 
 #: How many runs with something wrong are looked at to tell findings apart. All are counted.
 KEPT = 10_000
@@ -123,7 +123,7 @@ class Ledger:
         self._broken: list[Run] = []
         self._broken_runs = 0
         self._traces: set[str] = set()
-        self._plans: set[tuple[Decision, ...]] = set()
+        self._plans: set[tuple[Made, ...]] = set()
         self._visited: dict[Place, int] = {}
         self._struck: dict[Place, int] = {}
         self._broke: dict[Place, int] = {}
@@ -132,7 +132,7 @@ class Ledger:
         """Count a run."""
         self.runs += 1
         self._traces.add(run.behaviour)
-        self._plans.add(tuple(one for one in run.decisions if one.kind == PLAN and one.choice))
+        self._plans.add(run.plan())
         for counts, places in ((self._visited, run.visited), (self._struck, run.struck)):
             for place in places:
                 counts[place] = counts.get(place, 0) + 1
@@ -192,7 +192,7 @@ class Ledger:
             run, broken = min(
                 shown,
                 key=lambda pair: (
-                    len(choices_of(pair[0].decisions)),
+                    len(pair[0].chosen()),
                     len(pair[0].struck),
                     pair[0].steps,
                 ),
@@ -208,7 +208,7 @@ class Ledger:
                     runs=len(shown),
                     of_runs=self.runs,
                     limits=dict(self.limits),
-                    decisions=tuple(one for one in run.decisions if one.choice),
+                    decisions=run.chosen(),
                     steps=run.steps,
                     trace=run.trace,
                     versions=program_versions(),

@@ -16,15 +16,29 @@ Names rather than positions, because a decision that is left out then changes th
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-#: Asked for a decision: its key, its kind and the number of its options.
-Source: TypeAlias = "Callable[[str, str, int], int]"
+
+class Source(Protocol):
+    """Decides."""
+
+    def __call__(self, key: str, kind: str, options: int, /) -> int:
+        """Return a number from 0 to ``options - 1``."""
+
+    def passes(self, kind: str) -> bool:
+        """Tell whether the next decision of this kind is 0, whatever it is about.
+
+        If so it is made with this, and need not be asked for nor kept.
+        """
+
+
+#: A decision as it is kept: what `Decision` is made of. A run makes so many that objects would be what it costs most.
+Made: TypeAlias = "tuple[str, str, int, int]"
 
 #: What may be decided, and by whom: the scenario itself, the order of tasks, a port, and the explorer that cancels,
 #: between two steps or inside of what a port is asked.
@@ -66,31 +80,48 @@ class Tape:
     Args:
       source: decides.
       limits: how many decisions of a kind may be other than 0; a kind that is missing here has no limit.
+
+    Attributes:
+      made: the decisions that were asked for, in order.
     """
 
-    __slots__ = ("_asked", "_left", "_source", "decisions")
+    __slots__ = ("_asked", "_left", "_passes", "_source", "made")
 
     def __init__(self, source: Source, limits: Mapping[str, int]) -> None:
         self._source = source
+        self._passes = source.passes
         self._left = dict(limits)
         self._asked: dict[str, int] = {}
-        self.decisions: list[Decision] = []
+        self.made: list[Made] = []
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What was made, as objects."""
+        return tuple(Decision(*made) for made in self.made)
 
     def is_spent(self, kind: str) -> bool:
         """Tell whether all further decisions of this kind are 0."""
         return self._left.get(kind) == 0
+
+    def passes(self, kind: str) -> bool:
+        """Make the next decision of this kind if it is 0 and nobody wants to know of it, and tell whether that is so.
+
+        To make up its name would take longer than all else that there is to do then.
+        """
+        return self._left.get(kind) == 0 or self._passes(kind)
 
     def choose(self, kind: str, name: str, options: int) -> int:
         """Return a number from 0 to ``options - 1``."""
         if options < 2 or self.is_spent(kind):
             return 0
         key = f"{kind} {name}"
-        times = self._asked[key] = self._asked.get(key, 0) + 1
+        times = self._asked.get(key, 0) + 1
+        self._asked[key] = times
         if times > 1:
             name = f"{name} ({times})"
             key = f"{kind} {name}"
         choice = self._source(key, kind, options)
-        self.decisions.append(Decision(kind, name, choice, options))
+        self.made.append((kind, name, choice, options))
         if choice and kind in self._left:
             self._left[kind] -= 1
         return choice
@@ -113,7 +144,11 @@ class Listed:
         self._choices = choices
         self.unmet: set[str] = set(choices)
 
-    def __call__(self, key: str, kind: str, options: int) -> int:
+    def passes(self, kind: str) -> bool:
+        """Return False: each decision is looked up by its name, and a search wants to know of all."""
+        return False
+
+    def __call__(self, key: str, kind: str, options: int, /) -> int:
         choice = self._choices.get(key, 0)
         if choice >= options:
             return 0
@@ -134,20 +169,32 @@ class Seeded:
       limits: of the kinds that have one. Of the others all options are equally likely.
     """
 
-    __slots__ = ("_odds", "_random")
+    __slots__ = ("_due", "_odds", "_random")
 
     def __init__(self, seed: int, limits: Mapping[str, int]) -> None:
         # Only random() gives the same numbers in every version of Python.
-        self._random = random.Random(seed)
-        self._odds = {kind: 0.5 * 2 ** (-8 * self._random.random()) for kind in sorted(limits)}
+        self._random = random.Random(seed).random
+        self._odds = {kind: 0.5 * 2 ** (-8 * self._random()) for kind in sorted(limits)}
+        #: The kinds whose next decision is known not to be 0.
+        self._due: set[str] = set()
 
-    def __call__(self, key: str, kind: str, options: int) -> int:
+    def passes(self, kind: str) -> bool:
+        """Tell whether it is 0."""
         odds = self._odds.get(kind)
-        if odds is None:
-            return int(self._random.random() * options)
-        if self._random.random() >= odds:
+        if odds is None or kind in self._due:
+            return False
+        if self._random() >= odds:
+            return True
+        self._due.add(kind)
+        return False
+
+    def __call__(self, key: str, kind: str, options: int, /) -> int:
+        if kind not in self._odds:
+            return int(self._random() * options)
+        if self.passes(kind):
             return 0
-        return 1 + int(self._random.random() * (options - 1))
+        self._due.discard(kind)
+        return 1 + int(self._random() * (options - 1))
 
 
 # What else could have been decided --------------------------------------------------------------

@@ -6,9 +6,11 @@ Cancelling needs nothing of it. What it is good for:
   A stand-in for its random numbers decides instead, and can end a run that nothing else ends.
 * ``Task._next_send``: whether a task is about to be told that it was cancelled.
 * ``CancelScope._cancel_status`` and ``_has_been_entered``: whether a scope is over, so that a cancel is in vain.
-
 * ``Task._cancel_status`` and its ``_scope`` and ``_parent``: the scopes around a task, so that it can be told which
   cancel reaches it, and so that their shields can be taken away from a program that would not end.
+* ``MockClock._virtual_base``, and ``GLOBAL_RUN_CONTEXT.runner`` with its ``_locals``, ``asyncgens``, ``instruments``
+  and ``runq``: so that one call of `trio.run` is as good as new for the next run, and to ask quickly who is about
+  to step.
 
 Each is looked for before it is used, `what_is_lost` says what a release of Trio that has changed them takes away, and a
 test for each supported release says so first.
@@ -17,6 +19,7 @@ test for each supported release says so first.
 from __future__ import annotations
 
 import functools
+import math
 import random
 import threading
 from contextlib import contextmanager
@@ -26,6 +29,7 @@ import attrs
 import outcome
 import trio
 import trio._core._run as _run
+import trio.testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +45,7 @@ _STRIKES_ARE_LOST = "where a cancel struck is not known: the places at which tas
 _SHIELDS_ARE_KEPT = (
     "a program that goes on behind a shield is ended in a way that leaves traces, or not at all"
 )
+_HOSTING_IS_LOST = "each world has a call of trio.run of its own: exploring them takes longer"
 _ENDS_ARE_LOST = "scopes that are over are cancelled as well, in vain: there are more runs"
 
 #: Trio's random numbers are those of a whole process, so one run at a time is explored.
@@ -126,6 +131,58 @@ def _knows_ends() -> bool:
     return {"_cancel_status", "_has_been_entered"} <= _fields(trio.CancelScope)
 
 
+@functools.cache
+def can_host() -> bool:
+    """Tell whether `begin_again` and `has_left_behind` work with this release of Trio."""
+    runner = getattr(_run, "Runner", None)
+    generators = getattr(_run, "AsyncGenerators", None)
+    return (
+        hasattr(_run, "GLOBAL_RUN_CONTEXT")
+        and isinstance(runner, type)
+        and {"_locals", "asyncgens", "instruments"} <= _fields(runner)
+        and isinstance(generators, type)
+        and "alive" in _fields(generators)
+        and "_virtual_base" in vars(trio.testing.MockClock())
+    )
+
+
+def begin_again(clock: trio.testing.MockClock) -> None:
+    """Set the clock of a run back to 0, and forget its variables, if that can be done."""
+    if can_host():
+        clock._virtual_base = 0.0
+        _run.GLOBAL_RUN_CONTEXT.runner._locals.clear()
+
+
+@functools.cache
+def _knows_runnable() -> bool:
+    runner = getattr(_run, "Runner", None)
+    return (
+        hasattr(_run, "GLOBAL_RUN_CONTEXT")
+        and isinstance(runner, type)
+        and "runq" in _fields(runner)
+    )
+
+
+def tasks_runnable() -> int:
+    """How many tasks are about to step."""
+    if _knows_runnable():
+        # Asked for each time that Trio looks for events. All the statistics would take twenty times as long.
+        return len(_run.GLOBAL_RUN_CONTEXT.runner.runq)
+    return trio.lowlevel.current_statistics().tasks_runnable
+
+
+def has_left_behind() -> bool:
+    """Tell whether something is still to come in a run in which nobody but the caller's task steps any more."""
+    runner = _run.GLOBAL_RUN_CONTEXT.runner
+    statistics = trio.lowlevel.current_statistics()
+    return bool(
+        runner.asyncgens.alive
+        or len(runner.instruments["_all"]) > 1
+        or statistics.seconds_to_next_deadline < math.inf
+        or statistics.run_sync_soon_queue_size
+    )
+
+
 def pending_cancel(task: trio.lowlevel.Task) -> trio.Cancelled | None:
     """What a task that is about to step gets raised, if it is `trio.Cancelled` and that can be known."""
     if knows_strikes():
@@ -175,6 +232,7 @@ def what_is_lost() -> tuple[str, ...]:
             (knows_strikes() and knows_scopes(), _STRIKES_ARE_LOST),
             (knows_scopes(), _SHIELDS_ARE_KEPT),
             (_knows_ends(), _ENDS_ARE_LOST),
+            (can_host(), _HOSTING_IS_LOST),
         )
         if not is_there
     )

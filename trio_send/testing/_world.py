@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -25,7 +24,8 @@ from ._record import InitiatorRecord, Record, Sent, SocketRecord, Taken
 from ._rules import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from typing_extensions import Self
@@ -74,6 +74,54 @@ class _Leave:
 
 
 @final
+class _OpenInitiator:
+    """What `World.initiator` returns."""
+
+    # Not a generator, which would be looked after by Trio until the garbage collector has found it.
+
+    def __init__(self, world: World, on_exit: ExitPolicy, grace: float | None) -> None:
+        self._world = world
+        self._manager = open_initiator(on_exit, grace=grace)
+        self._record = InitiatorRecord(len(world._record.initiators) + 1, on_exit.name, grace)
+        world._record.initiators.append(self._record)
+        self._initiator: Initiator | None = None
+
+    async def __aenter__(self) -> Initiator:
+        world, record = self._world, self._record
+        try:
+            self._initiator = initiator = await self._manager.__aenter__()
+        except BaseException:
+            self._leave()
+            raise
+        world._scopes[id(initiator)] = record
+        name = f"initiator {record.number}"
+        world._case.cancellable(_Leave(world, record, initiator.cancel_scope), name)
+        return initiator
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._record.was_raised = exc is not None
+        self._record.ended = (self._world._moment(), trio.current_time())
+        try:
+            return await self._manager.__aexit__(exc_type, exc, traceback)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        record = self._record
+        record.left = (self._world._moment(), trio.current_time())
+        if record.cancelled is None and trio.current_effective_deadline() == -math.inf:
+            # A scope around it was.
+            record.cancelled = record.left
+        if self._initiator is not None:
+            record.pending = self._initiator.pending_operations
+
+
+@final
 class World:
     """Sockets on chosen kernels, initiators and sends, all of them checked when the world ends.
 
@@ -102,6 +150,7 @@ class World:
     """
 
     def __init__(self, case: Case) -> None:
+        case._is_world = True
         self._case = case
         self._record = Record()
         self._moments = 0
@@ -154,44 +203,22 @@ class World:
         self._sockets[socket] = record
         return socket
 
-    @asynccontextmanager
-    async def initiator(
+    def initiator(
         self, on_exit: ExitPolicy = ExitPolicy.ABORT, *, grace: float | None = None
-    ) -> AsyncIterator[Initiator]:
+    ) -> AbstractAsyncContextManager[Initiator]:
         """Open an initiator that the explorer may cancel.
 
         Args:
           on_exit: its policy.
           grace: as for `open_initiator`.
 
-        **Checkpoints**: when it is entered and when it is left.
+        **Checkpoints**: when it is left.
 
         **If cancelled**: as with `open_initiator`.
 
         **Threads**: only from the Trio thread.
         """
-        record = InitiatorRecord(len(self._record.initiators) + 1, on_exit.name, grace)
-        self._record.initiators.append(record)
-        initiator = None
-        try:
-            async with open_initiator(on_exit, grace=grace) as initiator:
-                self._scopes[id(initiator)] = record
-                name = f"initiator {record.number}"
-                self._case.cancellable(_Leave(self, record, initiator.cancel_scope), name)
-                try:
-                    yield initiator
-                except BaseException:
-                    record.was_raised = True
-                    raise
-                finally:
-                    record.ended = (self._moment(), trio.current_time())
-        finally:
-            record.left = (self._moment(), trio.current_time())
-            if record.cancelled is None and trio.current_effective_deadline() == -math.inf:
-                # A scope around it was.
-                record.cancelled = record.left
-            if initiator is not None:
-                record.pending = initiator.pending_operations
+        return _OpenInitiator(self, on_exit, grace)
 
     def send_async(self, socket: Socket, size: int, *, timeout: float | None = None) -> Sent:
         """Start a send with args of its own.
