@@ -1,10 +1,10 @@
 """Make the table of how the library stands to .NET's documentation and behaviour, and check that it holds.
 
 ``docs/conformance.toml`` has a row for each sentence of the two pages and for each known fact. A test says with
-``@pytest.mark.page("B07")`` or ``@pytest.mark.fact("F001")`` which rows it shows. From both comes
-``docs/conformance.md``::
+``@pytest.mark.page("B07")`` or ``@pytest.mark.fact("F001")`` which rows it shows. From both come
+``docs/conformance.md`` and a page for each section in ``docs/conformance/``::
 
-    python -m tests.conformance            # write it
+    python -m tests.conformance            # write them
     python -m tests.conformance --check    # only say what is wrong
 
 The tests are read, not imported or run, so a test counts that this machine would skip.
@@ -190,7 +190,7 @@ def link_faults(sections: list[Section], marks: list[Mark]) -> Iterator[str]:
 def mention_faults(root: Path, sections: list[Section]) -> Iterator[str]:
     """A sentence for each fact that the package or its documentation names as a source, and that is none."""
     rows = {row.id: row for section in sections for row in section.rows}
-    files = [*(root / "trio_send").rglob("*.py"), *(root / "docs").glob("*.rst")]
+    files = [*(root / "trio_send").rglob("*.py"), *(root / "docs").rglob("*.rst")]
     for path in sorted(files):
         where = path.relative_to(root).as_posix()
         for number in re.findall(r"\bF\d{3}\b", path.read_text("utf-8")):
@@ -200,19 +200,19 @@ def mention_faults(root: Path, sections: list[Section]) -> Iterator[str]:
                 yield f"{where} speaks of {number}, which does not apply"
 
 
-# The page -------------------------------------------------------------------------------------
+# The pages ------------------------------------------------------------------------------------
+
+NOTE = "<!-- Made by `python -m tests.conformance` from docs/conformance.toml and the tests. Change those. -->\n\n"
 
 HEAD = """\
-<!-- Made by `python -m tests.conformance` from docs/conformance.toml and the tests. Change those. -->
-
 # Conformance: each sentence, each fact, its test
 
 The library is built after two pages of .NET's documentation: the one on `Socket.BeginSend` with an error code, and the
 one on `Socket.SendAsync` with event args. Where they are silent or wrong, it does what .NET does in fact. Where the
 versions of .NET disagree, it goes with the pages, and else with the version that loses no count, lets no mistake pass
-and is the same for every kind of socket. This page goes through every sentence of the two pages (B and S) and through
-every fact that is known about the implementations (F), and says for each what the library does and which test shows
-it.
+and is the same for every kind of socket. The pages below go through every sentence of the two pages (B and S) and
+through every fact that is known about the implementations (F). Each row says what the library does, and which tests
+show it.
 
 The implementations are named like this: *Framework* is .NET Framework 4 on Windows; *Core 3.1* is .NET Core 3.1 on
 Linux; *.NET* is .NET 5 and later, with a number where a version matters, on Windows or Unix where that matters;
@@ -220,35 +220,42 @@ Linux; *.NET* is .NET 5 and later, with a number where a version matters, on Win
 
 """
 
-COLUMNS = ("No.", "The page, or .NET", "Here", "Shown by")
+DIFFERENCES = """
+## Documented differences
+
+What the library does otherwise on purpose. There are no others that we know of. Behind each number stands
+the whole of it, and the reason.
+"""
 
 
-def cell(text: str) -> str:
-    """Text as it stands in a table."""
-    return text.replace("|", r"\|")
+def slug(section: Section) -> str:
+    """What the page of a section is called."""
+    return "-".join(re.findall(r"[a-z0-9]+", section.title.lower()))
 
 
-def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    every = [header, ("---",) * len(header), *lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in every)
+def anchor(row: Row) -> str:
+    """The label of a row, to which other pages link."""
+    return row.id.lower()
 
 
-def says(row: Row) -> str:
-    return cell(f"{row.says} *({row.where})*" if row.where else row.says)
+def linked(text: str) -> str:
+    """Text in which each number of a row leads to it."""
+    return re.sub(
+        r"\b(F\d{3}|[BS]\d{2})\b", lambda found: f"[{found[0]}](#{found[0].lower()})", text
+    )
 
 
-def does(row: Row) -> str:
-    if not row.applies:
-        return cell(f"*Does not apply:* {row.not_here}")
-    return cell(f"{row.here} **Differs:** {row.differs}" if row.differs else row.here)
+def first_sentence(text: str) -> str:
+    """The first sentence of a text, which is what an index has room for."""
+    return re.split(r"(?<=\.) (?=[A-Z`*])", text, maxsplit=1)[0]
 
 
 def label(mark: Mark) -> str:
-    """What stands for a file on the page."""
+    """What stands for a file on a page."""
     return mark.path.removeprefix("tests/").removesuffix(".py")
 
 
-def shown_by(row: Row, marks: list[Mark]) -> str:
+def links_to_tests(row: Row, marks: list[Mark]) -> list[str]:
     """Links to the tests that show a row; what several files call a test by is told with the file."""
     files: dict[str, set[str]] = {}
     for mark in marks:
@@ -258,30 +265,77 @@ def shown_by(row: Row, marks: list[Mark]) -> str:
         if mark.row == row.id:
             name = mark.test if len(files[mark.test]) == 1 else f"{label(mark)}::{mark.test}"
             links[f"[{name}][{label(mark)}]"] = None
-    return "<br>".join(links)
+    return list(links)
 
 
-def page(sections: list[Section], marks: list[Mark]) -> str:
-    """The whole page."""
+def card(row: Row, marks: list[Mark]) -> str:
+    """A row as a card, behind its label."""
+    badge = "" if row.applies else " {bdg-secondary}`does not apply`"
+    if row.differs:
+        badge = " {bdg-warning}`differs`"
+    paragraphs = [f"**{row.id}**{badge}{f' *{row.where}*' if row.where else ''}", linked(row.says)]
+    if row.applies:
+        paragraphs.append(f"**Here:** {linked(row.here)}")
+    else:
+        paragraphs.append(f"**Not here:** {linked(row.not_here)}")
+    if row.differs:
+        paragraphs.append(f"**Why:** {linked(row.differs)}")
+    links = links_to_tests(row, marks)
+    if links:
+        tests = "1 test" if len(links) == 1 else f"{len(links)} tests"
+        lines = "".join(f"* {link}\n" for link in links)
+        paragraphs.append(f"::::{{dropdown}} Shown by {tests}\n{lines}::::")
+    body = "\n\n".join(paragraphs)
+    return f"({anchor(row)})=\n\n:::::{{card}}\n{body}\n:::::\n"
+
+
+def section_page(section: Section, marks: list[Mark]) -> str:
+    """The page of a section, with a card for each row."""
+    numbers = {row.id for row in section.rows}
+    used = {label(mark): mark.path for mark in marks if mark.row in numbers}
+    cards = [card(row, marks) for row in section.rows]
+    targets = [f"[{name}]: ../../{path}\n" for name, path in sorted(used.items())]
+    return f"{NOTE}# {section.title}\n\n" + "\n".join([*cards, "".join(targets)])
+
+
+def index(sections: list[Section]) -> str:
+    """The page that all others hang on, with the differences in short."""
     rows = [row for section in sections for row in section.rows]
     apply = [row for row in rows if row.applies]
     different = [row for row in apply if row.differs]
     parts = [
+        NOTE,
         HEAD,
         f"Of {len(rows)} rows {len(apply)} apply, and {len(different)} of these are differences.\n",
-        "\n## Documented differences\n\n",
-        "What the library does otherwise on purpose, and why. There are no others that we know of.\n\n",
-        table(
-            ("No.", "The page, or .NET", "Here", "Reason"),
-            [(row.id, says(row), cell(row.here), cell(row.differs)) for row in different],
-        ),
+        "\n```{toctree}\n:maxdepth: 1\n\n",
+        *(f"conformance/{slug(section)}\n" for section in sections),
+        "```\n",
+        DIFFERENCES,
     ]
     for section in sections:
-        lines = [(row.id, says(row), does(row), shown_by(row, marks)) for row in section.rows]
-        parts += [f"\n## {section.title}\n\n", table(COLUMNS, lines)]
-    used = {label(mark): mark.path for mark in marks}
-    parts += ["\n", *(f"[{name}]: ../{path}\n" for name, path in sorted(used.items()))]
+        lines = [
+            f"* {linked(row.id)}: {first_sentence(row.says)} *Here:* {first_sentence(row.here)}\n"
+            for row in section.rows
+            if row.differs
+        ]
+        if lines:
+            parts += [f"\n### {section.title}\n\n", *lines]
     return "".join(parts)
+
+
+def make_pages(sections: list[Section], marks: list[Mark]) -> dict[str, str]:
+    """All pages by their paths, seen from the root."""
+    pages = {"docs/conformance.md": index(sections)}
+    for section in sections:
+        pages[f"docs/conformance/{slug(section)}.md"] = section_page(section, marks)
+    return pages
+
+
+def written_pages(root: Path) -> dict[str, str]:
+    """The pages that a checkout has, as `make_pages` makes them."""
+    docs = root / "docs"
+    paths = [*docs.glob("conformance.md"), *docs.glob("conformance/*.md")]
+    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in paths}
 
 
 # Both -----------------------------------------------------------------------------------------
@@ -290,33 +344,39 @@ def page(sections: list[Section], marks: list[Mark]) -> str:
 class State(NamedTuple):
     """What a checkout says about itself."""
 
-    page: str
+    pages: dict[str, str]
     faults: list[str]
 
 
 def examine(root: Path) -> State:
-    """Read the rows and the tests below ``root``; make the page and find what is wrong with them."""
+    """Read the rows and the tests below ``root``; make the pages and find what is wrong with them."""
     sections = read_sections((root / "docs" / "conformance.toml").read_text("utf-8"))
     marks, faults = read_marks(root)
     faults = [*row_faults(sections), *faults, *link_faults(sections, marks)]
     faults += mention_faults(root, sections)
-    return State(page(sections, marks), faults)
+    return State(make_pages(sections, marks), faults)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
-        description="Make docs/conformance.md from docs/conformance.toml and the tests.",
+        description="Make the pages of conformance from docs/conformance.toml and the tests.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing, say what is wrong")
     options = parser.parse_args(arguments)
     state = examine(root)
-    path = root / "docs" / "conformance.md"
     faults = list(state.faults)
+    written = written_pages(root)
     if not options.check:
-        path.write_text(state.page, "utf-8")
-    elif not path.exists() or path.read_text("utf-8") != state.page:
-        faults.append("docs/conformance.md is out of date; run: python -m tests.conformance")
+        for path in written.keys() - state.pages.keys():
+            (root / path).unlink()
+        for path, text in state.pages.items():
+            (root / path).parent.mkdir(exist_ok=True)
+            (root / path).write_text(text, "utf-8")
+    elif written != state.pages:
+        stale = [path for path, text in state.pages.items() if written.get(path) != text]
+        stale += written.keys() - state.pages.keys()
+        faults += [f"{path} is out of date; run: python -m tests.conformance" for path in stale]
     for fault in faults:
         print(fault)
     return 1 if faults else 0

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import ROOT, State, examine, main, read_marks, read_sections
+from tests.conformance import (
+    ROOT,
+    State,
+    examine,
+    main,
+    read_marks,
+    read_sections,
+    written_pages,
+)
 
 # The checkout ---------------------------------------------------------------------------------
 
@@ -20,9 +28,8 @@ def test_every_row_that_applies_is_shown_and_every_marker_names_a_row(state: Sta
     assert state.faults == []
 
 
-def test_the_page_is_up_to_date(state: State) -> None:
-    written = (ROOT / "docs" / "conformance.md").read_text("utf-8")
-    assert written == state.page, "run: python -m tests.conformance"
+def test_the_pages_are_up_to_date(state: State) -> None:
+    assert written_pages(ROOT) == state.pages, "run: python -m tests.conformance"
 
 
 def test_no_row_is_missing() -> None:
@@ -95,18 +102,52 @@ def test_the_checker_has_nothing_against_a_good_checkout(made_up: Path) -> None:
     assert main(["--check"], made_up) == 0
 
 
-def test_the_page_says_it_all(made_up: Path) -> None:
-    page = examine(made_up).page
-    assert "Of 3 rows 2 apply, and 1 of these are differences." in page
-    assert "| B01 | It sends. | It sends. | [test_it_sends][test_some] |\n" in page
-    assert "| B02 | It flies. | *Does not apply:* no wings. |  |\n" in page
-    # A difference stands in its row and among the differences.
-    assert r"| F001 | It blocks \| waits. *(mono)* | It does not. | Blocking is bad. |" in page
+CARD = """\
+(f001)=
+
+:::::{card}
+**F001** {bdg-warning}`differs` *mono*
+
+It blocks | waits.
+
+**Here:** It does not.
+
+**Why:** Blocking is bad.
+
+::::{dropdown} Shown by 1 test
+* [test_it_does_not_block][test_some]
+::::
+:::::
+"""
+
+
+def test_the_pages_say_it_all(made_up: Path) -> None:
+    pages = examine(made_up).pages
+    assert pages.keys() == {
+        "docs/conformance.md",
+        "docs/conformance/a-page.md",
+        "docs/conformance/facts.md",
+    }
+    index = pages["docs/conformance.md"]
+    assert "Of 3 rows 2 apply, and 1 of these are differences." in index
+    assert "\nconformance/a-page\nconformance/facts\n```\n" in index
+    assert "\n* [F001](#f001): It blocks | waits. *Here:* It does not.\n" in index
+    assert "B01" not in index  # no difference
+    assert CARD in pages["docs/conformance/facts.md"]
+    assert pages["docs/conformance/facts.md"].endswith("\n[test_some]: ../../tests/test_some.py\n")
+    page = pages["docs/conformance/a-page.md"]
     assert (
-        r"| F001 | It blocks \| waits. *(mono)* | It does not. **Differs:** Blocking is bad. "
-        "| [test_it_does_not_block][test_some] |\n"
-    ) in page
-    assert page.endswith("\n[test_some]: ../tests/test_some.py\n")
+        "\n**B02** {bdg-secondary}`does not apply`\n\nIt flies.\n\n**Not here:** no wings.\n"
+        in page
+    )
+    assert "(b01)=\n\n:::::{card}\n**B01**\n\nIt sends.\n\n**Here:** It sends.\n" in page
+
+
+def test_rows_that_are_spoken_of_are_linked(made_up: Path) -> None:
+    rows = made_up / "docs" / "conformance.toml"
+    change(rows, 'not_here = "no wings."', 'not_here = "as B01 and F001."')
+    page = examine(made_up).pages["docs/conformance/a-page.md"]
+    assert "**Not here:** as [B01](#b01) and [F001](#f001).\n" in page
 
 
 def test_markers_are_found_wherever_they_belong_to_a_test(made_up: Path) -> None:
@@ -127,28 +168,45 @@ class TestGroup:
         ("B01", path, "TestGroup::test_inside"),
     ]
     assert len(marks) == 5
-    assert "[TestGroup::test_inside][deeper/test_more]" in examine(made_up).page
+    page = examine(made_up).pages["docs/conformance/a-page.md"]
+    assert "* [TestGroup::test_inside][deeper/test_more]\n" in page
+    assert page.endswith("\n[test_some]: ../../tests/test_some.py\n")
 
 
 def test_a_name_that_two_tests_have_is_told_with_its_file(made_up: Path) -> None:
     tests = made_up / "tests"
     tests.joinpath("test_other.py").write_text(TESTS, "utf-8")
-    expected = "[test_other::test_it_sends][test_other]<br>[test_some::test_it_sends][test_some]"
-    assert expected in examine(made_up).page
+    page = examine(made_up).pages["docs/conformance/a-page.md"]
+    expected = (
+        "* [test_other::test_it_sends][test_other]\n* [test_some::test_it_sends][test_some]\n"
+    )
+    assert f"::::{{dropdown}} Shown by 2 tests\n{expected}::::\n" in page
 
 
-def test_a_page_that_is_out_of_date_is_noticed(
+def test_pages_that_are_out_of_date_are_noticed(
     made_up: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = made_up / "docs" / "conformance.md"
+    page = made_up / "docs" / "conformance" / "a-page.md"
     assert main(["--check"], made_up) == 1
     assert not page.exists()
     main([], made_up)
     change(made_up / "tests" / "test_some.py", "test_it_sends", "test_it_sends_well")
+    capsys.readouterr()
     assert main(["--check"], made_up) == 1
-    assert "out of date" in capsys.readouterr().out
+    complaint = "docs/conformance/a-page.md is out of date; run: python -m tests.conformance\n"
+    assert capsys.readouterr().out == complaint
     assert main([], made_up) == 0
     assert "test_it_sends_well" in page.read_text("utf-8")
+
+
+def test_a_page_of_a_section_that_is_gone_goes_too(made_up: Path) -> None:
+    main([], made_up)
+    page = made_up / "docs" / "conformance" / "facts.md"
+    change(made_up / "docs" / "conformance.toml", 'title = "Facts"', 'title = "Other facts"')
+    assert main(["--check"], made_up) == 1
+    main([], made_up)
+    assert not page.exists()
+    assert page.with_name("other-facts.md").exists()
 
 
 @pytest.mark.parametrize(
