@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket as stdlib_socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "examples" / "chat_server.py"
+from tests.served import served
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="it is stopped by a signal, as on Unix")
 
 CLIENTS = 200
 SLOW = 10
-
-
-@contextlib.contextmanager
-def server() -> Iterator[int]:
-    """Run it; give its port, and see to an orderly end."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", str(PROGRAM)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            word, port = process.stdout.readline().split()
-            assert word == "port"
-            yield int(port)
-            process.send_signal(signal.SIGINT)
-            _, complaints = process.communicate(timeout=60)
-            assert complaints == ""
-            assert process.returncode == 0
-        finally:
-            process.kill()
 
 
 class Client:
@@ -73,7 +45,7 @@ class Client:
 
 
 def test_slow_readers_are_dropped_and_the_others_never_notice() -> None:
-    with server() as port, ExitStack() as stack:
+    with served("chat_server.py") as port, ExitStack() as stack:
         clients: list[Client] = []
         for number in range(CLIENTS):
             client = Client(port, reads=number >= SLOW)
@@ -110,7 +82,7 @@ def test_slow_readers_are_dropped_and_the_others_never_notice() -> None:
 
 
 def test_lines_without_an_end_and_clients_that_leave() -> None:
-    with server() as port, ExitStack() as stack:
+    with served("chat_server.py") as port, ExitStack() as stack:
         first, second, third = clients = [Client(port) for _ in range(3)]
         for client in clients:
             stack.callback(client.close)

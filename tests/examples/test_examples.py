@@ -48,7 +48,15 @@ ENDINGS = {
 }
 
 #: Those that need a peer, which have tests of their own.
-OTHERS = {"callback_client.py", "chat_server.py", "pooled_echo_server.py", "udp_echo_server.py"}
+OTHERS = {
+    "asgi_server.py",
+    "callback_client.py",
+    "chat_server.py",
+    "https_files.py",
+    "httpx_client.py",
+    "pooled_echo_server.py",
+    "udp_echo_server.py",
+}
 
 #: Those that the pages of the documentation grow from. What they print lies beside them, for the pages to show.
 NUMBERED = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
