@@ -12,8 +12,8 @@ from trio_send.testing import Blocked, ScriptedPort
 MESSAGE = bytes(2_000_000)
 
 # What the two peers do. Each takes a part of the message, and then nothing for some seconds.
-SLOW = [500_000, Blocked(20), 500_000, Blocked(20), 500_000, Blocked(20), 500_000]
-STOPPED = [500_000, Blocked(20), 500_000, Blocked()]
+SLOW = (500_000, Blocked(20), 500_000, Blocked(20), 500_000, Blocked(20), 500_000)
+STOPPED = (500_000, Blocked(20), 500_000, Blocked())
 
 
 async def send(name: str, sender: Socket) -> None:

@@ -13,7 +13,7 @@ from trio_send import CountingInstrument, LoggingInstrument, Socket, SocketAsync
 from trio_send.testing import Blocked, ScriptedPort
 
 #: The peer takes 100,000 bytes, then nothing for half a second, and then everything.
-PEER = [100_000, Blocked(0.5)]
+PEER = (100_000, Blocked(0.5))
 
 
 async def send_two(socket: Socket) -> None:

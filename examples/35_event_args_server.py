@@ -38,7 +38,8 @@ class EchoServer:
 
     def start_receive(self, e: SocketAsyncEventArgs) -> bool:
         e.set_range(0, 4096)
-        return e.user_token.receive_async(e)
+        client: Socket = e.user_token
+        return client.receive_async(e)
 
     def on_completed(self, socket: Socket, e: SocketAsyncEventArgs) -> None:
         while not self.process(e):
@@ -48,7 +49,8 @@ class EchoServer:
         if e.last_operation is SocketAsyncOperation.RECEIVE:
             if e.socket_error is SocketError.SUCCESS and e.bytes_transferred > 0:
                 e.set_range(0, e.bytes_transferred)
-                return e.user_token.send_async(e)
+                client: Socket = e.user_token
+                return client.send_async(e)
         elif e.socket_error is SocketError.SUCCESS:
             return self.start_receive(e)
         e.user_token.close()
