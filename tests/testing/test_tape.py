@@ -21,8 +21,8 @@ class always:
     def __init__(self, choice: int) -> None:
         self.choice = choice
 
-    def passes(self, kind: str) -> bool:
-        return False
+    def passes(self, kind: str, count: int) -> int:
+        return 0
 
     def __call__(self, key: str, kind: str, options: int) -> int:
         return self.choice
@@ -106,7 +106,38 @@ def test_a_seed_decides_the_same_each_time() -> None:
 
 def test_the_same_numbers_in_every_version() -> None:
     tape = Tape(Seeded(7, {"cancel": 1}), {})
-    assert [tape.choose("plan", "x", 10) for _ in range(10)] == [1, 6, 0, 5, 3, 0, 5, 0, 4, 0]
+    assert [tape.choose("plan", "x", 10) for _ in range(10)] == [6, 0, 5, 3, 0, 5, 0, 4, 0, 0]
+    tape = Tape(Seeded(7, {"cancel": 1}), {})
+    cancels = [tape.choose("cancel", "x", 3) for _ in range(36)]
+    assert {i: choice for i, choice in enumerate(cancels) if choice} == {
+        1: 1,
+        14: 1,
+        23: 2,
+        24: 1,
+        25: 1,
+        26: 2,
+        33: 1,
+        35: 2,
+    }
+
+
+def test_what_passes_need_not_be_asked_for() -> None:
+    def decide(*, passes: bool) -> dict[int, int]:
+        tape = Tape(Seeded(7, {"cancel": 3}), {"cancel": 3})
+        met = {}
+        i = 0
+        while i < 100:
+            if passes:
+                i += tape.passes("cancel", min(4, 100 - i))
+            if i < 100 and (choice := tape.choose("cancel", str(i), 3)):
+                met[i] = choice
+            i += 1
+        assert not passes or len(tape.made) == 3
+        return met
+
+    assert decide(passes=True) == decide(passes=False) == {1: 1, 14: 1, 23: 2}
+    assert Tape(Listed({}), {"cancel": 1}).passes("cancel", 5) == 0
+    assert Tape(Listed({}), {"cancel": 0}).passes("cancel", 5) == 5
 
 
 def test_what_has_no_limit_is_even() -> None:

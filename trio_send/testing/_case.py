@@ -11,7 +11,7 @@ from ._places import Place, place_of_caller, place_of_exception
 from ._tape import INSIDE, KERNEL, PLAN, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class _HasCancel(Protocol):
@@ -85,16 +85,25 @@ class Case:
 
     def _inside(self, when: str) -> None:
         """Perhaps stop something here, in the middle of a step."""
-        if self._tape.is_spent(INSIDE):
-            return
-        for target in tuple(self._targets):
-            if self._tape.passes(INSIDE) or target.is_over():
-                continue
+        for target in self._strikes(INSIDE):
             if self._tape.choose(INSIDE, f"{target.name} when {when}", 2):
                 self._asked.append(f"{target.name} when {when}")
                 self._is_inside = True
                 target.cancel()
                 self._is_inside = False
+
+    def _strikes(self, kind: str) -> Iterator[Target]:
+        """Yield everything that may be cancelled, as far as it takes a decision."""
+        passes = self._tape.passes
+        targets = self._targets
+        if (i := passes(kind, len(targets))) == len(targets):
+            return
+        targets = list(targets)
+        while i < len(targets):
+            if not targets[i].is_over():
+                yield targets[i]
+            i += 1
+            i += passes(kind, len(targets) - i)
 
     def finally_(self, function: Callable[[], object], /) -> None:
         """Have a function called when the run is over, however it ended.

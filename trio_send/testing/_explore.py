@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections import deque
 from itertools import chain, islice
@@ -73,13 +75,11 @@ class Explorer:
         self, tapes: Iterator[Tape], ledger: Ledger, tell: Tell | None, take: Take | None = None
     ) -> None:
         """Run once for each tape, and count the runs, until whoever is told says that it is enough."""
-        if tell is None:
-            tell = _go_on
-        rounds = 1
+        rounds, seconds = (sys.maxsize, math.inf) if tell is None else (1, LONGEST_ROUND)
         following: Tape | None = None
         while True:
             most = ledger.runs + rounds
-            until = time.monotonic() + LONGEST_ROUND
+            until = time.monotonic() + seconds
             # Whoever is told is not told inside of Trio, so the runs come in rounds.
             is_round_over = False
 
@@ -94,7 +94,7 @@ class Explorer:
             rest = tapes if following is None else chain([following], tapes)
             run_each(self.scenario, rest, count, most_steps=self.most_steps)
             following = next(tapes, None) if is_round_over else None
-            if tell(ledger.runs) or following is None:
+            if (tell is not None and tell(ledger.runs)) or following is None:
                 return
             rounds = min(2 * rounds, LARGEST_ROUND)
 

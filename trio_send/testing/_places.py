@@ -72,15 +72,12 @@ def _place(code: types.CodeType, line: int, call: str = "") -> Place:
 
 
 _known: dict[tuple[str, str, int, str], Place] = {}
-_lines: dict[Place, str] = {}
+_lines: dict[int, str] = {}
 
 
 def line_of(place: Place) -> str:
-    """A place in words, which are made once."""
-    line = _lines.get(place)
-    if line is None:
-        line = _lines[place] = place.in_words
-    return line
+    """A place in words, which are made once if it is one of a task."""
+    return _lines.get(id(place)) or place.in_words
 
 
 def _frames(task: trio.lowlevel.Task) -> list[types.FrameType]:
@@ -109,19 +106,25 @@ def place_of_task(task: trio.lowlevel.Task) -> Place | None:
     outermost of them. None if there is nothing but the explorer's.
     """
     frames = _frames(task)
-    i = len(frames) - 1
-    while i >= 0 and _owner_of(frames[i].f_code) != _OWN:
+    owners = _owners
+    i = len(frames)
+    while i:
         i -= 1
-    if i < 0:
+        code = frames[i].f_code
+        owner = owners.get(code.co_filename)
+        if (_owner_of(code) if owner is None else owner) == _OWN:
+            break
+    else:
         i = next((i for i, f in enumerate(frames) if _owner_of(f.f_code) != _EXPLORER), -1)
         if i < 0:
             return None
-    code = frames[i].f_code
+        code = frames[i].f_code
     call = frames[i + 1].f_code.co_name if i + 1 < len(frames) else ""
     key = (code.co_filename, code.co_name, frames[i].f_lineno, call)
     place = _known.get(key)
     if place is None:
         place = _known[key] = _place(code, key[2], call)
+        _lines[id(place)] = place.in_words  # it is known for ever, so nothing else gets its number
     return place
 
 

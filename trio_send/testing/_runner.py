@@ -104,17 +104,22 @@ class _Host(trio.abc.Instrument):
 
     async def _main(self, clock: trio.testing.MockClock) -> None:
         self._own_tasks = len(self._living)
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._run_worlds(nursery, clock)
+        except BaseExceptionGroup as interrupted:
+            # Nothing but Ctrl-C gets here, and whoever has pressed it need not know of the nursery.
+            raise KeyboardInterrupt from interrupted
+
+    async def _run_worlds(self, nursery: trio.Nursery, clock: trio.testing.MockClock) -> None:
         while self._tape is not None:
             _trio_private.begin_again(clock)
+            over = trio.Event()
             watcher = self._watcher = Watcher(
-                self._scenario, self._tape, self._most_steps, self._living
+                self._scenario, self._tape, self._most_steps, self._living, over.set
             )
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(watcher.main)
-            except BaseExceptionGroup as interrupted:
-                # Nothing but Ctrl-C gets here, and whoever has pressed it need not know of the nursery.
-                raise KeyboardInterrupt from interrupted
+            nursery.start_soon(watcher.main)
+            await over.wait()
             if not await self._is_as_before(watcher):
                 return
             self._watcher = None

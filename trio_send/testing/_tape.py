@@ -15,6 +15,7 @@ Names rather than positions, because a decision that is left out then changes th
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
@@ -30,10 +31,10 @@ class Source(Protocol):
     def __call__(self, key: str, kind: str, options: int, /) -> int:
         """Return a number from 0 to ``options - 1``."""
 
-    def passes(self, kind: str) -> bool:
-        """Tell whether the next decision of this kind is 0, whatever it is about.
+    def passes(self, kind: str, count: int) -> int:
+        """Tell how many of the next ``count`` decisions of this kind are 0, whatever they are about.
 
-        If so it is made with this, and need not be asked for nor kept.
+        They are made with this, and need not be asked for nor kept.
         """
 
 
@@ -103,12 +104,15 @@ class Tape:
         """Tell whether all further decisions of this kind are 0."""
         return self._left.get(kind) == 0
 
-    def passes(self, kind: str) -> bool:
-        """Make the next decision of this kind if it is 0 and nobody wants to know of it, and tell whether that is so.
+    def passes(self, kind: str, count: int) -> int:
+        """Make up to ``count`` decisions of this kind as far as they are 0 and nobody wants to know of them.
 
-        To make up its name would take longer than all else that there is to do then.
+        To make up their names would take longer than all else that there is to do then.
+
+        Returns:
+          How many were made.
         """
-        return self._left.get(kind) == 0 or self._passes(kind)
+        return count if self._left.get(kind) == 0 else self._passes(kind, count)
 
     def choose(self, kind: str, name: str, options: int) -> int:
         """Return a number from 0 to ``options - 1``."""
@@ -144,9 +148,9 @@ class Listed:
         self._choices = choices
         self.unmet: set[str] = set(choices)
 
-    def passes(self, kind: str) -> bool:
-        """Return False: each decision is looked up by its name, and a search wants to know of all."""
-        return False
+    def passes(self, kind: str, count: int) -> int:
+        """Return 0: each decision is looked up by its name, and a search wants to know of all."""
+        return 0
 
     def __call__(self, key: str, kind: str, options: int, /) -> int:
         choice = self._choices.get(key, 0)
@@ -169,31 +173,36 @@ class Seeded:
       limits: of the kinds that have one. Of the others all options are equally likely.
     """
 
-    __slots__ = ("_due", "_odds", "_random")
+    __slots__ = ("_odds", "_random", "_until")
 
     def __init__(self, seed: int, limits: Mapping[str, int]) -> None:
         # Only random() gives the same numbers in every version of Python.
         self._random = random.Random(seed).random
         self._odds = {kind: 0.5 * 2 ** (-8 * self._random()) for kind in sorted(limits)}
-        #: The kinds whose next decision is known not to be 0.
-        self._due: set[str] = set()
+        #: How many decisions of a kind come before the next one that is not 0.
+        self._until = {kind: self._draw_distance(odds) for kind, odds in self._odds.items()}
 
-    def passes(self, kind: str) -> bool:
-        """Tell whether it is 0."""
-        odds = self._odds.get(kind)
-        if odds is None or kind in self._due:
-            return False
-        if self._random() >= odds:
-            return True
-        self._due.add(kind)
-        return False
+    def _draw_distance(self, odds: float) -> int:
+        """Draw how long it takes until something happens that has these odds each time."""
+        return int(math.log(1 - self._random()) / math.log(1 - odds))
+
+    def passes(self, kind: str, count: int) -> int:
+        """Tell how many of them are 0."""
+        until = self._until.get(kind, 0)
+        if until >= count:
+            self._until[kind] = until - count
+            return count
+        if until:
+            self._until[kind] = 0
+        return until
 
     def __call__(self, key: str, kind: str, options: int, /) -> int:
-        if kind not in self._odds:
+        odds = self._odds.get(kind)
+        if odds is None:
             return int(self._random() * options)
-        if self.passes(kind):
+        if self.passes(kind, 1):
             return 0
-        self._due.discard(kind)
+        self._until[kind] = self._draw_distance(odds)
         return 1 + int(self._random() * (options - 1))
 
 

@@ -101,6 +101,7 @@ class Watcher:
       tape: makes the decisions and keeps them.
       most_steps: after how many steps of tasks the program is held not to end.
       living: all tasks that there are, which somebody else keeps.
+      tell: called when the scenario has ended.
 
     Attributes:
       case: what the scenario is given.
@@ -115,6 +116,7 @@ class Watcher:
         tape: Tape,
         most_steps: int,
         living: Iterable[trio.lowlevel.Task],
+        tell: Callable[[], object],
     ) -> None:
         self.case = Case(tape)
         self.is_over = False
@@ -124,14 +126,16 @@ class Watcher:
         self._tape = tape
         self._limit = self._most_steps = most_steps
         self._living = living
+        self._tell = tell
         self._scope = trio.CancelScope()
         self._beginning = place_of_function(scenario)
         self._steps = 0
         self._is_endless = False
         self._asked: list[str] = []
         self._cancelled: list[object] = []
-        self._struck: dict[Place, None] = {}
-        self._visited: dict[Place, None] = {}
+        #: Places by what they are in words, for to make a number of a string is cheaper than of a place.
+        self._struck: dict[str, Place] = {}
+        self._visited: dict[str, Place] = {}
         self._trace: list[str] = []
         self._history: dict[str, list[str]] = {}
         #: What each task is called that belongs to the program, and how many steps it has taken.
@@ -157,6 +161,7 @@ class Watcher:
             self.interruption = error
         finally:
             self.is_over = True
+            self._tell()
 
     def finish(self) -> Run:
         """Return what the run was; to be called when it is over."""
@@ -171,8 +176,8 @@ class Watcher:
             made=tuple(self._tape.made),
             broken=tuple(case._broken),
             asked=tuple(self._asked + case._asked),
-            struck=tuple(self._struck),
-            visited=tuple(self._visited),
+            struck=tuple(self._struck.values()),
+            visited=tuple(self._visited.values()),
             steps=self._steps,
             is_endless=self._is_endless,
             trace=_digest(self._trace, faults),
@@ -225,7 +230,7 @@ class Watcher:
             return
         step = self._taken[task] = self._taken[task] + 1
         self._steps += 1
-        if self._may_cancel():
+        if not self.is_over:
             self._perhaps_cancel("before step", step, f" of {label}")
         if self._stops > 1:
             _trio_private.unshield(task)
@@ -234,9 +239,9 @@ class Watcher:
         if place is not None:
             line = line_of(place)
             if step > 1:
-                self._visited[place] = None
+                self._visited[line] = place
             if self._cancelled and not self._stops and self._is_struck(task):
-                self._struck[place] = None
+                self._struck[line] = place
                 line = f"{line}: cancelled"
         self._trace += (label, line)
         self._history[label].append(line)
@@ -255,7 +260,7 @@ class Watcher:
             while ours:
                 first = ours[0]
                 choice = 0
-                if len(ours) > 1 and not self.is_over and not self._tape.passes(ORDER):
+                if len(ours) > 1 and not self.is_over and not self._tape.passes(ORDER, 1):
                     words = f"instead of step {self._taken[first] + 1} of {labels[first]}"
                     choice = self._tape.choose(ORDER, words, len(ours))
                 order.append(ours.pop(choice))
@@ -273,17 +278,15 @@ class Watcher:
         return not self.is_over and not self._tape.is_spent(CANCEL)
 
     def _perhaps_cancel(self, when: str, number: int, rest: str) -> None:
-        passes = self._tape.passes
-        for target in tuple(self.case._targets):
-            if passes(CANCEL) or target.is_over():
-                continue
+        for target in self.case._strikes(CANCEL):
             words = f"{target.name} {when} {number}{rest}"
             if self._tape.choose(CANCEL, words, 2):
                 self._cancelled.append(target.thing)
                 self._asked.append(words)
                 self._trace.append(f"cancel {words}")
                 if not _trio_private.knows_strikes():
-                    self._struck.update(dict.fromkeys(self._standing().values()))
+                    standing = self._standing().values()
+                    self._struck.update({line_of(place): place for place in standing})
                 target.cancel()
 
     def _is_struck(self, task: trio.lowlevel.Task) -> bool:
