@@ -15,8 +15,8 @@ owner or its host is leaving. In the end: what the kernel says to the attempt, s
 datagram, and what became of the socket while the start was on its way. .NET tells of errors at these two times, too
 (F055).
 
-All posts of all threads go through one door in the order in which they came, so starts of one thread keep theirs, and a
-stop that follows a start finds it.
+All posts of all threads go through one queue in the order in which they came. So starts of one thread keep their order,
+and a stop that follows a start finds it.
 """
 
 from __future__ import annotations

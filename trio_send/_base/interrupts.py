@@ -46,8 +46,8 @@ def one_step(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make a synchronous function one step for Ctrl-C, whichever thread calls it.
 
     An interrupt comes right behind the step, in the code of whoever has called it. The function should not wait in a
-    thread that runs no Trio, for whoever presses Ctrl-C would wait with it. What it costs there is two system calls in
-    the main thread, and little in any other.
+    thread that runs no Trio, because whoever presses Ctrl-C would wait with it. What it costs there is two system calls
+    in the main thread, and little in any other.
     """
 
     @trio.lowlevel.enable_ki_protection

@@ -14,7 +14,7 @@ class SocketStatistics:
 
     At any moment ``started == succeeded + failed + aborted + queued_operations`` and
     ``bytes_offered == bytes_accepted + queued_bytes + bytes_abandoned``. What succeeds at once is not counted in the
-    first one, for a count would make it dearer; `Initiator.statistics` has it.
+    first one, because a count would make it dearer; `Initiator.statistics` has it.
     """
 
     #: How many operations wait in the sending queue, a connect among them.

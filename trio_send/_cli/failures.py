@@ -32,7 +32,7 @@ class Failure(Exception):
 def describe(error: OSError) -> str:
     """Say what an error of the system means, as part of a sentence.
 
-    The count of a `SocketException` is left out, for the commands tell counts of whole transfers.
+    The count of a `SocketException` is left out, because the commands tell counts of whole transfers.
     """
     if isinstance(error, SocketException):
         return str(

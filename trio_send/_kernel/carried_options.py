@@ -1,8 +1,8 @@
 """The options that a fresh descriptor takes over from the one whose place it takes.
 
 Every option that can be read and set is carried, unless it says something about one connection or one moment. An
-option is set only where it differs from what a fresh socket has, for to set one can have effects of its own: a buffer
-size that was set is not adapted to the connection any more.
+option is set only where it differs from what a fresh socket has, because to set one can have effects of its own: a
+buffer size that was set is not adapted to the connection any more.
 
 Python knows few of the names, so Linux's own numbers stand here. Those of SOL_SOCKET are others on MIPS, SPARC, Alpha
 and PA-RISC, where only what Python knows by name is carried, as on other systems.

@@ -113,7 +113,7 @@ class EpollSet(Generic[W]):
         self.armed = 0
 
     def _leave_alone(self) -> None:
-        """Make no call on the set any more, for it is the other process that waits for its events."""
+        """Make no call on the set any more, because it is the other process that waits for its events."""
         self._epoll = _Unused(self._epoll)
 
     def _update(self, fd: int) -> None:

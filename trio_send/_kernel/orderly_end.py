@@ -5,7 +5,7 @@ go all accepted bytes that have not reached the peer yet. So whoever wants them 
 until they have, and to read meanwhile.
 
 TCP on Linux tells what has arrived: what the peer's kernel has acknowledged. No event tells of an acknowledgement, so
-the kernel is asked again and again, and at once when input comes, for most peers answer the end with their own.
+the kernel is asked again and again, and at once when input comes, because most peers answer the end with their own.
 Elsewhere nobody tells. Then what is there already is read, and that is all that can be done.
 """
 

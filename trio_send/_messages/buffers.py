@@ -4,8 +4,8 @@ A `Message` never changes. How far it has been sent is one number, the count of 
 operation; so the same message can be sent again, by several operations even, and a count can never disagree with a
 cursor kept elsewhere.
 
-Two rules keep the application's buffers free. Nothing is copied, save small pieces that are joined because one copy is
-cheaper than one more system call. And no view outlives a system call, so a `bytearray` can be resized as soon as no
+Two rules keep the application's buffers free. Nothing is copied, except small pieces that are joined because one copy
+is cheaper than one more system call. And no view outlives a system call, so a `bytearray` can be resized as soon as no
 attempt is running; ranges of immutable `bytes` are the exception, where a view kept for good locks nothing.
 """
 

@@ -45,8 +45,8 @@ CANNOT_SEGMENT_ERRNOS: Final = frozenset(
 class Datagrams(Message):
     """Datagrams that are sent one after the other.
 
-    Unlike other messages it knows how far it has been sent, for empty datagrams have no bytes to count them by. Hence
-    it is for one activation of one operation.
+    Unlike other messages it knows how far it has been sent, because empty datagrams have no bytes to count them by.
+    Hence it is for one activation of one operation.
 
     Attributes:
       count: how many datagrams there are.

@@ -42,7 +42,7 @@ def is_path(source: object) -> bool:
 
 
 def is_file(source: object) -> bool:
-    """Tell what means a file, be it none that can be sent, from a buffer."""
+    """Tell what means a file, also one that cannot be sent, from a buffer."""
     return is_path(source) or isinstance(source, io.IOBase) or hasattr(source, "fileno")
 
 

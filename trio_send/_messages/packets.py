@@ -38,7 +38,8 @@ ATTEMPT_SIZE: Final = 2 * 1024 * 1024
 class Packets(Message):
     """The message of a list of elements, whose files it holds open until it is closed.
 
-    Of datagrams it knows itself how many were sent, as `Datagrams` does, for empty ones have no bytes to count them by.
+    Of datagrams it knows itself how many were sent, as `Datagrams` does, because empty ones have no bytes to count them
+    by.
 
     Attributes:
       afterwards: what to do when all of it was accepted, as a part of the operation; None if there is nothing.

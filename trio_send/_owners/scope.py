@@ -141,8 +141,8 @@ def open_initiator(
     Use it as ``async with open_initiator() as initiator:``. Tasks that are started inside inherit it, as they inherit
     any context variable. Initiators nest; the innermost one owns.
 
-    While it is open it holds two tasks, and on Linux, from when an operation has first had to wait for a socket, one
-    descriptor. It does without if the process has none left.
+    While it is open it holds two tasks. On Linux it also holds one descriptor, once an operation has had to wait for a
+    socket. If the process has none left, it does without.
 
     Args:
       on_exit: what happens to operations that are pending when the scope is left.

@@ -226,7 +226,7 @@ def make_result(socket: Any, callback: Any, state: Any) -> AsyncResult:
 class _Failure:
     """A failure of an operation: if it is forgotten before anybody was told of it, the log is.
 
-    An object of its own, for a finaliser makes every object of its class dearer, and few results are failures.
+    An object of its own, because a finaliser makes every object of its class dearer, and few results are failures.
     """
 
     __slots__ = ("_error", "_kind", "_token", "is_told")

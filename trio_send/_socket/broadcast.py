@@ -53,7 +53,7 @@ def broadcast(
 
     Args:
       sockets: where to send; each one once.
-      data: the message. Only `bytes`, for it may wait in many queues and must not change there.
+      data: the message. Only `bytes`, because it may wait in many queues and must not change there.
       max_queued_bytes: how many bytes may wait for each socket, this message included. As with `Socket.high_water`,
         each operation that waits counts as 512 bytes besides its own.
       when_behind: what to do where more than that would wait. ``"skip"`` leaves this message out. ``"drop_oldest"``

@@ -174,8 +174,8 @@ class Connecting(SendingDatagrams):
         is left for the next. Each attempt behind one that has failed, in this call or an earlier one, has a fresh
         descriptor under the same number, with the options and the own address of the old one. A Unix listener that
         has no room is waited for. The page on addresses tells more. To reach a host by name use
-        `trio_send.connect_tcp`, for a socket has one family, and here the next address is not tried before the one in
-        front of it has failed.
+        `trio_send.connect_tcp`, because a socket has one family, and here the next address is not tried before the one
+        in front of it has failed.
 
         Args:
           address: a Python socket address. A name is looked up. An IPv6 socket takes IPv4 addresses as well, unless
@@ -192,8 +192,8 @@ class Connecting(SendingDatagrams):
 
         **Checkpoints**: always.
 
-        **If cancelled**: `trio.Cancelled`, and the socket is closed if the system had begun to connect, for nothing can
-        call that back.
+        **If cancelled**: `trio.Cancelled`, and the socket is closed if the system had begun to connect, because nothing
+        can call that back.
 
         **Threads**: only from the Trio thread that uses the socket.
         """
@@ -257,8 +257,8 @@ class Connecting(SendingDatagrams):
         """Stop the connect that `connect_async` started with ``args``, if one is pending; else do nothing (F241).
 
         It ends with OPERATION_ABORTED, and its event is raised. If the system had begun to connect, the socket is
-        closed, for nothing can call that back (F242); if a name was being looked up, it stays open (F243). Neither the
-        socket nor an instance is needed to call this.
+        closed, because nothing can call that back (F242); if a name was being looked up, it stays open (F243). Neither
+        the socket nor an instance is needed to call this.
 
         Args:
           args: the ones that were passed to `connect_async`.
@@ -326,7 +326,7 @@ class Connecting(SendingDatagrams):
 
         **Checkpoints**: always.
 
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
+        **If cancelled**: `trio.Cancelled`; the operation goes on, because it belongs to its initiator.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

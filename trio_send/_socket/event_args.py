@@ -326,7 +326,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         **Checkpoints**: always.
 
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
+        **If cancelled**: `trio.Cancelled`; the operation goes on, because it belongs to its initiator.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

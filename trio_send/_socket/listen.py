@@ -109,8 +109,8 @@ class Accepting(Connecting):
         another socket listens, no second one can.
 
         Args:
-          address: a Python socket address. A host must be numeric or empty, for looking a name up would have to wait.
-            An IPv6 socket takes IPv4 addresses as well, unless IPV6_V6ONLY is set.
+          address: a Python socket address. A host must be numeric or empty, because looking a name up would have to
+            wait. An IPv6 socket takes IPv4 addresses as well, unless IPV6_V6ONLY is set.
 
         Raises:
           SocketException: the system refused, for example with ADDRESS_ALREADY_IN_USE. Where SO_REUSEADDR is set, Linux
@@ -283,7 +283,7 @@ class Accepting(Connecting):
 
         **Checkpoints**: always.
 
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator.
+        **If cancelled**: `trio.Cancelled`; the operation goes on, because it belongs to its initiator.
 
         **Threads**: only from the Trio thread that uses the socket.
         """

@@ -48,7 +48,7 @@ class SocketAsyncEventArgsPool(NotCopied):
         Leave them alone until they are popped.
 
         Args:
-          args: what to put there; free, for whoever pops them will start them at once.
+          args: what to put there; free, because whoever pops them will start them at once.
 
         Raises:
           TypeError: ``args`` is None (F284) or something else.

@@ -152,8 +152,8 @@ class ReceivingFrom(BeginEndReceiving):
 
         **Checkpoints**: always.
 
-        **If cancelled**: `trio.Cancelled`; the operation goes on, for it belongs to its initiator, and the result can
-        still be taken.
+        **If cancelled**: `trio.Cancelled`; the operation goes on, because it belongs to its initiator, and the result
+        can still be taken.
 
         **Threads**: only from the Trio thread that uses the socket.
 

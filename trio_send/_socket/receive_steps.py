@@ -180,7 +180,7 @@ def _kernel_port(socket: Endpoint) -> KernelPort:
 
 
 def _take_note(socket: Endpoint, error: OSError) -> None:
-    """Note an error that has killed the connection, for the kernel reports it to one caller only."""
+    """Note an error that has killed the connection, because the kernel reports it to one caller only."""
     code, errno, _ = describe_os_error(error)
     if socket._sends._ends_connection(errno):
         socket._sends._break(code, errno)

@@ -31,8 +31,8 @@ class Resuming(Sending):
     def torn(self) -> TornMessage | None:
         """The message that was cut on this stream; None while the stream is whole.
 
-        As long as it is not None, starts are refused with CONNECTION_ABORTED, for the peer would read what comes next
-        as the continuation of the message that was cut.
+        As long as it is not None, starts are refused with CONNECTION_ABORTED, because the peer would read what comes
+        next as the continuation of the message that was cut.
         """
         return self._sends.torn
 

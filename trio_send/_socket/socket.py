@@ -177,8 +177,9 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
     def trio(self) -> trio_socket.SocketType:
         """The same socket as a trio socket, for everything that is not here; the same object each time.
 
-        Closing it closes this one. Do not send through it while operations are queued, for it knows nothing of them.
-        Once this one is closed, and in a process that was forked off, its calls are refused as those of this one are.
+        Closing it closes this one. Do not send through it while operations are queued, because it knows nothing of
+        them. Once this one is closed, and in a process that was forked off, its calls are refused as those of this one
+        are.
         """
         if self._trio is None:
             self._require_open()

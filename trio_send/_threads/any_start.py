@@ -78,7 +78,7 @@ class _AnyStart:
         self._context.run(prepare_for_handlers, owner)
 
     def __call__(self) -> None:
-        """Call the method; the end is told in any case, for the thread was answered "pending"."""
+        """Call the method; the end is told in any case, because the thread was answered "pending"."""
         socket, operation, owner = self._socket, self._operation, self._owner
         owner._arrive()
         operation._arrive()

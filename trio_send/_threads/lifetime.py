@@ -13,9 +13,9 @@ raised, before anybody is told. So the name is replaced by an equal one that is 
 posted then is taken in before the task goes on that has waited for the call.
 
 Somebody may refer to the name for longer, such as a log that keeps its records. So which call this is stands in a
-context variable as well, for Trio runs each call in a context of its own and drops that when the call is over; only a
-copy of it, or the traceback of an exception that left the call, could keep it. Then the call's sends end when both are
-gone; at the latest, as all others, with their host. A ``with`` block is exact in every case.
+context variable as well, because Trio runs each call in a context of its own and drops that when the call is over; only
+a copy of it, or the traceback of an exception that left the call, could keep it. Then the call's sends end when both
+are gone; at the latest, as all others, with their host. A ``with`` block is exact in every case.
 
 The finalisers work by reference counts alone, and none waits for anything: they may run in the Trio thread, which would
 have to do what they waited for.

@@ -125,7 +125,7 @@ def initiator(
       ValueError: ``grace`` is missing, not finite, negative, or not for this policy.
       InvalidOperationError: at the entry, if this thread runs Trio, has no host, or its host has exited.
 
-    **Checkpoints**: none, for this is no task. Entering never blocks, leaving does.
+    **Checkpoints**: none, because this is no task. Entering never blocks, leaving does.
 
     **If cancelled**: if this is a call of `trio.to_thread.run_sync` that is cancelled while it waits at the exit, or if
     Ctrl-C strikes there, what is pending is stopped, everything is told, and the exception leaves the block. If the

@@ -52,7 +52,7 @@ class _Start:
         self._owner = owner
 
     def __call__(self) -> None:
-        """Make the first attempt; the end is told in any case, for the thread was answered "pending"."""
+        """Make the first attempt; the end is told in any case, because the thread was answered "pending"."""
         socket, operation, owner = self._socket, self._operation, self._owner
         owner._arrive()
         sends = socket._sends
@@ -346,9 +346,9 @@ def send_async(
       callbacks_in_thread: whether the handlers of `SocketAsyncEventArgs.completed` are called in a worker thread.
 
     Returns:
-      True if the operation is pending, which it is even if the kernel takes everything at the first attempt, for that
-      may be yet to come: ``completed`` will be raised, exactly once. False if it has failed on the spot: the args tell
-      how, and the event is not raised.
+      True if the operation is pending, which it is even if the kernel takes everything at the first attempt, because
+      that may be yet to come: ``completed`` will be raised, exactly once. False if it has failed on the spot: the args
+      tell how, and the event is not raised.
 
     Raises:
       TypeError: ``args``, ``socket`` or ``host`` is something else.

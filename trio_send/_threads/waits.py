@@ -30,11 +30,11 @@ def end_send(ar: AsyncResult) -> int:
       InvalidOperationError: the result was taken already (F038), or this thread runs Trio.
       trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled; see below.
 
-    **Checkpoints**: none, for this is no task. The thread is blocked.
+    **Checkpoints**: none, because this is no task. The thread is blocked.
 
     **If cancelled**: the call of `trio.to_thread.run_sync`, that is: `trio.Cancelled` within a twentieth of a second,
-    as by `trio.from_thread.check_cancelled`. The operation goes on, for it belongs to the thread's initiator, and the
-    result can still be taken.
+    as by `trio.from_thread.check_cancelled`. The operation goes on, because it belongs to the thread's initiator, and
+    the result can still be taken.
 
     **Threads**: only those that do not run Trio; in Trio, `Socket.end_send`. It does not have to be the one that
     started the send.
@@ -69,7 +69,7 @@ def end(result: AsyncResult) -> Any:
       InvalidOperationError: the result was taken already (F038), or this thread runs Trio.
       trio.Cancelled: as by `end_send`.
 
-    **Checkpoints**: none, for this is no task. The thread is blocked.
+    **Checkpoints**: none, because this is no task. The thread is blocked.
 
     **If cancelled**: as `end_send`.
 
@@ -118,7 +118,7 @@ def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:
       InvalidOperationError: this thread runs Trio.
       trio.Cancelled: this is a call of `trio.to_thread.run_sync`, and was cancelled.
 
-    **Checkpoints**: none, for this is no task. The thread is blocked.
+    **Checkpoints**: none, because this is no task. The thread is blocked.
 
     **If cancelled**: as `end_send`; the flag and the operation behind it are untouched.
 

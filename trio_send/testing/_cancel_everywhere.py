@@ -41,8 +41,8 @@ def cancel_everywhere(
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., None]]:
     """Make a test of an async function that is run once for each place at which a cancel can strike it.
 
-    The function has a parameter ``case``, which is a `Case`; all its others stay those of the test, for fixtures and
-    parameters. The test itself is a plain function, so it needs no plugin, and none may run it inside of Trio:
+    The function has a parameter ``case``, which is a `Case`; all its others stay those of the test, for fixtures
+    and parameters. The test itself is a plain function, so it needs no plugin, and none may run it inside of Trio:
 
     .. code-block:: python
 

@@ -160,7 +160,7 @@ class ChosenPort(Port):
             raise trio.ClosedResourceError("the port was closed")
 
     async def wait_readable(self) -> None:
-        """Wait for ever, for nothing is ever received."""
+        """Wait for ever, because nothing is ever received."""
         await trio.sleep_forever()
 
     def close(self, *, reset: bool) -> None:

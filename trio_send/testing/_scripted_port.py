@@ -144,7 +144,7 @@ class ScriptedPort(Port):
             raise trio.ClosedResourceError("the scripted port was closed")
 
     async def wait_readable(self) -> None:
-        """Wait for ever, for nothing is ever received.
+        """Wait for ever, because nothing is ever received.
 
         **Checkpoints**: always.
 

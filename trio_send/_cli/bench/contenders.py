@@ -80,7 +80,7 @@ def begin_send(socket: Socket, data: bytes) -> Chunk:
 
 
 def awaiting(method: Callable[[bytes], Awaitable[object]], data: bytes) -> Chunk:
-    """A method that is called with the message and awaited, be it ours, Trio's or somebody else's."""
+    """A method that is called with the message and awaited: ours, Trio's or somebody else's."""
 
     async def chunk(times: int) -> int:
         send = method

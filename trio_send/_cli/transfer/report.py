@@ -92,7 +92,7 @@ def verdict(transmission: Transmission, offset: int, cause: str) -> str | None:
 
 
 def _how_to_go_on(offset: int) -> str:
-    """Say where to go on when the connection broke, for then nobody here knows what was lost on the way."""
+    """Say where to go on when the connection broke, because then nobody here knows what was lost on the way."""
     number = f"that number plus {offset}" if offset else "that number"
     return (
         "Accepted is not delivered, and how much has arrived, the receiver alone can tell: 'trio-send sink' prints the "
