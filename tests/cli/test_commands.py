@@ -912,9 +912,15 @@ def test_the_demonstration_of_a_file(size: int, tmp_path: Path, capsys: Capture)
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
     picture = tmp_path / "picture.html"
-    assert main(["demo", str(path), "--timeline", str(picture)]) == 0
+    trace = tmp_path / "trace.json"
+    assert main(["demo", str(path), "--timeline", str(picture), "--trace", str(trace)]) == 0
     text = picture.read_text("utf-8")
     assert text.startswith("<!DOCTYPE html>") and "initiator " in text
+    events = json.loads(trace.read_text("utf-8"))
+    kinds = {event["name"] for event in events if event["ph"] == "b"}
+    assert kinds >= {"accept", "connect", "receive", "send"}
+    ends = [event["args"]["error"] for event in events if event["ph"] == "e"]
+    assert ends.count("OPERATION_ABORTED") >= 1  # of the initiator that is left
     assert f"{size} byte" in capsys.readouterr().out.replace("\n", " ")
 
 

@@ -14,6 +14,7 @@ from ..failures import Failure
 from ..interruption import interrupted, interruptible
 from ..output import say
 from ..timeline import add_timeline_option, drawn
+from ..trace import add_trace_option, traced
 from ..transfer.source import STANDARD_INPUT
 from .exit_policies import show_leaving
 from .three_faces import show_three_faces
@@ -29,6 +30,7 @@ every count and every SHA-256 agrees.
 
 class _Options(argparse.Namespace):
     file: str | None
+    trace: str | None
     timeline: str | None
 
 
@@ -36,6 +38,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help="what to send (default: a generated file of 4 MiB)"
     )
+    add_trace_option(parser)
     add_timeline_option(parser)
 
 
@@ -62,7 +65,10 @@ async def _show(file: str | None) -> bool:
 async def _run(options: _Options) -> int:
     agreed = False
     async with interruptible() as interruption:
-        async with drawn(options.timeline, options.file, "trio-send demo"):
+        async with (
+            traced(options.trace, options.file),
+            drawn(options.timeline, options.file, "trio-send demo"),
+        ):
             agreed = await _show(options.file)
     if interruption.signal is not None:
         raise interrupted(interruption)

@@ -13,12 +13,12 @@ from ..failures import FAILURE, Failure
 from ..interruption import interruptible
 from ..output import say
 from ..timeline import add_timeline_option, drawn
+from ..trace import add_trace_option, traced
 from ..values import parse_count, parse_positive_size, parse_seconds, parse_size, show_seconds
 from .endpoints import connect
 from .faces import FACES
 from .report import summary, verdict
 from .source import open_source
-from .trace import traced
 from .transmission import Transmission
 
 DEFAULT_CHUNK = 256 * 1024
@@ -96,11 +96,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="leave out the first OFFSET bytes, to go on with a transfer that was stopped (default: 0)",
     )
-    parser.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="write what happens to each operation to FILE, for Perfetto and other trace viewers (default: no trace)",
-    )
+    add_trace_option(parser)
     add_timeline_option(parser)
 
 
