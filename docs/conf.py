@@ -38,7 +38,10 @@ copyright = author
 release = trio_send.__version__
 version = release
 
+sys.path.insert(0, str(Path(__file__).parent))  # for what lies beside this file
+
 extensions = [
+    "members",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
@@ -106,7 +109,7 @@ GoogleDocstring._consume_returns_section = untyped_result
 
 # Names of others ------------------------------------------------------------------------------
 
-sys.path.insert(0, str(ROOT / "docs"))
+from docstrings import shape  # noqa: E402
 from inventories import PROJECTS  # noqa: E402
 
 intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in PROJECTS.items()}
@@ -237,8 +240,15 @@ def resolve_short_name(
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
 
 
+def shape_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    lines[:] = shape(lines)
+
+
 def setup(app: Sphinx) -> None:
     gather_the_private_modules()
+    app.connect("autodoc-process-docstring", shape_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", show_attrs_defaults)
     app.connect("source-read", show_unreleased_changes)
     app.connect("missing-reference", resolve_short_name, priority=400)  # before intersphinx
