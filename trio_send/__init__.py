@@ -35,6 +35,7 @@ from ._operations.torn import TornMessage as TornMessage
 from ._owners.exit_policy import ExitPolicy as ExitPolicy
 from ._owners.initiator import Initiator as Initiator
 from ._owners.scope import current_initiator as current_initiator, open_initiator as open_initiator
+from ._socket.accelerate import accelerate
 from ._socket.async_result import AsyncResult as AsyncResult
 from ._socket.audit import Audit as Audit
 from ._socket.broadcast import BroadcastReport as BroadcastReport, broadcast as broadcast
@@ -71,8 +72,11 @@ from ._tracing.instrument import TracedOperation as TracedOperation
 from ._tracing.logging_instrument import LoggingInstrument as LoggingInstrument
 from ._version import __version__ as __version__
 
+#: Whether the short ways of sending are compiled; see `docs/performance.rst`.
+__accelerated__: bool = accelerate()
+
 # What is abstract first, for what inherits from it keeps its names.
 fixup_module_metadata(abc.__name__, vars(abc))
 fixup_module_metadata(__name__, globals())
 fixup_module_metadata(from_thread.__name__, vars(from_thread))
-del fixup_module_metadata
+del accelerate, fixup_module_metadata

@@ -117,7 +117,9 @@ def file(tmp_path: Path, data: bytes) -> Path:
 
 def test_the_version(capsys: Capture) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"trio-send {trio_send.__version__}\n"
+    way = "with" if trio_send.__accelerated__ else "without"
+    out = capsys.readouterr().out
+    assert out == f"trio-send {trio_send.__version__}, {way} the accelerator\n"
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["send"], ["sink"]])

@@ -89,6 +89,7 @@ def functions_of(value: Any) -> list[Callable[..., Any]]:
         return [value.func]
     if isinstance(value, (classmethod, staticmethod)):
         return [value.__func__]
+    value = inspect.unwrap(value) if inspect.ismethoddescriptor(value) else value  # a compiled one
     return [value] if inspect.isfunction(value) else []
 
 

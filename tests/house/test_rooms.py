@@ -22,6 +22,7 @@ PACKAGE = "trio_send"
 #: ``__init__``. A folder stands for all that is below it.
 FOLDERS = (
     "_version",
+    "_accelerator",
     "_base",
     "_kernel",
     "_messages",
@@ -94,8 +95,8 @@ class Import(NamedTuple):
 
 
 def sources(root: Path) -> Iterator[Source]:
-    """Every module below ``root``, the package's directory."""
-    for path in sorted(root.rglob("*.py")):
+    """Every module below ``root``, the package's directory; a compiled one is there as its stub."""
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.pyi")]):
         parts = path.relative_to(root).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         yield Source(".".join(parts[:-1] if is_package else parts), is_package, path)

@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from tests import public_calls, striking, striking_threads
+from tests.accelerator import go_in_python
 from tests.house.test_public_names import (
     functions_of,
     is_written_here,
@@ -207,6 +208,7 @@ def row(name: str, case: str = "") -> Call:
 
 def test_a_call_without_protection_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both by what it changes and by what becomes of that when it is struck."""
+    go_in_python(monkeypatch)  # what is compiled needs no protection
     monkeypatch.setattr(striking, "LIMIT", 0.5)  # what is struck there may have no end
     call = row("Socket.begin_send", "bytes, in part")
     trio.lowlevel.disable_ki_protection(Socket.begin_send)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from .. import __version__
+from .. import __accelerated__, __version__
 from .bench.command import BENCH
 from .demo.command import DEMO
 from .explore.command import EXPLORE
@@ -39,7 +39,12 @@ def make_parser() -> argparse.ArgumentParser:
         "number of a signal if that ended the command: 130 after Ctrl-C.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"trio-send {__version__}")
+    way = "with" if __accelerated__ else "without"
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"trio-send {__version__}, {way} the accelerator",
+    )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="command_name")
     for command in COMMANDS:
         subparser = subparsers.add_parser(

@@ -104,8 +104,7 @@ class BeginEnd(Sending):
                     else queue.send_range(buffer, 0, count)
                 )
             except ATTEMPT_ERRORS as error:
-                message = range_message(buffer, 0, count)
-                result = self._begin_stuck(message, state, initiator, 0, error)
+                return self._begin_send_stuck(buffer, 0, count, state, initiator, 0, error)
             except BaseException:
                 queue.end_attempt()
                 raise
@@ -127,12 +126,29 @@ class BeginEnd(Sending):
                     ended._ended = False
                     ended._handle = None
                     return ended
-                message = range_message(buffer, 0, count)
-                result = self._begin_stuck(message, state, initiator, sent, None)
+                return self._begin_send_stuck(buffer, 0, count, state, initiator, sent, None)
         else:
             is_whole = size is None and offset is _ZERO  # and has been looked at
             begin = self._begin_fully if is_whole else self._begin_result
             result = begin(buffer, offset, size, socket_flags, callback, state)
+        if result._failed_on_the_spot:
+            raise result._exception()
+        return result
+
+    @trio.lowlevel.enable_ki_protection
+    def _begin_send_stuck(
+        self,
+        buffer: Buffer,
+        offset: int,
+        count: int,
+        state: Any,
+        initiator: Leaver,
+        sent: int,
+        error: OSError | BufferShrankError | None,
+    ) -> AsyncResult:
+        """Go on with `begin_send` after a first attempt on the fast path that did not send everything."""
+        message = range_message(buffer, offset, count)
+        result = self._begin_stuck(message, state, initiator, sent, error)
         if result._failed_on_the_spot:
             raise result._exception()
         return result

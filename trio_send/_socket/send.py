@@ -134,19 +134,27 @@ class Sending(Endpoint):
         args._fresh = False
         args._last_operation = _SEND
         if sent == args._size:
-            if queue.gate == STEP:
+            if queue.gate == STEP and initiator._budget > 0:
                 queue.gate = 0
-            else:
-                queue.end_attempt()
-            if initiator._budget or initiator._refill():
                 initiator._budget -= 1
                 args._state = IDLE
                 return False
-            args._socket = self
-            args._capture_context()
-            return self._settle(args)
+            return self._send_async_ended(args, initiator)
         return self._send_async_stuck(args, initiator, sent)
 
+    @trio.lowlevel.enable_ki_protection
+    def _send_async_ended(self, args: SocketAsyncEventArgs, initiator: Leaver) -> bool:
+        """Go on with plain args all of which was sent, when something is to be done besides."""
+        self._sends.end_attempt()
+        if initiator._budget or initiator._refill():
+            initiator._budget -= 1
+            args._state = IDLE
+            return False
+        args._socket = self
+        args._capture_context()
+        return self._settle(args)
+
+    @trio.lowlevel.enable_ki_protection
     def _send_async_stuck(
         self,
         args: SocketAsyncEventArgs,
