@@ -8,9 +8,11 @@ the args and the results.
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import socket as stdlib_socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -59,6 +61,8 @@ KINDS: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
     "range of bytearray": lambda data: (bytearray(b"<<" + data + b">"), 2, len(data)),
     "memoryview": lambda data: (memoryview(bytearray(data)),),
     "range of memoryview": lambda data: (memoryview(b"<<" + data + b">"), 2, len(data)),
+    "numbers": lambda data: (memoryview(data + bytes(len(data) % 2)).cast("H"),),
+    "rows": lambda data: (memoryview(data + b"x").cast("B", (1, len(data) + 1)),),
 }
 
 NAMES = tuple(f"{kind} {size}" for size in SIZES for kind in KINDS)
@@ -119,6 +123,8 @@ class Player:
         right.setblocking(False)
         self.peer = right
         self.socket = Socket.from_stdlib(left)
+        other, self.other_peer = stdlib_socket.socketpair(stdlib_socket.AF_UNIX, kind)
+        self.other = Socket.from_stdlib(other)
         self.buffers: dict[str, tuple[Any, ...]] = {}
         self.args: dict[str, SocketAsyncEventArgs] = {}
         self.results: list[Any] = []
@@ -140,15 +146,16 @@ class Player:
                 watched = {
                     "answer": answer,
                     "told": list(self.told),
-                    "socket": self.socket,
+                    "sockets": [self.socket, self.other],
                     "initiator": initiator,
                     "args": list(self.args.values()),
                     "results": list(self.results),
                 }
                 self.log.append([str(step), *State().of(watched)])
-            with suppress(Exception):
-                self.socket.close(reset=False)
+            for socket in (self.socket, self.other):
+                socket.close(reset=False)
             self.peer.close()
+            self.other_peer.close()
 
     def buffer_of(self, name: str) -> tuple[Any, ...]:
         if name not in self.buffers:
@@ -165,6 +172,9 @@ class Player:
 
     def send_async(self, name: str) -> bool:
         return self.socket.send_async(self.args_of(name))
+
+    def send_elsewhere(self, name: str) -> bool:
+        return self.other.send_async(self.args_of(name))
 
     def begin_send(self, name: str, form: str) -> Any:
         buffer, *part = self.buffer_of(name)
@@ -209,6 +219,23 @@ class Player:
         return (
             self.socket.end_send_nowait(self.results[index]) if index < len(self.results) else None
         )
+
+    def end_elsewhere(self, index: int) -> Any:
+        return self.other.end_send_nowait(self.results[index])
+
+    def in_a_thread(self, name: str, *arguments: Any) -> Any:
+        answers: list[Any] = []
+
+        def call() -> None:
+            try:
+                answers.append(getattr(self, name)(*arguments))
+            except Exception as error:
+                answers.append(f"{type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(call,))
+        thread.start()
+        thread.join()
+        return answers
 
     def look(self, index: int) -> Any:
         if index >= len(self.results):
@@ -307,6 +334,7 @@ def play(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> list[l
         trio.run(player.play, steps)
     finally:
         player.peer.close()
+        player.other_peer.close()
     return player.log
 
 
@@ -531,6 +559,25 @@ SITUATIONS: dict[str, tuple[Step, ...]] = {
         ("read_all",),
         ("turn",),
     ),
+    "args that are in use elsewhere": (
+        *WARM,
+        ("send_elsewhere", "bytes 300000"),
+        ("send_async", "bytes 300000"),
+        ("look_at_args", "bytes 300000"),
+    ),
+    "a result of another socket": (
+        *WARM,
+        ("begin_send", "bytes 64", "positional"),
+        ("end_elsewhere", 0),
+        ("end", 0),
+    ),
+    "another thread": (
+        *WARM,
+        ("in_a_thread", "send_async", "bytes 64"),
+        ("in_a_thread", "begin_send", "bytes 64", "positional"),
+        ("begin_send", "bytes 64", "positional"),
+        ("in_a_thread", "end", 0),
+    ),
     "wrong calls": (*WARM, *(("wrong", number) for number in range(13))),
 }
 
@@ -586,3 +633,36 @@ steps_at_random = st.one_of(
 @given(st.lists(steps_at_random, max_size=25))
 def test_a_random_script(steps: list[Step]) -> None:
     compare([*WARM, *steps])
+
+
+# What a comparison does not see ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", ["send_async", "begin_send"])
+async def test_no_view_outlives_the_system_call(face: str) -> None:
+    """When Python goes on with a start that has to wait, its buffer can be resized."""
+    buffer = bytearray(300_000)
+    lengths: list[int] = []
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == f"_{face}_stuck":
+            buffer.append(0)
+            lengths.append(len(buffer))
+
+    player = Player(stdlib_socket.SOCK_STREAM)
+    async with open_initiator():
+        player.socket.send_async(SocketAsyncEventArgs(b""))
+        args = SocketAsyncEventArgs(buffer)
+        sys.setprofile(profile)
+        try:
+            if face == "send_async":
+                player.socket.send_async(args)
+            else:
+                player.socket.begin_send(buffer)
+        finally:
+            sys.setprofile(None)
+        player.socket.close()
+    player.other.close()
+    player.peer.close()
+    player.other_peer.close()
+    assert lengths == [300_001]
