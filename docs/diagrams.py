@@ -60,7 +60,7 @@ WAYS: Final[dict[tuple[State, State], tuple[list[Point], str, Point]]] = {
 async def states() -> str:
     """Draw the usual ways, and below them the whole table of transitions."""
     drawing = Drawing(
-        570, 380 + 25 * len(State), "The states of an operation, and which may follow which"
+        570, 395 + 25 * len(State), "The states of an operation, and which may follow which"
     )
     colours = {State.DONE: "part", State.FAILED: "busy", State.ABORTED: "busy", State.CUT: "busy"}
     drawing.text((14, 14), "The usual ways", size=13, anchor="start", bold=True)
