@@ -636,3 +636,31 @@ def test_sends_of_this_library_over_real_sockets() -> None:
     assert report.findings == ()
     assert report.runs > 10
     assert any(count.struck and count.place.file != "test_explore.py" for count in report.places)
+
+
+def test_a_cancel_that_raises_is_a_finding() -> None:
+    async def scenario(case: Case) -> None:
+        def cancel() -> None:
+            raise ValueError("cannot be cancelled")
+
+        case.cancellable(cancel, "it")
+        await trio.lowlevel.checkpoint()
+
+    report = explore(scenario)
+    (finding,) = report.findings
+    assert finding.sentence == "ValueError: cannot be cancelled"
+    assert "it before step 2 of scenario" in finding.asked
+    assert report.exhausted
+
+
+def test_a_program_that_makes_trio_fail_is_a_finding() -> None:
+    async def scenario(case: Case) -> None:
+        def fail() -> None:
+            raise ValueError("in a callback")
+
+        trio.lowlevel.current_trio_token().run_sync_soon(fail)
+        await trio.sleep(1)
+
+    (finding,) = explore(scenario, only={}).findings
+    assert finding.sentence == "ValueError: in a callback"
+    assert explore(three_steps).exhausted

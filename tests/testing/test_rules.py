@@ -118,6 +118,12 @@ def late_bytes(what: Record) -> None:
     what.sends[1].stopped = 6
 
 
+def late_bytes_of_an_initiator(what: Record) -> None:
+    what.initiators[0].policy = "ABORT"
+    what.initiators[0].cancelled, what.initiators[0].ended = (6, 0.5), (17, 1.5)
+    what.sockets[0].taken[2].time = 1.0
+
+
 def takes_too_long(what: Record) -> None:
     what.initiators[0].left = (18, 3.5)
 
@@ -153,8 +159,12 @@ def joined_behind(what: Record) -> None:
         (out_of_order, "order_is_kept", "in the order [1, 2, 2, 1, 1, 3]"),
         (half_a_datagram, "datagrams_are_whole", "the datagram b'\\x06' is no message"),
         (changes_its_mind, "there_is_one_outcome", "was told of as (1, 'TIMED_OUT')"),
-        (too_good, "success_means_all", "send 2 of 2 bytes succeeded with 1"),
-        (completion_loses, "success_means_all", "with OPERATION_ABORTED though all was accepted"),
+        (too_good, "there_is_one_outcome", "send 2 of 2 bytes succeeded with 1"),
+        (
+            completion_loses,
+            "there_is_one_outcome",
+            "with OPERATION_ABORTED though all was accepted",
+        ),
         (told_twice, "events_come_once", "was told of 2 times, not 1"),
         (told_for_nothing, "events_come_once", "was told of 1 times, not 0"),
         (never_told, "events_come_once", "send 3 of 1 bytes by begin_send was told of 0 times"),
@@ -163,6 +173,11 @@ def joined_behind(what: Record) -> None:
         (left_pending, "nothing_outlives_an_initiator", "initiator 1 was left with 1 pending"),
         (ghost_bytes, "nothing_outlives_an_initiator", "1 bytes of send 3 of 1 bytes went out"),
         (late_bytes, "stops_are_prompt", "1 bytes of send 2 of 2 bytes went out after it was"),
+        (
+            late_bytes_of_an_initiator,
+            "stops_are_prompt",
+            "1 bytes of send 3 of 1 bytes went out after initiator 1 was cancelled",
+        ),
         (takes_too_long, "policies_are_kept", "initiator 1, DRAIN, took 2.5 s to exit"),
         (join_stops, "policies_are_kept", "JOIN, with nothing to stop it"),
         (never_ends, "all_ends", "send 4 of 2 bytes never ended"),

@@ -89,7 +89,7 @@ class Case:
             if self._tape.choose(INSIDE, f"{target.name} when {when}", 2):
                 self._asked.append(f"{target.name} when {when}")
                 self._is_inside = True
-                target.cancel()
+                self._cancel(target)
                 self._is_inside = False
 
     def _strikes(self, kind: str) -> Iterator[Target]:
@@ -104,6 +104,12 @@ class Case:
                 yield targets[i]
             i += 1
             i += passes(kind, len(targets) - i)
+
+    def _cancel(self, target: Target) -> None:
+        try:
+            target.cancel()
+        except Exception as error:
+            self._broken += describe_exception(error)
 
     def finally_(self, function: Callable[[], object], /) -> None:
         """Have a function called when the run is over, however it ended.
@@ -136,8 +142,8 @@ class Case:
 
         Args:
           target: a `trio.CancelScope` or anything else with a method ``cancel``, or a function that cancels. It is
-            called in the middle of the run, between two steps of tasks, so it must not raise. If it has an attribute
-            ``cancel_called`` that is true, it is left alone.
+            called in the middle of the run, between two steps of tasks, and what it raises is a finding. If it has an
+            attribute ``cancel_called`` that is true, it is left alone.
           name: what the report calls it; by default scope, scope 2 and so on.
 
         Returns:

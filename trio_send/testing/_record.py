@@ -58,10 +58,11 @@ class Sent:
 @final
 @attrs.define
 class Taken:
-    """Bytes that the kernel accepted in one attempt."""
+    """Bytes that the kernel accepted in one attempt, with the moment and the time."""
 
     moment: int
     data: bytes
+    time: float = 0.0
 
 
 @final

@@ -81,7 +81,10 @@ class _Host(trio.abc.Instrument):
                 trio.run(self._main, clock, clock=clock, instruments=[self])
         except trio.TrioInternalError as error:
             if not isinstance(error.__cause__, Abandoned):
-                raise
+                # A program can make Trio fail, as with a callback that raises. Its tasks stay where they are.
+                if self._watcher is None:
+                    raise
+                self._watcher.case._broken += describe_exception(error.__cause__ or error)
             # To throw a coroutine away is to raise an exception in it. One that swallows whatever is raised, in a
             # loop, would go on within that call, for ever, without a step.
             _ABANDONED.extend(self._living)

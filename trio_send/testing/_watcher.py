@@ -287,7 +287,7 @@ class Watcher:
                 if not _trio_private.knows_strikes():
                     standing = self._standing().values()
                     self._struck.update({line_of(place): place for place in standing})
-                target.cancel()
+                self.case._cancel(target)
 
     def _is_struck(self, task: trio.lowlevel.Task) -> bool:
         """Tell whether a task is about to get `trio.Cancelled` from what was cancelled here."""

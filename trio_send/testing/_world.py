@@ -194,7 +194,7 @@ class World:
         record = SocketRecord(len(self._record.sockets) + 1, is_stream)
 
         def note(data: bytes) -> None:
-            record.taken.append(Taken(self._moment(), data))
+            record.taken.append(Taken(self._moment(), data, trio.current_time()))
 
         name = f"socket {record.number}"
         port = ChosenPort(self._case, name, note, is_stream=is_stream, errors=errors)
