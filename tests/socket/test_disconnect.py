@@ -32,6 +32,7 @@ from trio_send import (
     SocketAsyncOperation,
     SocketError,
     SocketException,
+    SocketShutdown,
     add_instrument,
     open_initiator,
 )
@@ -242,14 +243,25 @@ async def test_a_socket_without_a_peer(face: str) -> None:
             assert sockets[1].queued_operations == 1
 
 
-@pytest.mark.parametrize("reuse_socket", [False, True])
 @every_face
-async def test_a_port_that_can_only_send(face: str, reuse_socket: bool) -> None:
-    with closing(Socket.from_port(ScriptedPort())) as socket:
+async def test_a_port_has_no_fresh_descriptor(face: str) -> None:
+    port = ScriptedPort()
+    with closing(Socket.from_port(port)) as socket:
         async with open_initiator():
             with pytest.raises(SocketException, match=r"can only send$"):
-                await disconnect_through(face, socket, reuse_socket=reuse_socket)
+                await disconnect_through(face, socket, reuse_socket=True)
             assert await socket.send(b"x") == 1
+            assert port.shut_down == []
+
+
+@every_face
+async def test_a_port_that_can_be_shut_down(face: str) -> None:
+    port = ScriptedPort()
+    with closing(Socket.from_port(port)) as socket:
+        async with open_initiator():
+            await disconnect_through(face, socket)
+        assert not socket.connected
+        assert port.shut_down == [SocketShutdown.BOTH]
 
 
 @pytest.mark.parametrize("reuse_socket", [False, True])

@@ -1,8 +1,9 @@
 """The seam to the kernel: everything that the rooms above ask of an operating system.
 
-`Port` is the narrow part, what sending needs: try a non-blocking send, wait until writable, close. Whatever implements
+`Port` is the narrow part, what sending needs: try a non-blocking send, wait until writable, close; it may offer to
+receive and to be shut down. Whatever implements
 it can stand below a `Socket`; `trio_send.testing.ScriptedPort` does, and so every order and every partial write can be
-tested without a kernel. `KernelPort` is the real one. It also carries the calls that connect, accept and receive.
+tested without a kernel. `KernelPort` is the real one. It also carries the calls that connect and accept.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class Port(abc.ABC):
     send_to: Callable[[Buffer, int, Any], int]
     send_segments: Callable[[Sequence[Buffer], int, int, Any], int]
     send_file: Callable[[int, int, int], int] | None = None
+    receive_into: Callable[[Sequence[memoryview], int], int] | None = None
+    shutdown: Callable[[int], object] | None = None
     is_stream: bool
     family: int | None = None
     has_one_receiver: bool = False
@@ -197,7 +200,10 @@ class KernelPort(Port):
         def send_gather(self, views: Sequence[Buffer], flags: int, /) -> int:
             return self.sock.send(b"".join(views), flags)
 
-    def receive_into(self, views: Sequence[memoryview], flags: int) -> int:
+    def shutdown(self, how: int, /) -> None:
+        self.sock.shutdown(how)
+
+    def receive_into(self, views: Sequence[memoryview], flags: int, /) -> int:
         """Receive once, into one buffer after the other; return how many bytes that were."""
         if len(views) == 1:
             return self.sock.recv_into(views[0], 0, flags)

@@ -34,7 +34,7 @@ from .back_pressure import BackPressure
 if TYPE_CHECKING:
     import socket as stdlib_socket
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
@@ -174,11 +174,23 @@ class Endpoint(BackPressure):
 
     def _require_kernel(self) -> stdlib_socket.socket:
         if self._kernel is None:
-            raise SocketException(
-                SocketError.OPERATION_NOT_SUPPORTED,
-                detail="this socket stands on a port that can only send",
-            )
+            raise self._not_supported()
         return self._kernel
+
+    def _require_receiver(self) -> Callable[[Sequence[memoryview], int], int]:
+        """Return what receives, or raise."""
+        receive_into = self._port.receive_into
+        if receive_into is None:
+            raise self._not_supported()
+        return receive_into
+
+    def _not_supported(self) -> SocketException:
+        """Return the error for what the port does not offer."""
+        offers = "send" if self._port.receive_into is None else "send and receive"
+        return SocketException(
+            SocketError.OPERATION_NOT_SUPPORTED,
+            detail=f"this socket stands on a port that can only {offers}",
+        )
 
     def _note_connection(self, address: Any) -> None:
         """Take note that the socket was connected to an address."""
@@ -429,7 +441,9 @@ class Endpoint(BackPressure):
             raise SocketException(
                 SocketError.NOT_CONNECTED, detail="it is still being connected; close it instead"
             )
-        sock = self._require_kernel()
+        shutdown = self._port.shutdown
+        if shutdown is None:
+            raise self._not_supported()
         if (
             self._sends.gate & UNCONNECTED
             and self._port.family in INET
@@ -438,7 +452,7 @@ class Endpoint(BackPressure):
             # Linux says so too, and shuts it down all the same.
             raise SocketException(SocketError.NOT_CONNECTED)
         try:
-            sock.shutdown(int(how))
+            shutdown(int(how))
         except OSError as error:
             raise translate(error) from error
         self._note_shutdown(how)

@@ -50,7 +50,7 @@ class ReceiveStep(Step):
         opened: list[memoryview] = []
         try:
             views = _open(socket, operation, opened)
-            call = _kernel_port(socket).receive_into
+            call = socket._require_receiver()
             operation._transferred = _ask(socket, 0, call, views, operation._flags)
         finally:
             release(opened)
@@ -69,7 +69,12 @@ class ReceiveBytesStep(Step):
 
     def attempt(self, operation: Operation) -> None:
         socket: Endpoint = operation._socket
-        self.data = _ask(socket, b"", _kernel_port(socket).sock.recv, self._max_bytes)
+        if isinstance(socket._port, KernelPort):
+            self.data = _ask(socket, b"", socket._port.sock.recv, self._max_bytes)
+        else:
+            room = bytearray(self._max_bytes)
+            count = _ask(socket, 0, socket._require_receiver(), [memoryview(room)], 0)
+            self.data = bytes(room[:count])
         if not self.data:
             _require_true_end(socket)
         operation._transferred = len(self.data)
@@ -139,9 +144,13 @@ def _look(socket: Endpoint, operation: Operation, *, informs: bool = False) -> R
 
     To ask for no bytes would not do: on a stream the answer is always that there they are.
     """
-    call = partial(receive_message, informs=informs)
     flags = operation._flags | int(stdlib_socket.MSG_PEEK)
-    found = _ask(socket, _END, call, _kernel_port(socket).sock, 1, flags)
+    if not isinstance(socket._port, KernelPort):
+        views = [memoryview(bytearray(1))]
+        size = _ask(socket, 0, socket._require_receiver(), views, flags)
+        return Received(size, b"", None, SocketFlags.NONE, None)
+    call = partial(receive_message, informs=informs)
+    found = _ask(socket, _END, call, socket._port.sock, 1, flags)
     # That there is more than one byte was not asked.
     return found._replace(data=b"", flags=found.flags & ~SocketFlags.TRUNCATED)
 
