@@ -1,4 +1,4 @@
-"""``trio-send explore``: run, replay and shrink."""
+"""``trio-send explore``: run, replay, shrink and show."""
 
 from __future__ import annotations
 
@@ -102,7 +102,40 @@ def test_findings_are_saved_and_run_again_and_made_small(
     assert "is not found again, so there is nothing to shrink" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["replay", "shrink"])
+def test_findings_are_drawn(control: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
+    directory = tmp_path / "found"
+    arguments = ["explore", "run", "--seeds", "0:20", "--jobs", "1", "--findings", str(directory)]
+    assert main(arguments) == 1
+    file = str(directory / "finding-1.json")
+    capsys.readouterr()
+
+    assert main(["explore", "show", file]) == 0
+    out, err = capsys.readouterr()
+    assert "was told of 2 times, not 1" in out.splitlines()[0]
+    assert re.search(r"^initiator 1, [A-Z_]+$", out, re.MULTILINE)
+    assert err == ""
+    for name, start in (
+        ("picture.svg", "<svg "),
+        ("page.html", "<!DOCTYPE html>"),
+        ("text.txt", out.splitlines()[0]),
+        ("events.json", "[\n{"),
+    ):
+        assert main(["explore", "show", file, str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text("utf-8").startswith(start)
+        assert capsys.readouterr() == ("", "")
+
+    other = attrs.evolve(Finding.load(file), trace="0" * 32)
+    other.save(file)
+    assert main(["explore", "show", file]) == 0
+    assert "what is drawn is not the run that was found" in capsys.readouterr().err
+    control.undo()
+    assert main(["explore", "show", file]) == 0
+    assert "with somebody who looks on it is not found again" in capsys.readouterr().err
+    assert main(["explore", "show", file, str(tmp_path)]) == 1
+    assert f"{str(tmp_path)!r} cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["replay", "shrink", "show"])
 def test_what_is_no_finding_is_refused(action: str, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "file"
     assert main(["explore", action, str(file)]) == 1
@@ -204,7 +237,7 @@ def test_usage(arguments: list[str], words: str, capsys: Capture) -> None:
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", [[], ["run"], ["replay"], ["shrink"]])
+@pytest.mark.parametrize("action", [[], ["run"], ["replay"], ["shrink"], ["show"]])
 def test_help(action: list[str], capsys: Capture) -> None:
     assert main(["explore", *action, "--help"]) == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: trio-send explore", *action]))

@@ -36,8 +36,8 @@ FOLDERS = (
     "from_thread",
     # The public names, above everything that they are gathered from. What follows uses them as any user does.
     "",
-    "testing",
     "timeline",
+    "testing",
     "_cli",
     "__main__",
 )

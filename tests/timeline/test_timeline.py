@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import random
@@ -29,6 +30,7 @@ from trio_send.timeline import (
     Trace,
     TracedActivation,
     TracedInitiator,
+    to_chrome,
     to_html,
     to_svg,
     to_text,
@@ -438,6 +440,10 @@ def test_an_empty_trace_is_a_picture_too() -> None:
             "the trace tells of operation 7, but has none",
         ),
         (
+            lambda _: to_chrome(Trace((), (), (Event(0.0, 0, "cancelled", 7),))),
+            "the trace tells of initiator 7, but has none",
+        ),
+        (
             lambda _: to_text(Trace((), (TracedActivation(7, 1, "send", 3),), ())),
             "the trace has operation 7, but tells nothing of it",
         ),
@@ -461,6 +467,46 @@ async def test_a_run_over_real_sockets_is_drawn() -> None:
     assert "receive" in to_text(trace)
     assert words(trace)["1"] == "done, 500000 of 500000"
     ET.fromstring(to_svg(trace))
+
+
+# Events for Chrome's viewers ------------------------------------------------------------------
+
+
+def test_events_are_those_of_a_chrome_trace() -> None:
+    """A trace that was kept gives what an instrument writes, but for what an instrument alone is told."""
+    file = io.StringIO()
+
+    async def main() -> Trace:
+        with trio_send.ChromeTrace(file) as chrome, trio_send.add_instrument(chrome):
+            return await ten()
+
+    trace = run(main)
+
+    def plain(text: str) -> list[dict[str, Any]]:
+        events = json.loads(text)
+        for event in events:
+            for name in ("total", "initiator", "reset", "detail"):
+                event["args"].pop(name, None)
+        return [event for event in events if event["name"] != "cancelled"]
+
+    ours, theirs = plain(to_chrome(trace)), plain(file.getvalue())
+    assert len(ours) > 40
+    assert ours[:-1] == theirs[: len(ours) - 1]  # then somebody stopped keeping a trace
+
+
+def test_a_cancel_is_marked_on_the_sockets_of_its_initiator() -> None:
+    events = json.loads(to_chrome(run(ten)))
+    marks = [event for event in events if event["name"] == "cancelled"]
+    assert [(mark["pid"], mark["args"]) for mark in marks] == [
+        (1, {"initiator": 1, "policy": "ABORT"}),
+        (2, {"initiator": 1, "policy": "ABORT"}),
+    ]
+
+
+def test_what_is_pending_has_its_end_in_chrome_too() -> None:
+    events = json.loads(to_chrome(run(ten)))
+    assert [event["args"] for event in events if event["ph"] == "e"][-1] == {"pending": True}
+    assert json.loads(to_chrome(Trace((), (), ()))) == []
 
 
 # A page ---------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from ..timeline import Recorder, to_html, to_svg
+from ..timeline import Recorder, Trace, to_chrome, to_html, to_svg, to_text
 from .side_file import side_file
 
 if TYPE_CHECKING:
@@ -13,14 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+#: How the name of a file says what is written to it.
+FORMATS: Final = (
+    "as a page with a slider if it ends with .html, as text if with .txt, as events for Chrome's trace viewers if with "
+    ".json, else as SVG"
+)
+
+
 def add_timeline_option(parser: argparse.ArgumentParser) -> None:
     """Let a command be asked for a timeline."""
     parser.add_argument(
         "--timeline",
         metavar="FILE",
-        help="draw what happens to each operation to FILE: as a page with a slider if it ends with .html, else as SVG "
-        "(default: no picture)",
+        help=f"draw what happens to each operation to FILE, {FORMATS} (default: no picture)",
     )
+
+
+def draw(trace: Trace, path: str, title: str) -> str:
+    """Return a trace in the format that the name of its file asks for, as `FORMATS` says."""
+    name = path.lower()
+    if name.endswith((".html", ".htm")):
+        return to_html(trace, title=title)
+    if name.endswith(".json"):
+        return to_chrome(trace)
+    if name.endswith(".txt"):
+        return f"{title}\n\n{to_text(trace)}\n"
+    return to_svg(trace, title=title)
 
 
 @asynccontextmanager
@@ -45,5 +63,4 @@ async def drawn(path: str | None, source: str | None, title: str) -> AsyncIterat
             try:
                 yield
             finally:
-                draw = to_html if path.lower().endswith((".html", ".htm")) else to_svg
-                file.write(draw(recorder.trace(), title=title))
+                file.write(draw(recorder.trace(), path, title))

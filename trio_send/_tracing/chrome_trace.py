@@ -1,37 +1,22 @@
-"""Tracing as a picture: a file for the viewers of Chrome's trace events, such as Perfetto.
-
-Each event is one JSON object on a line of its own, in one JSON array. The operations that wait in one queue overlap in
-time. So each is a *nestable asynchronous event*: a begin ``b``, an end ``e``, and instants ``n`` in between, tied
-together by an id. A viewer gives each process a group of rows. Here each socket has one, so its number stands where the
-format has the process and the thread.
-"""
+"""Tracing as a picture: a file for the viewers of Chrome's trace events, such as Perfetto."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .chrome_events import ChromeEvents
 from .instrument import Instrument, TracedOperation
 from .logging_instrument import RECEIVES
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Protocol
 
     from typing_extensions import Self
 
     from .._base.codes import SocketError
-
-    class _TextFile(Protocol):
-        """What a trace is written to."""
-
-        def write(self, text: str, /) -> object: ...
-
-
-#: Events of one category and one id belong together.
-_CATEGORY: Final = "trio_send"
+    from .chrome_events import TextFile
 
 
 class ChromeTrace(Instrument):
@@ -53,21 +38,15 @@ class ChromeTrace(Instrument):
     Source: the trace event format of Chrome, its JSON array form.
     """
 
-    def __init__(self, file: _TextFile) -> None:
+    def __init__(self, file: TextFile) -> None:
         try:
-            file.write("[")
+            self._events = ChromeEvents(file)
         except (AttributeError, TypeError):
             raise TypeError(
                 f"file must be a text file, open for writing, such as open(path, 'w'), not {file!r}"
             ) from None
-        self._file: _TextFile | None = file
-        self._separator = "\n"
-        #: The time of the first event, and how many microseconds after it the latest one was.
+        #: The time of the first event.
         self._origin: float | None = None
-        self._latest = 0.0
-        self._sockets: set[int] = set()
-        #: The operations whose bar has begun.
-        self._open: dict[int, TracedOperation] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -92,15 +71,7 @@ class ChromeTrace(Instrument):
 
         **Threads**: the one that runs Trio.
         """
-        file, self._file = self._file, None
-        if file is None:
-            return
-        lines = [
-            self._line("e", operation.kind.name.lower(), operation, {"pending": True})
-            for operation in self._open.values()
-        ]
-        self._open.clear()
-        file.write("".join(lines) + "\n]\n")
+        self._events.close()
 
     def operation_started(self, operation: TracedOperation) -> None:
         """Begin its bar."""
@@ -123,80 +94,57 @@ class ChromeTrace(Instrument):
         detail: str | None,
     ) -> None:
         """End its bar."""
-        self._begin(operation)
+        if not self._begin(operation):
+            return
         what: dict[str, Any] = {"error": error.name}
         what["bytes_received" if operation.kind in RECEIVES else "bytes_accepted"] = count
         if operation.address is not None:
             what["address"] = repr(operation.address)
         if detail is not None:
             what["detail"] = detail
-        self._write("e", operation.kind.name.lower(), operation, what)
-        self._open.pop(operation.number, None)
+        self._events.end(operation.number, what)
 
     def event_raised(self, operation: TracedOperation) -> None:
         """Mark it in the row of the socket, for the bar has ended."""
         what = {"kind": operation.kind.name.lower(), "number": operation.number}
-        self._write_instant("raised", operation.socket_id, what)
+        if self._is_at_work():
+            self._events.mark_socket(operation.socket_id, "raised", what)
 
     def socket_closed(self, socket_id: int, reset: bool) -> None:
         """Mark it in the row of the socket."""
-        self._write_instant("closed", socket_id, {"reset": reset})
+        if self._is_at_work():
+            self._events.mark_socket(socket_id, "closed", {"reset": reset})
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, operation: TracedOperation) -> None:
-        """Begin the bar of an operation, unless it has begun; what was pending before anybody watched begins late."""
-        if self._file is None or operation.number in self._open:
-            return
-        what: dict[str, Any] = {"number": operation.number, "size": operation.size}
-        if operation.accepted_before:
-            what["accepted_before"] = operation.accepted_before
-        if operation.address is not None:
-            what["address"] = repr(operation.address)
-        self._write("b", operation.kind.name.lower(), operation, what)
-        self._open[operation.number] = operation
-
-    def _mark(self, name: str, operation: TracedOperation, what: dict[str, Any]) -> None:
-        self._begin(operation)
-        self._write("n", name, operation, what)
-
-    def _write(
-        self, phase: str, name: str, operation: TracedOperation, what: dict[str, Any]
-    ) -> None:
-        if self._file is not None:
-            self._look_at_clock(operation.socket_id)
-            self._file.write(self._line(phase, name, operation, what))
-
-    def _write_instant(self, name: str, socket_id: int, what: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._look_at_clock(socket_id)
-            self._file.write(self._json(ph="i", s="t", name=name, socket_id=socket_id, args=what))
-
-    def _look_at_clock(self, socket_id: int) -> None:
-        """Take note of the time, and introduce the socket if this is the first event of it."""
+    def _is_at_work(self) -> bool:
+        """Look at the clock for what is written next; return whether anything is."""
+        if self._events.is_closed:
+            return False
         now = trio.current_time()
         if self._origin is None:
             self._origin = now
-        # The clock has far more digits than microseconds have any use for.
-        self._latest = round((now - self._origin) * 1e6, 3)
-        if socket_id not in self._sockets:
-            self._sockets.add(socket_id)
-            assert self._file is not None
-            for name, what in (
-                ("process_name", f"socket {socket_id}"),
-                ("thread_name", "events"),
-            ):
-                self._file.write(
-                    self._json(ph="M", name=name, socket_id=socket_id, args={"name": what})
-                )
+        self._events.time = now - self._origin
+        return True
 
-    def _line(self, phase: str, name: str, operation: TracedOperation, what: dict[str, Any]) -> str:
-        # Local ids tie events within a process only, and so keep them in its group of rows.
-        tie = {"local": str(operation.number)}
-        return self._json(ph=phase, name=name, id2=tie, socket_id=operation.socket_id, args=what)
+    def _begin(self, operation: TracedOperation) -> bool:
+        """Begin the bar of an operation, unless it has begun; what was pending before anybody watched begins late.
 
-    def _json(self, *, socket_id: int, **event: Any) -> str:
-        """Return an event as the next line of the array."""
-        separator, self._separator = self._separator, ",\n"
-        event.update(cat=_CATEGORY, pid=socket_id, tid=socket_id, ts=self._latest)
-        return separator + json.dumps(event, separators=(",", ":"))
+        Returns:
+          Whether anything is written.
+        """
+        if not self._is_at_work():
+            return False
+        if not self._events.has_begun(operation.number):
+            what: dict[str, Any] = {"number": operation.number, "size": operation.size}
+            if operation.accepted_before:
+                what["accepted_before"] = operation.accepted_before
+            if operation.address is not None:
+                what["address"] = repr(operation.address)
+            kind = operation.kind.name.lower()
+            self._events.begin(operation.number, operation.socket_id, kind, what)
+        return True
+
+    def _mark(self, name: str, operation: TracedOperation, what: dict[str, Any]) -> None:
+        if self._begin(operation):
+            self._events.mark(operation.number, name, what)

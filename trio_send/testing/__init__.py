@@ -14,6 +14,7 @@ from ._ledger import Ledger as Ledger
 from ._places import Place as Place
 from ._read_slowly import read_slowly as read_slowly
 from ._record import Sent as Sent
+from ._recorded import Recorded as Recorded, record as record
 from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 from ._tape import Decision as Decision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import types
@@ -130,7 +131,8 @@ def place_of_task(task: trio.lowlevel.Task) -> Place | None:
 
 def place_of_function(function: object) -> Place | None:
     """Where a function begins; None if it is none."""
-    code = getattr(function, "__code__", None)
+    # What a decorator has made of it tells nobody anything.
+    code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
     return None if code is None else _place(code, code.co_firstlineno)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._base.checks import fixup_module_metadata
+from ._chrome import to_chrome as to_chrome
 from ._html import to_html as to_html
 from ._recorder import Recorder as Recorder
 from ._svg import to_svg as to_svg

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, final
 import attrs
 
 from ._axis import Axis
-from ._trace import ACCEPTED, CANCELLED, CLOSED, ENDED, QUEUED, STARTED, TOLD
+from ._trace import (
+    ACCEPTED,
+    CANCELLED,
+    CLOSED,
+    ENDED,
+    QUEUED,
+    STARTED,
+    TOLD,
+    is_receive,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from ._trace import Event, Trace, TracedActivation
@@ -25,9 +35,6 @@ PENDING = "pending"
 
 #: Errors with which something stopped an operation that could have gone on.
 _STOPS = frozenset({"OPERATION_ABORTED", "TIMED_OUT", "CONNECTION_ABORTED"})
-
-#: What is not sent: its count is known only at the end.
-_RECEIVES = "receive"
 
 
 @final
@@ -97,7 +104,7 @@ def seconds(time: float) -> str:
 
 def _outcome(activation: TracedActivation, error: str, count: int) -> tuple[str, str]:
     of = f"{count} of {activation.size}"
-    if activation.kind.startswith(_RECEIVES):
+    if is_receive(activation.kind):
         of = f"{count} bytes"
     if error == "SUCCESS":
         return DONE, f"done, {of}" if activation.size or count else "done"
@@ -123,7 +130,7 @@ def _lane(activation: TracedActivation, happened: list[tuple[float, Event]], las
         elif event.what == ENDED:
             end = place
             state, words = _outcome(activation, event.error, event.count)
-            if activation.kind.startswith(_RECEIVES) and event.count and activation.size:
+            if is_receive(activation.kind) and event.count and activation.size:
                 shares.append(Share(place, min(1.0, event.count / activation.size), event.count))
         elif event.what == TOLD:
             told = place
@@ -145,7 +152,7 @@ def _kernels(trace: Trace, places: list[float], last: float) -> tuple[Kernel, ..
         if event.what not in (QUEUED, ACCEPTED, ENDED):
             continue
         activation = activations[event.number]
-        if activation.kind.startswith(_RECEIVES) or not activation.size:
+        if is_receive(activation.kind) or not activation.size:
             continue
         socket = activation.socket
         line = waiting.setdefault(socket, set())
@@ -180,8 +187,9 @@ def lay_out(trace: Trace) -> Layout:
     """Find out what stands where.
 
     Raises:
-      ValueError: the trace tells of an operation that it does not have, or of none that was started.
+      ValueError: the trace does not fit together.
     """
+    require_whole(trace)
     axis = Axis(trace.events)
     last = max(axis.places, default=0.0)
     happened: dict[int, list[tuple[float, Event]]] = {one.number: [] for one in trace.activations}
@@ -190,15 +198,9 @@ def lay_out(trace: Trace) -> Layout:
         if event.what == CANCELLED:
             cancelled[event.number] = place
         elif event.what in (STARTED, QUEUED, ACCEPTED, ENDED, TOLD):
-            if event.number not in happened:
-                raise ValueError(f"the trace tells of operation {event.number}, but has none")
             happened[event.number].append((place, event))
     lanes: dict[int | None, list[Lane]] = {}
     for activation in trace.activations:
-        if not happened[activation.number]:
-            raise ValueError(
-                f"the trace has operation {activation.number}, but tells nothing of it"
-            )
         lane = _lane(activation, happened[activation.number], last)
         lanes.setdefault(activation.initiator, []).append(lane)
 

@@ -19,6 +19,15 @@ CLOSED = "closed"
 CANCELLED = "cancelled"
 
 
+#: Of these operations the count is known only at the end.
+_RECEIVES = "receive"
+
+
+def is_receive(kind: str) -> bool:
+    """Tell whether an operation of this kind receives, so that nothing of it is accepted."""
+    return kind.startswith(_RECEIVES)
+
+
 @final
 @attrs.frozen
 class TracedInitiator:
@@ -96,3 +105,26 @@ class Trace:
     initiators: Sequence[TracedInitiator]
     activations: Sequence[TracedActivation]
     events: Sequence[Event]
+
+
+def require_whole(trace: Trace) -> None:
+    """Raise unless a trace fits together.
+
+    Raises:
+      ValueError: it tells of an operation or an initiator that it does not have, or has an operation of which it tells
+        nothing.
+    """
+    activations = {one.number for one in trace.activations}
+    initiators = {one.number for one in trace.initiators}
+    told = set()
+    for event in trace.events:
+        if event.what == CANCELLED:
+            if event.number not in initiators:
+                raise ValueError(f"the trace tells of initiator {event.number}, but has none")
+        elif event.what != CLOSED:
+            if event.number not in activations:
+                raise ValueError(f"the trace tells of operation {event.number}, but has none")
+            told.add(event.number)
+    if activations - told:
+        number = min(activations - told)
+        raise ValueError(f"the trace has operation {number}, but tells nothing of it")

@@ -8,29 +8,22 @@ import sys
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ...testing import Finding, Report, explore, random_world, replay, shrink, small_world
+from ...testing import Report, explore
 from ..command import Command
-from ..failures import FAILURE, Failure, describe
+from ..failures import Failure, describe
 from ..interruption import ignore_signals, interruptible
 from ..output import is_terminal, say, write
 from ..values import parse_count
+from .findings import FINDING_ACTIONS, WORLDS, add_finding_parsers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
 
-    from ...testing import Case
-
-WORLDS: Final[Mapping[str, Callable[[Case], Awaitable[object]]]] = {
-    "small": small_world,
-    "random": random_world,
-}
-SCENARIOS: Final = {world.__name__: world for world in WORLDS.values()}
 
 #: As many seeds as take some seconds.
 SEEDS: Final = range(1000)
@@ -53,8 +46,6 @@ class _Options(argparse.Namespace):
     jobs: int
     most_runs: int
     findings: str | None
-    file: str
-    output: str | None
 
 
 def _parse_seeds(text: str) -> range:
@@ -136,23 +127,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIRECTORY",
         help="write a file for each finding to DIRECTORY (default: none)",
     )
-    again = actions.add_parser(
-        "replay",
-        help="run a finding again",
-        description="Run a finding again, twice, and say whether it is still found and all runs were the same.",
-        allow_abbrev=False,
-    )
-    again.add_argument("file", metavar="FILE", help="what `run` has written")
-    smaller = actions.add_parser(
-        "shrink",
-        help="make a finding smaller",
-        description="Leave out of a finding what is not needed for it.",
-        allow_abbrev=False,
-    )
-    smaller.add_argument("file", metavar="FILE", help="what `run` has written")
-    smaller.add_argument(
-        "output", metavar="OUTPUT", nargs="?", help="where to write it (default: to FILE itself)"
-    )
+    add_finding_parsers(actions)
 
 
 class _Progress:
@@ -267,58 +242,8 @@ def _save(report: Report, directory: str) -> None:
         raise Failure(f"findings cannot be written to {directory!r}: {describe(error)}") from None
 
 
-def _load(path: str) -> tuple[Finding, Callable[[Case], Awaitable[object]]]:
-    try:
-        finding = Finding.load(path)
-    except OSError as error:
-        raise Failure(f"{path!r} cannot be read: {describe(error)}") from None
-    except ValueError as error:
-        raise Failure(str(error)) from None
-    if finding.scenario not in SCENARIOS:
-        raise Failure(
-            f"{path!r} was found in {finding.scenario!r}, which is not one of {', '.join(SCENARIOS)}; "
-            "use trio_send.testing.replay in Python"
-        )
-    return finding, SCENARIOS[finding.scenario]
-
-
-async def _replay(options: _Options) -> int:
-    finding, world = await trio.to_thread.run_sync(_load, options.file)
-    again = await trio.to_thread.run_sync(replay, world, finding)
-    for sentence in again.sentences:
-        say(sentence)
-    if not again.is_found_again:
-        raise Failure(f"it is not found again: {finding.sentence}", FAILURE)
-    if not again.is_repeatable:
-        raise Failure("it is found again, but two runs of it were not the same")
-    if not again.is_same:
-        versions = ", ".join(f"{name} {version}" for name, version in finding.versions.items())
-        raise Failure(
-            f"it is found again, but the run is not the one that was found with {versions}"
-        )
-    say("It is found again, and all runs are the same, step for step.")
-    return 0
-
-
-async def _shrink(options: _Options) -> int:
-    finding, world = await trio.to_thread.run_sync(_load, options.file)
-    output = options.output or options.file
-    try:
-        small = await trio.to_thread.run_sync(partial(shrink, world, finding))
-    except ValueError as error:
-        raise Failure(str(error)) from None
-    try:
-        await trio.to_thread.run_sync(small.save, output)
-    except OSError as error:
-        raise Failure(f"{output!r} cannot be written: {describe(error)}") from None
-    say("\n".join(small.in_words))
-    before, after = len(finding.decisions), len(small.decisions)
-    say(f"{before} decisions before, {after} now, after {small.of_runs} runs")
-    return 0
-
-
 async def _run(options: _Options) -> int:
-    actions = {"run": _run_worlds, "replay": _replay, "shrink": _shrink}
+    actions = {"run": _run_worlds, **FINDING_ACTIONS}
     return await actions[options.action](options)
 
 
