@@ -29,7 +29,7 @@ async def read_head(stream: trio.abc.ReceiveStream, held: bytearray) -> bytes:
 
 async def serve_client(context: ssl.SSLContext, stream: trio.abc.HalfCloseableStream) -> None:
     """Answer the requests of one client until it goes away."""
-    # 1. The stream has what Trio's streams have, so TLS goes on top of it.
+    # The stream has what Trio's streams have, so TLS goes on top of it.
     tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
     held = bytearray()
     async with tls:
@@ -63,7 +63,7 @@ async def main() -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(PEM)
     async with trio.open_nursery() as nursery:
-        # 2. `serve_tcp` gives a stream to the handler.
+        # `serve_tcp` gives a stream to the handler.
         handler = partial(serve_client, context)
         serve = partial(trio_send.serve_tcp, handler, 0, host="127.0.0.1")
         [listener] = await nursery.start(serve)

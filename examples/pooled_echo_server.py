@@ -76,7 +76,7 @@ class EchoServer:
 
     async def serve(self, listener: Socket) -> None:
         """Serve the clients of a listening socket until `stop` is called, and close it."""
-        # Leaving the initiator ends what is pending. The policy ends receives and accepts at once, for nothing is lost
+        # Leaving the initiator ends what is pending. The policy ends receives and accepts at once, as nothing is lost
         # by that, and lets sends that the clients have begun to read come to their end.
         with self.serving:
             async with open_initiator(ExitPolicy.FINISH_STARTED, grace=GRACE):

@@ -4,8 +4,8 @@ A `CountingInstrument` counts what all sockets do. A small server hands the numb
 every few seconds, and needs nothing else. Here the program asks itself, so that there is something to see: it sends
 12,000 bytes from one socket to another, fetches its own page and prints it.
 
-Look for `trio_send_bytes_sent_total`. The bytes of the request are among them, for they were sent, too; those of the
-answer are not, for they have yet to be.
+Look for `trio_send_bytes_sent_total`. The bytes of the request are among them, because they were sent, too. Those of
+the answer are not, because they have not been sent yet.
 """
 
 import trio

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, for whoever asks for them with ``pytest_plugins = ["trio_send.testing.pytest_plugin"]``.
+"""Fixtures for pytest, which you ask for with ``pytest_plugins = ["trio_send.testing.pytest_plugin"]``.
 
 Nothing else in the library imports pytest.
 """
