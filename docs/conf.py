@@ -73,7 +73,7 @@ nitpick_ignore = [
     # Nobody makes or names a stream; `Socket.as_stream` says what it has beside what Trio's streams have.
     ("py:class", "trio_send._socket.stream.SocketStream"),
     # Any text file will do.
-    ("py:class", "trio_send._tracing.chrome_trace._TextFile"),
+    ("py:class", "trio_send._tracing.chrome_events.TextFile"),
 ]
 # Python's documentation has only patterns for these.
 nitpick_ignore_regex = [("py:obj", r"socket\.(SOL|SO|IPPROTO|TCP)_\w+")]
@@ -134,11 +134,11 @@ def gather_the_private_modules() -> None:
     gathered = ModuleAnalyzer.for_module("trio_send")
     gathered.analyze()
     names = [info.name for info in pkgutil.walk_packages(trio_send.__path__, "trio_send.")]
-    # The command line is a program, and nobody's reference.
+    # The command line is a program, and what is compiled has no source to look at.
     modules = [
         importlib.import_module(name)
         for name in names
-        if not name.startswith(("trio_send.__main__", "trio_send._cli"))
+        if not name.startswith(("trio_send.__main__", "trio_send._accelerator", "trio_send._cli"))
     ]
     private = [module for module in modules if "._" in module.__name__]
     public = [trio_send, *(module for module in modules if module not in private)]
