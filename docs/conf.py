@@ -45,6 +45,7 @@ version = release
 sys.path.insert(0, str(Path(__file__).parent))  # for what lies beside this file
 
 extensions = [
+    "benchmark_table",
     "members",
     "myst_parser",
     "sphinx.ext.autodoc",
