@@ -205,7 +205,9 @@ async def test_who_waits_for_the_old_one_is_woken() -> None:
 
 def test_the_page_names_every_option_that_is_carried() -> None:
     """And no other."""
-    page = (Path(__file__).parents[2] / "docs" / "explanations" / "addresses.rst").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "explanations" / "addresses.rst").read_text(
+        "utf-8"
+    )
     names = page.partition("On Linux these are:")[2].partition("On other systems")[0]
     listed = re.findall(r"``(\w+)``", names)
     tables = [table for name, table in vars(carried_options).items() if name.endswith("_OPTIONS")]

@@ -664,7 +664,7 @@ async def test_the_message_of_a_connect_that_is_stopped_tears_the_stream(stack: 
         assert socket.torn is not None
         assert socket.torn.bytes_transferred == count
         assert socket.connected
-        assert args.connect_socket is None
+        assert args.connect_socket is socket
         assert socket.resume(args) is True
         assert await read_exactly(peer, len(BIG)) == BIG
         assert await args.wait() == len(BIG)

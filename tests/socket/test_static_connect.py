@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.connections import Resolver, full, open_sockets
-from tests.helpers import HOSTS, needs_ipv6, stack as stack
+from tests.helpers import HOSTS, bytes_of, needs_ipv6, read_to_end, stack as stack
 from trio_send import (
     ExitPolicy,
     InvalidOperationError,
@@ -21,6 +22,7 @@ from trio_send import (
     SocketAsyncEventArgs,
     SocketAsyncOperation,
     SocketError,
+    SocketFlags,
     connect_async,
     current_initiator,
     open_initiator,
@@ -183,6 +185,97 @@ async def test_a_name_that_is_not_known() -> None:
         assert told.args.connect_by_name_error is not None
 
 
+# A message --------------------------------------------------------------------------------------
+
+BIG = bytes_of(8_000_000, seed=4)
+
+
+@pytest.mark.fact("F239", "F244")
+@pytest.mark.parametrize("message", [b"", b"hello", BIG], ids=["empty", "small", "big"])
+@pytest.mark.parametrize("by_name", [True, False])
+async def test_a_buffer_is_the_first_message(
+    by_name: bool, message: bytes, stack: ExitStack
+) -> None:
+    listener = bound(stack, "tcp4", listens=True)
+    resolver = Resolver([])
+    resolver.entries = [(INET, STREAM, 0, "", listener.getsockname())]
+    told = Told(("one.example", 80) if by_name else listener.getsockname())
+    told.args.set_buffer(message)
+    received: list[bytes] = []
+    async with open_initiator():
+        assert connect_async(told.args) is True
+        listener.setblocking(False)
+        await trio.lowlevel.wait_readable(listener)
+        peer, _ = listener.accept()
+        peer.setblocking(False)
+
+        async def read() -> None:
+            received.append(await read_to_end(peer))
+
+        with peer:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                assert await told.args.wait() == len(message)
+                socket = told.args.connect_socket
+                assert socket is not None
+                assert told.sockets == [socket]
+                assert told.args.socket_error is SocketError.SUCCESS
+                assert told.args.last_operation is SocketAsyncOperation.CONNECT
+                assert socket.remote_end_point == listener.getsockname()
+                assert socket.statistics().bytes_accepted == len(message)
+                await socket.send(b", and more")  # behind it, on the same queue
+                if sys.platform == "linux":
+                    assert socket.audit().agrees
+                await socket.aclose()
+    assert received == [message + b", and more"]
+
+
+async def test_a_message_that_is_cut_leaves_a_socket_with_its_rest(stack: ExitStack) -> None:
+    listener = bound(stack, "tcp4", listens=True)
+    told = Told(listener.getsockname())
+    told.args.set_buffer(BIG)
+    async with open_initiator():
+        assert connect_async(told.args) is True
+        listener.setblocking(False)
+        await trio.lowlevel.wait_readable(listener)
+        peer, _ = listener.accept()
+        while not told.args.bytes_transferred:
+            await trio.lowlevel.checkpoint()
+        assert told.args.cancel("enough") is True
+        await told.args.wait()
+        assert told.args.socket_error is SocketError.OPERATION_ABORTED
+        socket, cut = told.args.connect_socket, told.args.bytes_transferred
+        assert socket is not None
+        assert 0 < cut < len(BIG)
+        assert socket.torn is not None
+        assert socket.torn.bytes_transferred == cut
+        with peer:
+            peer.setblocking(False)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(socket.send_rest)
+                got = bytearray()
+                while len(got) < len(BIG):
+                    await trio.lowlevel.wait_readable(peer)
+                    got += peer.recv(1 << 20)
+        assert got == BIG
+        socket.close()
+
+
+async def test_a_message_of_a_connect_that_fails_or_cannot_be_sent(stack: ExitStack) -> None:
+    before = open_sockets()
+    told = Told(bound(stack, "tcp4", listens=False).getsockname())
+    told.args.set_buffer(b"hello")
+    async with open_initiator():
+        await started(told)
+        assert told.args.socket_error is SocketError.CONNECTION_REFUSED
+        assert told.args.bytes_transferred == 0
+        assert told.args.connect_socket is None
+        told.args.socket_flags = SocketFlags.BROADCAST
+        assert connect_async(told.args) is False
+        assert told.args.socket_error is SocketError.OPERATION_NOT_SUPPORTED
+    assert open_sockets() == before
+
+
 @pytest.mark.fact("F242", "F243", "F244")
 @pytest.mark.parametrize("way", ["cancel_connect_async", "cancel", "timeout", "leave"])
 @pytest.mark.parametrize("by_name", [True, False])
@@ -335,16 +428,12 @@ async def test_addresses_that_make_no_sense(address: Any, error: type[Exception]
         assert told.args.last_operation is SocketAsyncOperation.NONE
 
 
-async def test_a_message_is_refused(stack: ExitStack) -> None:
-    address = bound(stack, "tcp4", listens=True).getsockname()
-    for name, args in (
-        ("buffer", SocketAsyncEventArgs(b"hello")),
-        ("buffer_list", SocketAsyncEventArgs(buffer_list=[b"hello"])),
-    ):
-        args.remote_end_point = address
-        async with open_initiator():
-            with pytest.raises(ValueError, match=f"^{name} is set, but this only connects"):
-                connect_async(args)
+async def test_a_list_is_refused(stack: ExitStack) -> None:
+    args = SocketAsyncEventArgs(buffer_list=[b"hello"])
+    args.remote_end_point = bound(stack, "tcp4", listens=True).getsockname()
+    async with open_initiator():
+        with pytest.raises(ValueError, match=r"^buffer_list is set, but a connect"):
+            connect_async(args)
 
 
 async def test_args_that_cannot_be_started() -> None:

@@ -180,10 +180,14 @@ class SocketAsyncEventArgs(ConfiguredOperation):
     def connect_socket(self) -> Socket | None:
         """The socket that the latest connect connected; None while it is pending and after a failure (F151).
 
+        If the connection stands and only the message that was to be sent on it has failed, that is the socket, too.
         Later operations leave it alone, so args that have connected keep their socket alive. Set it to None to let the
         socket go; so does `SocketAsyncEventArgsPool.push`. Nothing else can be set, and not while the args are in use.
         """
-        if self._last_operation == SocketAsyncOperation.CONNECT and (self._pending or self._code):
+        # The step is done when the connection stands; what fails after that is the send of the message.
+        if self._last_operation == SocketAsyncOperation.CONNECT and (
+            self._pending or (self._code and self._step is not None)
+        ):
             return None
         return self._connect_socket  # type: ignore[no-any-return]
 

@@ -1,7 +1,8 @@
 """.NET's static ``ConnectAsync``: args that are given a socket when it is connected, and none before.
 
-There is no socket whose queue the operation could stand in, for which one it will be is decided by who answers. So it
-stands in the queue of a socket that is made for it alone and has no descriptor.
+Which family the socket will have is decided by who answers. So the operation stands in the queue of a socket that is
+made for it and has no descriptor yet. It takes over the one of the attempt that succeeds, and then a message goes out
+as the first on the connection, from the queue in which it has waited all the time.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from .._base.codes import SocketAsyncOperation
 from .._base.errors import SocketException
 from .._kernel.addresses import numeric
 from .._kernel.name_lookup import look_up_all
-from .._kernel.port import Port
+from .._kernel.port import KernelPort, Port
 from .._operations.operation import Operation, Step
+from .._operations.queue import UNCONNECTED
 from .connect_by_name import DELAY, Race, in_turn, unix_family
 from .socket import Socket
 
@@ -57,6 +59,8 @@ class _ConnectNewStep(Step):
     """Connects a new socket to the first address that answers; looks a name up before that."""
 
     __slots__ = ("_failure", "_is_over", "_targets", "_winner", "address")
+
+    sends_message = True
 
     def __init__(self, address: Any) -> None:
         self.address = address
@@ -100,12 +104,32 @@ class _ConnectNewStep(Step):
         if self._winner is None:
             raise BlockingIOError
         args: SocketAsyncEventArgs = operation  # type: ignore[assignment]
-        args._connect_socket = args._socket = self._winner
+        socket: Socket = operation._socket
+        winner, self._winner = self._winner, None
+        _take_over(socket, winner)
+        args._connect_socket = socket
+        if args._message is not None and args._message.size:
+            # From here on it is a send like any other, the first on the connection (F239).
+            args._step = None
+            socket._sends._attempt(args)
 
     def abandon(self, socket: Any) -> None:
         self._is_over = True
         if self._winner is not None:
             self._winner.close()
+
+
+def _take_over(socket: Socket, other: Socket) -> None:
+    """Stand on the descriptor of a socket that is connected, and leave it with none."""
+    port = other._port
+    assert isinstance(port, KernelPort)
+    other._port = _NoPort()
+    socket._port = socket._sends.port = port
+    socket._kernel = port.sock
+    socket._send = port.send
+    socket._peer = other._peer
+    socket._acknowledged_before = other._acknowledged_before
+    socket._sends.gate &= ~UNCONNECTED
 
 
 def _targets(name: str, address: Any) -> list[Found] | None:
@@ -128,11 +152,13 @@ def _targets(name: str, address: Any) -> list[Found] | None:
 
 @trio.lowlevel.enable_ki_protection
 def connect_async(args: SocketAsyncEventArgs) -> bool:
-    """Start to connect a new socket to ``args.remote_end_point``, by name over both families.
+    """Start to connect a new socket to ``args.remote_end_point``, by name over both families, and to send a buffer.
 
     The socket is made here and handed over as `SocketAsyncEventArgs.connect_socket`; after a failure, or a stop, there
     is none (F244). The addresses of a name are tried as `connect_tcp` tries them. The socket is as a bare `Socket` is.
-    Handlers of `SocketAsyncEventArgs.completed` are called with it; after a failure, with a socket that is of no use.
+    If a buffer is set, it is sent as the first message, as by `Socket.connect_async`; if that then fails or is stopped,
+    the operation ends as such a send does, and there is a socket all the same. Handlers of
+    `SocketAsyncEventArgs.completed` are called with it; after a failure, with a socket that is of no use.
 
     Args:
       args: where to connect to: a host and a port, or the path of a Unix socket. They are in use until the operation
@@ -144,7 +170,7 @@ def connect_async(args: SocketAsyncEventArgs) -> bool:
 
     Raises:
       TypeError: ``args`` is no args, or its ``remote_end_point`` is None or of the wrong shape (F233).
-      ValueError: ``args`` has a buffer or a buffer list; or a number in its ``remote_end_point``, or a path, is out of
+      ValueError: ``args`` has a buffer list (F234); or a number in its ``remote_end_point``, or a path, is out of
         range.
       SocketException: the path is one of a Unix socket, and this system has none.
       InvalidOperationError: no initiator is open, or the message of ``args`` was cut and stands half sent on a torn
@@ -165,15 +191,16 @@ def connect_async(args: SocketAsyncEventArgs) -> bool:
     nobody._require_usable()
     nobody._require_args(args)
     nobody._require_startable(args)
-    for name, value in (("buffer", args._buffer), ("buffer_list", args._buffer_list)):
-        if value is not None:
-            raise ValueError(
-                f"{name} is set, but this only connects; start the send when the socket is there, in the handler"
-            )
+    if args._buffer_list is not None:
+        raise ValueError(
+            "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
+        )
     step = _ConnectNewStep(args._remote_end_point)
     nobody._require_initiator()
     args._connect_socket = None
     args._is_by_name = step.is_by_name
     nobody._note(args, step, _CONNECT)
     args._capture_context()
+    if args._message is not None and not nobody._describe_flags(args, args._socket_flags):
+        return nobody._settle(args)
     return nobody._begin(args, nobody._sends, _CONNECT) or nobody._settle(args)
