@@ -1,7 +1,8 @@
-"""``trio-send explore``: run, replay, shrink and show."""
+"""``trio-send explore``: run, replay, shrink, show and compare."""
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import os
 import re
@@ -237,7 +238,40 @@ def test_usage(arguments: list[str], words: str, capsys: Capture) -> None:
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", [[], ["run"], ["replay"], ["shrink"], ["show"]])
+@pytest.mark.parametrize("action", [[], ["run"], ["replay"], ["shrink"], ["show"], ["compare"]])
 def test_help(action: list[str], capsys: Capture) -> None:
     assert main(["explore", *action, "--help"]) == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: trio-send explore", *action]))
+
+
+# Compare --------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_policies_are_compared(tmp_path: Path, capsys: Capture) -> None:
+    table, picture = tmp_path / "table.csv", tmp_path / "picture.html"
+    arguments = ["--seeds", "0:4", "--csv", str(table), "--picture", str(picture)]
+    assert main(["explore", "compare", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"^stopped by +bytes after the stop +seconds to the end", out)
+    assert re.search(r"^ABORT +0\.0 \(0\) +0\.0 \(0\) +\d+\.\d \(\d+\) .* none$", out, re.MULTILINE)
+    assert "\n4 runs of each; in brackets the most in one run.\n" in out
+    head, *rows = csv.DictReader(table.read_text("utf-8").splitlines())
+    assert (head["stopped_by"], head["runs"], head["after_stop_most"]) == ("ABORT", "4", "0")
+    assert rows[-1]["stopped_by"] == "control: abandon"
+    assert "counts_are_exact 4" in rows[-1]["rules_broken"]
+    assert picture.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert main(["explore", "compare", "--seeds", "0:1", "--csv", str(tmp_path)]) == 1
+    assert f"{str(tmp_path)!r} cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not here")
+def test_the_table_of_the_page_is_what_the_command_writes(tmp_path: Path) -> None:
+    table, picture = tmp_path / "compared.csv", tmp_path / "compared.svg"
+    assert main(["explore", "compare", "--csv", str(table), "--picture", str(picture)]) == 0
+    for file in (table, picture):
+        assert file.read_text("utf-8") == (DOCS / file.name).read_text("utf-8"), (
+            "trio-send explore compare --csv docs/compared.csv --picture docs/compared.svg"
+        )

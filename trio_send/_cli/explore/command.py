@@ -19,10 +19,11 @@ from ..failures import Failure, describe
 from ..interruption import ignore_signals, interruptible
 from ..output import is_terminal, say, write
 from ..values import parse_count
+from .compare import add_compare_parser, run_compare
 from .findings import FINDING_ACTIONS, WORLDS, add_finding_parsers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 
 #: As many seeds as take some seconds.
@@ -128,6 +129,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a file for each finding to DIRECTORY (default: none)",
     )
     add_finding_parsers(actions)
+    add_compare_parser(actions, _parse_seeds)
 
 
 class _Progress:
@@ -243,7 +245,11 @@ def _save(report: Report, directory: str) -> None:
 
 
 async def _run(options: _Options) -> int:
-    actions = {"run": _run_worlds, **FINDING_ACTIONS}
+    actions: Mapping[str, Callable[[Any], Awaitable[int]]] = {
+        "run": _run_worlds,
+        "compare": run_compare,
+        **FINDING_ACTIONS,
+    }
     return await actions[options.action](options)
 
 

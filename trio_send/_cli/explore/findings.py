@@ -79,6 +79,18 @@ def load(path: str) -> tuple[Finding, Callable[[Case], Awaitable[object]]]:
     return finding, SCENARIOS[finding.scenario]
 
 
+def write_file(path: str, text: str) -> None:
+    """Write a file of text.
+
+    Raises:
+      Failure: that failed.
+    """
+    try:
+        Path(path).write_text(text, "utf-8")
+    except OSError as error:
+        raise Failure(f"{path!r} cannot be written: {describe(error)}") from None
+
+
 async def _replay(options: FindingOptions) -> int:
     finding, world = await trio.to_thread.run_sync(load, options.file)
     again = await trio.to_thread.run_sync(replay, world, finding)
@@ -129,11 +141,7 @@ async def _show(options: FindingOptions) -> int:
     if options.output is None:
         say(picture.rstrip("\n"))
         return 0
-    output = options.output
-    try:
-        await trio.to_thread.run_sync(partial(Path(output).write_text, picture, "utf-8"))
-    except OSError as error:
-        raise Failure(f"{output!r} cannot be written: {describe(error)}") from None
+    await trio.to_thread.run_sync(write_file, options.output, picture)
     return 0
 
 
