@@ -489,7 +489,7 @@ MUSEUM: Final = (
         [
             Change(f"{LEAVER}._spend", "if self._budget > 0 or self._refill():", "if True:"),
             Change(
-                "_socket.send:Sending.send_async",
+                "_socket.send:Sending._send_async_ended",
                 "if initiator._budget or initiator._refill():",
                 "if True:",
             ),

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import attrs
 import pytest
 
 from trio_send import SocketAsyncEventArgs
-from trio_send._cli import main
+from trio_send._cli import main, meter as _meter
 from trio_send._cli.explore import command as _command
 from trio_send._cli.interruption import hearing_as_before
 from trio_send.testing import Finding
@@ -157,6 +158,20 @@ def test_findings_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> Non
     arguments = ["explore", "run", "--seeds", "0:2", "--jobs", "1", "--findings", str(file)]
     assert main(arguments) == 1
     assert f"findings cannot be written to {str(file)!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "total"), [(["--seeds", "0:30"], " of 30"), (["small"], "")])
+def test_progress_on_a_terminal(
+    arguments: list[str], total: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(_meter, "is_terminal", lambda stream: True)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["explore", "run", *arguments, "--jobs", "1", "--most-runs", "30"]) == 0
+    out, err = capsys.readouterr()
+    # It begins to be shown before anything was done, and nothing of it is left.
+    assert err.startswith(f"\rruns: 0{total}, 0/s")
+    assert err.rpartition("\r")[2] == ""
+    assert "0/s" not in out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a signal to oneself")

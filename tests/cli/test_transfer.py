@@ -19,8 +19,9 @@ from hypothesis import given, settings, strategies as st
 from trio.testing import MockClock
 
 import trio_send
+from trio_send._cli import meter as _meter
 from trio_send._cli.failures import Failure, describe, innermost
-from trio_send._cli.transfer import meter as _meter, transfer as _transfer
+from trio_send._cli.transfer import transfer as _transfer
 from trio_send._cli.transfer.chunks import Chunk
 from trio_send._cli.transfer.faces import FACES
 from trio_send._cli.transfer.reception import BUFFER_SIZE, AppendingFile, Pace, Reception

@@ -67,7 +67,7 @@ TYPES_ONLY = {
 }
 
 #: Who may start Trio. Everybody else has to work in whatever run, host loop or thread they are called from.
-MAY_RUN_TRIO = ("_cli", "__main__", "testing._runner")
+MAY_RUN_TRIO = ("_cli", "__main__", "testing._comparison", "testing._runner")
 
 #: Who may use what is private to Trio: one module, which says what is lost without it.
 MAY_KNOW_TRIO = ("testing._trio_private",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import ExitStack
@@ -17,7 +16,8 @@ from ...testing import Report, explore
 from ..command import Command
 from ..failures import Failure, describe
 from ..interruption import ignore_signals, interruptible
-from ..output import is_terminal, say, write
+from ..meter import Meter, keep_showing, meter
+from ..output import say
 from ..values import parse_count
 from .compare import add_compare_parser, run_compare
 from .findings import FINDING_ACTIONS, WORLDS, add_finding_parsers
@@ -133,22 +133,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class _Progress:
-    """Tells how far an exploration is, and whether it has to stop."""
+    """How far an exploration is, and whether it has to stop.
 
-    def __init__(self, total: int | None) -> None:
+    Attributes:
+      runs: how many there were so far.
+      stop: set if there are to be no more.
+    """
+
+    def __init__(self) -> None:
+        self.runs = 0
         self.stop = threading.Event()
-        self._total = "" if total is None else f" of {total}"
-        self._shown = 0
 
     def __call__(self, runs: int) -> bool:
-        if is_terminal(sys.stderr) and runs - self._shown >= 50:
-            self._shown = runs
-            write(sys.stderr, f"\r{runs}{self._total} runs")
+        self.runs = runs
         return self.stop.is_set()
-
-    def hide(self) -> None:
-        if self._shown:
-            write(sys.stderr, "\r" + " " * 40 + "\r")
 
 
 def _kill_processes() -> None:
@@ -173,7 +171,6 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
                     options.jobs, mp_context=get_context("spawn"), initializer=ignore_signals
                 )
             )
-            stack.callback(_kill_processes)
         try:
             return explore(
                 WORLDS[options.world],
@@ -186,22 +183,24 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
                 progress=progress,
             )
         except BrokenExecutor:
+            _kill_processes()
             raise Failure(
                 "one of the processes that draw worlds was killed, and what they had found is lost; use --jobs 1"
             ) from None
 
 
-async def _in_thread(function: Callable[[], Any], stop: threading.Event) -> Any:
+async def _in_thread(function: Callable[[], Any], progress: _Progress, shown: Meter) -> Any:
     """Call a function that runs Trio itself, in a thread; a cancel asks it to stop and waits until it has."""
 
     async def ask() -> None:
         try:
             await trio.sleep_forever()
         finally:
-            stop.set()
+            progress.stop.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
+        nursery.start_soon(keep_showing, shown, lambda: progress.runs)
         result = await trio.to_thread.run_sync(function)
         nursery.cancel_scope.cancel()
     return result
@@ -211,7 +210,8 @@ async def _run_worlds(options: _Options) -> int:
     seeds = options.seeds
     if seeds is None and options.world == "random":
         seeds = SEEDS
-    progress = _Progress(None if seeds is None else min(len(seeds), options.most_runs))
+    progress = _Progress()
+    total = None if seeds is None else min(len(seeds), options.most_runs)
     report: Report | None = None
 
     def work() -> None:
@@ -219,8 +219,8 @@ async def _run_worlds(options: _Options) -> int:
         report = _explore(options, seeds, progress)
 
     async with interruptible() as interruption:
-        await _in_thread(work, progress.stop)
-    progress.hide()
+        with meter("runs", total, str) as shown:
+            await _in_thread(work, progress, shown)
     if report is None:
         raise Failure(f"stopped by {interruption.name}", interruption.status)
     say(str(report))

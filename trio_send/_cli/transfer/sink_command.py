@@ -14,10 +14,10 @@ from ..addresses import Address, InternetAddress, parse_address
 from ..command import Command
 from ..failures import Failure, describe
 from ..interruption import interruptible
+from ..meter import Meter, keep_showing, meter
 from ..output import complain, say
 from ..values import parse_rate, show_bytes
 from .endpoints import listening, show_listener, show_peer
-from .meter import Meter, keep_showing, meter
 from .reception import AppendingFile, Reception
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ... import Socket, SocketException, SocketShutdown
-from .meter import keep_showing, meter
+from ..meter import keep_showing, meter
 from .transfer import Transfer
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..output import is_terminal, write
-from ..values import show_size
+from .output import is_terminal, write
+from .values import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +25,10 @@ _LOOKS = 30
 
 
 class Meter:
-    """Something on the screen that shows how many bytes have gone by; this one shows nothing."""
+    """Something on the screen that shows how much was done; this one shows nothing."""
 
     def show(self, done: int) -> None:
-        """Show that ``done`` bytes have gone by."""
+        """Show that ``done`` bytes, or whatever is counted, are done."""
 
     def hide(self) -> None:
         """Take it off the screen until the next `show`, so that a line can be printed."""
@@ -37,8 +37,9 @@ class Meter:
 class _ScreenMeter(Meter):
     """A meter that can be seen."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, words: Callable[[int], str]) -> None:
         self._total = total
+        self._words = words
         self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
 
     def _describe(self, done: int) -> str:
@@ -47,15 +48,15 @@ class _ScreenMeter(Meter):
         self._looks.append((now, done))
         then, before = self._looks[0]
         rate = (done - before) / (now - then) if now > then else 0
-        of_all = "" if self._total is None else f" of {show_size(self._total)}"
-        return f"{show_size(done)}{of_all}, {show_size(rate)}/s"
+        of_all = "" if self._total is None else f" of {self._words(self._total)}"
+        return f"{self._words(done)}{of_all}, {self._words(int(rate))}/s"
 
 
 class _PlainMeter(_ScreenMeter):
     """One line of text that is written over and over."""
 
-    def __init__(self, label: str, total: int | None) -> None:
-        super().__init__(total)
+    def __init__(self, label: str, total: int | None, words: Callable[[int], str]) -> None:
+        super().__init__(total, words)
         self._label = label
         self._width = 0
 
@@ -77,8 +78,10 @@ class _PlainMeter(_ScreenMeter):
 class _RichMeter(_ScreenMeter):
     """A bar of rich's."""
 
-    def __init__(self, progress: Any, label: str, total: int | None) -> None:
-        super().__init__(total)
+    def __init__(
+        self, progress: Any, label: str, total: int | None, words: Callable[[int], str]
+    ) -> None:
+        super().__init__(total, words)
         self._progress = progress
         self._task = progress.add_task(label, total=total, numbers="")
         self._shown = False
@@ -96,14 +99,14 @@ class _RichMeter(_ScreenMeter):
             self._shown = False
 
 
-def _make_meter(label: str | None, total: int | None) -> Meter:
+def _make_meter(label: str | None, total: int | None, words: Callable[[int], str]) -> Meter:
     if label is None or not is_terminal(sys.stderr):
         return Meter()
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
-        return _PlainMeter(label, total)
+        return _PlainMeter(label, total, words)
     name, numbers = (
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[numbers]}"),
@@ -121,18 +124,21 @@ def _make_meter(label: str | None, total: int | None) -> Meter:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    return _RichMeter(progress, label, total)
+    return _RichMeter(progress, label, total, words)
 
 
 @contextmanager
-def meter(label: str | None, total: int | None = None) -> Iterator[Meter]:
+def meter(
+    label: str | None, total: int | None = None, words: Callable[[int], str] = show_size
+) -> Iterator[Meter]:
     """Have a meter while the body runs.
 
     Args:
       label: what goes by; None stands for not showing it.
       total: how many bytes there will be, if that is known.
+      words: what to write for a number of them.
     """
-    made = _make_meter(label, total)
+    made = _make_meter(label, total, words)
     try:
         yield made
     finally:
