@@ -10,13 +10,13 @@ from ._cancel_everywhere import (
 from ._case import Case as Case
 from ._check_port import check_port as check_port
 from ._check_sender import check_sender as check_sender
-from ._contract import ContractError as ContractError
 from ._comparison import (
     Compared as Compared,
     Comparison as Comparison,
     Share as Share,
     compare as compare,
 )
+from ._contract import ContractError as ContractError
 from ._explore import Replay as Replay, explore as explore, replay as replay, shrink as shrink
 from ._findings import Finding as Finding
 from ._ledger import Ledger as Ledger
