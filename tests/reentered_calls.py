@@ -295,7 +295,7 @@ async def datagrams(stage: Stage) -> None:
 # -- what is not sent ----------------------------------------------------------------------------
 
 
-def received(face: str) -> Drive:
+def received(face: str, kind: str = "receive") -> Drive:
     async def drive(stage: Stage) -> None:
         stage.connect()
         if stage.warm:
@@ -312,11 +312,11 @@ def received(face: str) -> Drive:
             if face == "args":
                 stage.subject = SocketAsyncEventArgs(bytearray(100))
                 stage.count_events(stage.subject)
-                await stage.call(stage.start, stage.socket.receive_async, stage.subject)
+                await stage.call(stage.start, getattr(stage.socket, f"{kind}_async"), stage.subject)
             elif face == "begin":
-                result = await stage.call(stage.socket.begin_receive, bytearray(100))
+                result = await stage.call(getattr(stage.socket, f"begin_{kind}"), bytearray(100))
             else:
-                await stage.call(stage.socket.receive, 100)
+                await stage.call(getattr(stage.socket, kind), 100)
         if face == "begin" and result is not None:
             with trio.fail_after(LIMIT):
                 await result.async_wait_handle.wait_one()
@@ -521,6 +521,12 @@ DRIVES: dict[str, Drive] = {
     "receive_async": received("args"),
     "begin_receive": received("begin"),
     "receive": received("await"),
+    "receive_from_async": received("args", "receive_from"),
+    "begin_receive_from": received("begin", "receive_from"),
+    "receive_from": received("await", "receive_from"),
+    "receive_message_from_async": received("args", "receive_message_from"),
+    "begin_receive_message_from": received("begin", "receive_message_from"),
+    "receive_message_from": received("await", "receive_message_from"),
     "accept_async": accepted("args"),
     "begin_accept": accepted("begin"),
     "accept": accepted("await"),
