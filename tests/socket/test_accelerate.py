@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import socket as stdlib_socket
@@ -148,6 +149,33 @@ async def test_an_ordinary_call_runs_no_python(scene: Scene, name: str) -> None:
 @pytest.mark.parametrize("name", LONG)
 async def test_any_other_call_is_pythons(scene: Scene, name: str) -> None:
     assert python_functions(LONG[name](scene))[0] == name.partition(",")[0]
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", [name for name in SHORT if "much" not in name])
+async def test_no_reference_is_kept_or_given_away(scene: Scene, name: str) -> None:
+    call = SHORT[name](scene)
+    held = (scene.socket, trio_send.current_initiator(), b"data", SocketFlags.NONE, call)
+
+    def references() -> list[int]:
+        gc.collect()
+        found = {id(thing): thing for thing in held}
+        for thing in (*held, *gc.get_referents(*held)):
+            found.update((id(each), each) for each in gc.get_referents(thing))
+            found[id(thing)] = thing
+        kept = [each for each in found.values() if gc.is_tracked(each) or isinstance(each, bytes)]
+        return list(map(sys.getrefcount, kept))
+
+    for _ in range(3):
+        if name != "end_send_nowait":
+            call()
+    before = references()
+    for _ in range(100):
+        if name == "end_send_nowait":
+            scene.socket.end_send_nowait(scene.socket.begin_send(b"data"))
+        else:
+            call()
+    assert references() == before
 
 
 @needs_accelerator
