@@ -11,13 +11,17 @@
    to Python.
 
    Nothing here can be interrupted. Python looks at signals between its own instructions, and there is none of them
-   between the last look at the gate of the queue and the account of what the kernel took. For a message of
-   RELEASE_SIZE bytes or more, other threads run during the system call, and for an error an exception is made, which
-   may run finalisers: so the gate says STEP and the operation says TRYING, as in Python, before anything is sent. */
+   between the last look at the gate of the queue and the account of what the kernel took. So the gate need not say STEP,
+   nor the operation TRYING, while a small message is sent that is accepted whole: nobody can look. Both do, as in
+   Python, before other threads run, which is during the system call for a message of RELEASE_SIZE bytes or more, and
+   before an exception is made, or Python goes on, where finalisers and signal handlers may run. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
+#if PY_VERSION_HEX < 0x030B0000
+#include <longintrepr.h>
+#endif
 
 #include <errno.h>
 #include <stddef.h>
@@ -105,7 +109,8 @@ static Py_ssize_t offsets[ATTRIBUTES];
 
 /* What else is needed, held for ever. Of these numbers Python has one object each. */
 static PyObject *current_owner, *no_flags, *send_kind;
-static PyObject *number_idle, *number_trying, *number_step, *number_success, *number_zero;
+static PyObject *number_idle, *number_trying, *number_step, *number_success;
+static PyObject *numbers[LARGEST_BUDGET + 1];
 static PyObject *name_begin_send_stuck, *name_end_attempt, *name_send_async_ended, *name_send_async_stuck;
 static PyMethodDef *send_of_sockets;
 static int plain_flags;
@@ -125,11 +130,14 @@ put(PyObject *object, int attribute, PyObject *value)
     Py_XDECREF(before);
 }
 
+/* Set an attribute that mostly is what it shall be already. */
 static inline void
 set(PyObject *object, int attribute, PyObject *value)
 {
-    Py_INCREF(value);
-    put(object, attribute, value);
+    if (AT(object, attribute) != value) {
+        Py_INCREF(value);
+        put(object, attribute, value);
+    }
 }
 
 /* The value of a number that is not negative; -1, and no exception, for anything else. */
@@ -139,6 +147,17 @@ size_of(PyObject *number)
     if (number == NULL || !PyLong_CheckExact(number)) {
         return -1;
     }
+    /* Most of them have one digit, or none, and need no call. */
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)number)) {
+        Py_ssize_t small = PyUnstable_Long_CompactValue((PyLongObject *)number);
+        return small < 0 ? -1 : small;
+    }
+#else
+    if (Py_SIZE(number) == 1) {
+        return ((PyLongObject *)number)->ob_digit[0];
+    }
+#endif
     Py_ssize_t value = PyLong_AsSsize_t(number);
     if (value < 0) {
         PyErr_Clear();
@@ -149,25 +168,26 @@ size_of(PyObject *number)
 
 /* -- one attempt ----------------------------------------------------------------------------------------------- */
 
-/* A start for which the short way is open, and what it needs. References to objects are owned, but for that to the
-   socket, which whoever calls holds. */
+/* A start for which the short way is open, and what it needs. The objects are held by others, and by this as well once
+   anything else can run. */
 typedef struct {
     PyObject *socket;
     PyObject *queue;
     PyObject *initiator;
     PyObject *sock; /* the socket object of the standard library */
     PyObject *buffer;
-    Py_buffer view; /* of a buffer that can change */
+    Py_buffer view; /* of a buffer that can change; its `obj` is NULL if there is none */
     const char *data;
     Py_ssize_t size;
-    PyObject *accepted_after; /* what the queue will have accepted if all of it is */
+    Py_ssize_t budget;
+    PyObject *accepted_after; /* what the queue will have accepted if all of it is; this one is owned */
 } Start;
 
-/* Find the bytes of a range of a buffer, of the whole if `size` is None; return whether they are there.
+/* Find the bytes of a range of a buffer, or of all behind its begin; return whether they are there.
 
    Buffers of these types run no code of the program when they are looked at. */
 static inline int
-find_bytes(Start *start, PyObject *buffer, Py_ssize_t offset, Py_ssize_t size, int is_whole)
+find_bytes(Start *start, PyObject *buffer, Py_ssize_t offset, Py_ssize_t size, int is_rest)
 {
     Py_ssize_t length;
     const char *data;
@@ -179,14 +199,13 @@ find_bytes(Start *start, PyObject *buffer, Py_ssize_t offset, Py_ssize_t size, i
         data = PyBytes_AS_STRING(buffer);
         length = PyBytes_GET_SIZE(buffer);
     }
-    else {
-        if (PyMemoryView_Check(buffer)) { /* which has no subclasses */
-            Py_buffer *shape = PyMemoryView_GET_BUFFER(buffer);
-            if (shape->ndim != 1 || shape->itemsize != 1) {
-                return 0;
-            }
-        }
-        else if (!PyByteArray_CheckExact(buffer)) {
+    else if (PyByteArray_CheckExact(buffer)) {
+        data = PyByteArray_AS_STRING(buffer);
+        length = PyByteArray_GET_SIZE(buffer);
+    }
+    else if (PyMemoryView_Check(buffer)) { /* which has no subclasses */
+        Py_buffer *shape = PyMemoryView_GET_BUFFER(buffer);
+        if (shape->ndim != 1 || shape->itemsize != 1) {
             return 0;
         }
         if (PyObject_GetBuffer(buffer, &start->view, PyBUF_SIMPLE) < 0) {
@@ -196,17 +215,27 @@ find_bytes(Start *start, PyObject *buffer, Py_ssize_t offset, Py_ssize_t size, i
         data = start->view.buf;
         length = start->view.len;
     }
-    if (is_whole) {
+    else {
+        return 0;
+    }
+    if (is_rest) {
         size = length - offset;
     }
     if (offset > length || size < 0 || size > length - offset) {
         return 0;
     }
-    Py_INCREF(buffer);
     start->buffer = buffer;
     start->data = data + offset;
     start->size = size;
     return 1;
+}
+
+static inline void
+release_view(Start *start)
+{
+    if (start->view.obj != NULL) {
+        PyBuffer_Release(&start->view);
+    }
 }
 
 /* Look at what all starts have in common; return whether the way is open. Runs no code of Python's. */
@@ -220,9 +249,11 @@ is_open(Start *start)
         PyErr_Clear();
         return 0;
     }
-    start->initiator = initiator;
-    if (initiator == NULL || initiator != AT(socket, SOCKET_CHECKED)
-        || !is_a(initiator, INITIATOR)) {
+    if (initiator == NULL) {
+        return 0;
+    }
+    Py_DECREF(initiator); /* the context holds it, and so does the socket if it is the one */
+    if (initiator != AT(socket, SOCKET_CHECKED) || !is_a(initiator, INITIATOR)) {
         return 0;
     }
     PyObject *thread = AT(socket, SOCKET_THREAD);
@@ -241,7 +272,7 @@ is_open(Start *start)
         return 0;
     }
     PyObject *queue = AT(socket, SOCKET_SENDS);
-    if (!is_a(queue, QUEUE) || AT(queue, QUEUE_GATE) != number_zero) {
+    if (!is_a(queue, QUEUE) || AT(queue, QUEUE_GATE) != numbers[0]) {
         return 0;
     }
     Py_ssize_t accepted = size_of(AT(queue, QUEUE_ACCEPTED));
@@ -253,8 +284,10 @@ is_open(Start *start)
         PyErr_Clear();
         return 0;
     }
-    start->queue = Py_NewRef(queue);
-    start->sock = Py_NewRef(((PyCFunctionObject *)send_method)->m_self);
+    start->budget = budget;
+    start->initiator = initiator;
+    start->queue = queue;
+    start->sock = ((PyCFunctionObject *)send_method)->m_self;
     return 1;
 }
 
@@ -264,23 +297,7 @@ descriptor_of(PyObject *sock)
     return *(int *)((char *)sock + sizeof(PyObject));
 }
 
-/* Let go of all that a start holds. It may run finalisers, so nothing may stand between two states. */
-static inline void
-let_go(Start *start)
-{
-    if (start->view.obj != NULL) {
-        PyBuffer_Release(&start->view);
-    }
-    Py_XDECREF(start->accepted_after);
-    Py_XDECREF(start->buffer);
-    Py_XDECREF(start->sock);
-    Py_XDECREF(start->queue);
-    Py_XDECREF(start->initiator);
-}
-
-/* Ask the kernel once, in a step that has begun, and let go of the view, for none outlives a system call.
-
-   Returns how many bytes it took; or -1, and the number of the error. */
+/* Ask the kernel once, while nothing else runs. Returns how many bytes it took; or -1, and the number of the error. */
 static inline Py_ssize_t
 ask(Start *start, int *error)
 {
@@ -288,21 +305,73 @@ ask(Start *start, int *error)
     Py_ssize_t sent;
 
     do {
-        if (start->size < RELEASE_SIZE) {
-            sent = send(descriptor, start->data, (size_t)start->size, plain_flags);
-            *error = errno;
-        }
-        else {
-            Py_BEGIN_ALLOW_THREADS
-            sent = send(descriptor, start->data, (size_t)start->size, plain_flags);
-            *error = errno;
-            Py_END_ALLOW_THREADS
-        }
-    } while (sent < 0 && *error == EINTR);
-    if (start->view.obj != NULL) {
-        PyBuffer_Release(&start->view);
-    }
+        sent = send(descriptor, start->data, (size_t)start->size, plain_flags);
+    } while (sent < 0 && errno == EINTR);
+    *error = errno;
     return sent;
+}
+
+/* Hold what is needed, and begin a step: from here on other threads may run, and finalisers. */
+static void
+begin_step(Start *start, PyObject *args)
+{
+    Py_INCREF(start->queue);
+    Py_INCREF(start->initiator);
+    Py_INCREF(start->sock);
+    Py_INCREF(start->buffer);
+    set(start->queue, QUEUE_GATE, number_step);
+    if (args != NULL) {
+        set(args, ARGS_STATE, number_trying);
+    }
+}
+
+/* Let go of what is held. That may run finalisers, so nothing may stand between two states. */
+static void
+let_go(Start *start)
+{
+    release_view(start);
+    Py_XDECREF(start->accepted_after);
+    Py_DECREF(start->buffer);
+    Py_DECREF(start->sock);
+    Py_DECREF(start->queue);
+    Py_DECREF(start->initiator);
+}
+
+/* Make the attempt of a start whose way is open.
+
+   A small message is sent before anything is noted, for nothing can run in between. If the kernel took all of it, that
+   is all, and the answer is true. Otherwise a step has begun, whoever called goes on with it, and lets go. */
+static inline int
+attempt(Start *start, PyObject *args, Py_ssize_t *sent, int *error)
+{
+    if (start->size < RELEASE_SIZE) {
+        *sent = ask(start, error);
+        release_view(start);
+        if (*sent == start->size) {
+            put(start->queue, QUEUE_ACCEPTED, start->accepted_after);
+            set(start->initiator, INITIATOR_BUDGET, numbers[start->budget - 1]);
+            return 1;
+        }
+        begin_step(start, args);
+        return 0;
+    }
+    begin_step(start, args);
+    if (PyByteArray_CheckExact(start->buffer)
+        && PyObject_GetBuffer(start->buffer, &start->view, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear(); /* it cannot be locked, so no other thread may run */
+        *sent = ask(start, error);
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        *sent = ask(start, error);
+        Py_END_ALLOW_THREADS
+    }
+    release_view(start); /* for none outlives a system call */
+    if (*sent == start->size) {
+        put(start->queue, QUEUE_ACCEPTED, start->accepted_after);
+        start->accepted_after = NULL;
+    }
+    return 0;
 }
 
 /* End a step in which nobody has asked for anything; or else have Python end it. Returns -1 with an exception. */
@@ -310,7 +379,7 @@ static inline int
 end_attempt(PyObject *queue)
 {
     if (AT(queue, QUEUE_GATE) == number_step) {
-        set(queue, QUEUE_GATE, number_zero);
+        set(queue, QUEUE_GATE, numbers[0]);
         return 0;
     }
     PyObject *nothing = PyObject_CallMethodNoArgs(queue, name_end_attempt);
@@ -376,11 +445,42 @@ hand_over(PyObject *self, PyObject *const *arguments, size_t count, PyObject *na
     return PyObject_Vectorcall(((Method *)self)->method, arguments, count, names);
 }
 
+/* Go on with args behind an attempt in a step. */
+static PyObject *
+go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
+{
+    PyObject *answer = NULL, *number, *exception;
+
+    if (sent == start->size) {
+        Py_ssize_t budget = size_of(AT(start->initiator, INITIATOR_BUDGET));
+        if (AT(start->queue, QUEUE_GATE) == number_step && budget == start->budget) {
+            set(start->queue, QUEUE_GATE, numbers[0]);
+            set(start->initiator, INITIATOR_BUDGET, numbers[budget - 1]);
+            set(args, ARGS_STATE, number_idle);
+            answer = Py_NewRef(Py_False);
+        }
+        else { /* another thread has done something meanwhile */
+            answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_ended, args,
+                                                start->initiator, NULL);
+        }
+    }
+    else if (account(start, sent, error, &number, &exception)) {
+        answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_stuck, args,
+                                            start->initiator, number, exception, NULL);
+        Py_DECREF(number);
+        Py_DECREF(exception);
+    }
+    else {
+        answer = give_up(start, args);
+    }
+    let_go(start);
+    return answer;
+}
+
 static PyObject *
 send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
-    Start start = {.socket = NULL};
-    PyObject *answer = NULL;
+    Start start;
 
     if (PyVectorcall_NARGS(count) != 2 || names != NULL || !is_a(arguments[0], SOCKET)
         || !is_a(arguments[1], ARGS)) {
@@ -388,11 +488,9 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
     }
     PyObject *args = arguments[1];
     start.socket = arguments[0];
-    if (AT(args, ARGS_STATE) != number_idle) {
-        return hand_over(self, arguments, count, names);
-    }
-    Py_ssize_t size = size_of(AT(args, ARGS_SIZE)), offset = 0;
-    PyObject *buffer = AT(args, ARGS_DIRECT);
+    start.view.obj = NULL;
+    PyObject *buffer = AT(args, ARGS_DIRECT), *size_object = AT(args, ARGS_SIZE);
+    Py_ssize_t size = size_of(size_object), offset = 0;
     if (buffer == Py_None) {
         PyObject *piece = AT(args, ARGS_PIECE);
         if (piece == NULL || Py_TYPE(piece) != classes[PIECE]
@@ -402,58 +500,69 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
         buffer = AT(piece, PIECE_BUFFER);
         offset = size_of(AT(piece, PIECE_OFFSET));
     }
-    if (size < 0 || offset < 0 || !find_bytes(&start, buffer, offset, size, 0)
-        || !is_open(&start)) {
-        let_go(&start);
+    if (AT(args, ARGS_STATE) != number_idle || size < 0 || offset < 0
+        || !find_bytes(&start, buffer, offset, size, 0) || !is_open(&start)) {
+        release_view(&start);
         return hand_over(self, arguments, count, names);
     }
 
-    /* From here on whatever runs in the middle finds the queue in a step, and the args in use. */
-    set(start.queue, QUEUE_GATE, number_step);
-    set(args, ARGS_STATE, number_trying);
-    PyObject *size_object = Py_NewRef(AT(args, ARGS_SIZE));
+    Py_ssize_t sent;
     int error;
-    Py_ssize_t sent = ask(&start, &error);
+    Py_INCREF(size_object);
+    int is_over = attempt(&start, args, &sent, &error);
     if (sent == size) {
-        put(start.queue, QUEUE_ACCEPTED, start.accepted_after);
-        start.accepted_after = NULL;
         set(args, ARGS_TRANSFERRED, size_object);
         set(args, ARGS_CODE, number_success);
         set(args, ARGS_FRESH, Py_False);
         set(args, ARGS_LAST_OPERATION, send_kind);
-        Py_ssize_t budget = size_of(AT(start.initiator, INITIATOR_BUDGET));
-        if (AT(start.queue, QUEUE_GATE) == number_step && budget > 0) {
-            set(start.queue, QUEUE_GATE, number_zero);
-            put(start.initiator, INITIATOR_BUDGET, PyLong_FromSsize_t(budget - 1));
-            set(args, ARGS_STATE, number_idle);
-            answer = Py_NewRef(Py_False);
-        }
-        else { /* another thread has done something meanwhile */
-            answer = PyObject_CallMethodObjArgs(start.socket, name_send_async_ended, args,
-                                                start.initiator, NULL);
-        }
-    }
-    else {
-        PyObject *number, *exception;
-        if (account(&start, sent, error, &number, &exception)) {
-            answer = PyObject_CallMethodObjArgs(start.socket, name_send_async_stuck, args,
-                                                start.initiator, number, exception, NULL);
-            Py_DECREF(number);
-            Py_DECREF(exception);
-        }
-        else {
-            answer = give_up(&start, args);
-        }
     }
     Py_DECREF(size_object);
-    let_go(&start);
-    return answer;
+    return is_over ? Py_NewRef(Py_False) : go_on_with_args(&start, args, sent, error);
+}
+
+/* Go on behind an attempt in a step that `begin_send` has begun; the result is for one that sent everything. */
+static PyObject *
+go_on_with_result(Start *start, PyObject *result, PyObject *state, Py_ssize_t offset,
+                  Py_ssize_t sent, int error)
+{
+    PyObject *number, *exception;
+
+    if (sent == start->size) {
+        if (end_attempt(start->queue) < 0) {
+            Py_CLEAR(result);
+        }
+        else {
+            Py_ssize_t budget = size_of(AT(start->initiator, INITIATOR_BUDGET));
+            if (budget > 0 && budget <= LARGEST_BUDGET) { /* or another thread has spent it */
+                set(start->initiator, INITIATOR_BUDGET, numbers[budget - 1]);
+            }
+        }
+        let_go(start);
+        return result;
+    }
+    Py_DECREF(result);
+    result = NULL;
+    PyObject *begin = PyLong_FromSsize_t(offset), *length = PyLong_FromSsize_t(start->size);
+    if (begin != NULL && length != NULL && account(start, sent, error, &number, &exception)) {
+        result = PyObject_CallMethodObjArgs(start->socket, name_begin_send_stuck, start->buffer,
+                                            begin, length, state, start->initiator, number,
+                                            exception, NULL);
+        Py_DECREF(number);
+        Py_DECREF(exception);
+    }
+    else {
+        result = give_up(start, NULL);
+    }
+    Py_XDECREF(begin);
+    Py_XDECREF(length);
+    let_go(start);
+    return result;
 }
 
 static PyObject *
 begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
 {
-    Start start = {.socket = NULL};
+    Start start;
     Py_ssize_t given = PyVectorcall_NARGS(count);
 
     if (names != NULL || given < 2 || given > 7 || !is_a(arguments[0], SOCKET)
@@ -461,70 +570,39 @@ begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
         return hand_over(self, arguments, count, names);
     }
     start.socket = arguments[0];
+    start.view.obj = NULL;
     Py_ssize_t offset = given > 2 ? size_of(arguments[2]) : 0;
-    int is_whole = given <= 3 || arguments[3] == Py_None;
-    Py_ssize_t size = is_whole ? 0 : size_of(arguments[3]);
+    int is_rest = given <= 3 || arguments[3] == Py_None;
+    Py_ssize_t size = is_rest ? 0 : size_of(arguments[3]);
     if (offset < 0 || size < 0) {
         return hand_over(self, arguments, count, names);
     }
     /* Made before the last look at the gate, for it may run finalisers. */
-    PyObject *result = classes[RESULT]->tp_alloc(classes[RESULT], 0);
-    PyObject *number = NULL;
+    PyObject *result = classes[RESULT]->tp_alloc(classes[RESULT], 0), *number = NULL;
     if (result == NULL) {
         return NULL;
     }
-    if (!find_bytes(&start, arguments[1], offset, size, is_whole)
+    if (!find_bytes(&start, arguments[1], offset, size, is_rest)
         || (number = PyLong_FromSsize_t(start.size)) == NULL || !is_open(&start)) {
         PyErr_Clear();
-        let_go(&start);
+        release_view(&start);
         Py_XDECREF(number);
         Py_DECREF(result);
         return hand_over(self, arguments, count, names);
     }
-
     PyObject *state = given > 6 ? arguments[6] : Py_None;
-    set(start.queue, QUEUE_GATE, number_step);
+    AT(result, RESULT_ORIGIN) = Py_NewRef(start.socket);
+    AT(result, RESULT_ASYNC_STATE) = Py_NewRef(state);
+    AT(result, RESULT_TRANSFERRED) = number;
+    AT(result, RESULT_ENDED) = Py_NewRef(Py_False);
+    AT(result, RESULT_HANDLE) = Py_NewRef(Py_None);
+
+    Py_ssize_t sent;
     int error;
-    Py_ssize_t sent = ask(&start, &error);
-    if (sent == start.size) {
-        put(start.queue, QUEUE_ACCEPTED, start.accepted_after);
-        start.accepted_after = NULL;
-        if (end_attempt(start.queue) < 0) {
-            let_go(&start);
-            Py_DECREF(number);
-            Py_DECREF(result);
-            return NULL;
-        }
-        Py_ssize_t budget = size_of(AT(start.initiator, INITIATOR_BUDGET));
-        if (budget > 0) {
-            put(start.initiator, INITIATOR_BUDGET, PyLong_FromSsize_t(budget - 1));
-        }
-        AT(result, RESULT_ORIGIN) = Py_NewRef(start.socket);
-        AT(result, RESULT_ASYNC_STATE) = Py_NewRef(state);
-        AT(result, RESULT_TRANSFERRED) = number;
-        AT(result, RESULT_ENDED) = Py_NewRef(Py_False);
-        AT(result, RESULT_HANDLE) = Py_NewRef(Py_None);
-        let_go(&start);
+    if (attempt(&start, NULL, &sent, &error)) {
         return result;
     }
-    Py_DECREF(number);
-    Py_DECREF(result);
-    PyObject *exception, *begin = PyLong_FromSsize_t(offset),
-                         *length = PyLong_FromSsize_t(start.size);
-    if (begin != NULL && length != NULL && account(&start, sent, error, &number, &exception)) {
-        result = PyObject_CallMethodObjArgs(start.socket, name_begin_send_stuck, arguments[1],
-                                            begin, length, state, start.initiator, number,
-                                            exception, NULL);
-        Py_DECREF(number);
-        Py_DECREF(exception);
-    }
-    else {
-        result = give_up(&start, NULL);
-    }
-    Py_XDECREF(begin);
-    Py_XDECREF(length);
-    let_go(&start);
-    return result;
+    return go_on_with_result(&start, result, state, offset, sent, error);
 }
 
 static PyObject *
@@ -770,7 +848,9 @@ install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
     number_trying = PyLong_FromLong(trying);
     number_step = PyLong_FromLong(step);
     number_success = PyLong_FromLong(success);
-    number_zero = PyLong_FromLong(0);
+    for (int i = 0; i <= LARGEST_BUDGET; i++) {
+        numbers[i] = PyLong_FromLong(i);
+    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].name);
         if (*names[i].place == NULL) {
