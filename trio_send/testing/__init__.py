@@ -28,7 +28,11 @@ from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 from ._tape import Decision as Decision
 from ._world import World as World
-from ._worlds import random_world as random_world, small_world as small_world
+from ._worlds import (
+    random_world as random_world,
+    small_world as small_world,
+    smallest_world as smallest_world,
+)
 
 fixup_module_metadata(__name__, globals())
 del fixup_module_metadata

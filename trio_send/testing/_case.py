@@ -67,6 +67,10 @@ class Case:
         self._is_inside = False
         #: Whether it is a world, which leaves nothing behind that another run could find.
         self._is_world = False
+        #: Looks at all of a world that a step can change; None if it is not known what that is.
+        self._look: Callable[[], object] | None = None
+        #: How often a port was asked something.
+        self._touches = 0
         self._last: list[Callable[[], object]] = []
 
     def check(self, condition: object, sentence: str) -> None:

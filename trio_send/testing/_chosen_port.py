@@ -59,9 +59,15 @@ class ChosenPort(Port):
         self._gone: int | None = None
         self._readiness = Readiness(name, descriptor=True)
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether somebody who waits would learn that something is taken."""
+        return not self._readiness.is_blocked and not self._readiness.is_full
+
     def _attempt(self, data: bytes) -> int:
         if self._readiness.is_closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._case._touches += 1
         self._case._inside(f"{self._name} is asked")
         if self._readiness.is_blocked:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

@@ -126,18 +126,23 @@ class Explorer:
             for future in waiting:
                 future.cancel()
 
-    def search(self, ledger: Ledger, most_runs: int, tell: Tell | None) -> None:
+    def search(
+        self, ledger: Ledger, most_runs: int, tell: Tell | None, *, full: bool = False
+    ) -> None:
         """Run every list of decisions within the limits, depth first."""
         runs: list[Run] = []
-        self.run_each(self._lists(ledger, most_runs, runs), ledger, tell, runs.append)
+        lists = self._lists(ledger, most_runs, runs, skips_silent=not full)
+        self.run_each(lists, ledger, tell, runs.append)
 
-    def _lists(self, ledger: Ledger, most_runs: int, runs: list[Run]) -> Iterator[Tape]:
+    def _lists(
+        self, ledger: Ledger, most_runs: int, runs: list[Run], *, skips_silent: bool
+    ) -> Iterator[Tape]:
         """Yield a tape for each list; ``runs`` has its run when the next one is asked for."""
-        yield Tape(Listed({}), self.limits)
+        yield Tape(Listed({}), self.limits, skips_silent=skips_silent)
         run = runs.pop()
         # A run that does not end has no end of alternatives either.
         is_cut = run.is_endless
-        stack = [] if is_cut else [(run.decisions, alternatives(run.decisions))]
+        stack = [] if is_cut else [(run.decisions, alternatives(run.decisions, run.silent))]
         while stack:
             before, rest = stack[-1]
             following = next(rest, None)
@@ -148,7 +153,7 @@ class Explorer:
                 return
             choices, shared = following
             source = Listed(choices)
-            yield Tape(source, self.limits)
+            yield Tape(source, self.limits, skips_silent=skips_silent)
             run = runs.pop()
             if _trio_private.decides_order():
                 difference = _difference(before, run.decisions, shared)
@@ -161,7 +166,7 @@ class Explorer:
             elif run.is_endless:
                 is_cut = True
             else:
-                stack.append((run.decisions, alternatives(run.decisions)))
+                stack.append((run.decisions, alternatives(run.decisions, run.silent)))
         ledger.exhausted = not is_cut and not ledger.unrepeatable
 
 
@@ -189,6 +194,7 @@ def explore(
     only: Mapping[str, int] | None = None,
     most_runs: int = 100_000,
     most_steps: int = MOST_STEPS,
+    full: bool = False,
     executor: Executor | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Report:
@@ -213,6 +219,10 @@ def explore(
         repeated, and differences are told as ``Report.unrepeatable``.
       most_runs: after how many runs to stop.
       most_steps: after how many steps of its tasks a program is held not to end.
+      full: whether to try everything in a world. If not, there is no run of its own for a cancel that differs from
+        another one only in steps between them that have touched nothing, nor for an order that lets such a step come
+        first: no port was asked, no call made, no event told, and whatever can be read of sockets, operations and
+        initiators is the same. What the steps of another program touch is not known, so there it makes no difference.
       executor: runs ``seeds``, many at a time, such as a `concurrent.futures.ProcessPoolExecutor`. Then the scenario
         has to be a function of a module, or a `functools.partial` of one. The report is the same as without.
       progress: called with the number of runs so far, again and again, outside of Trio. If what it returns is true,
@@ -257,7 +267,7 @@ def explore(
         else:
             explorer.draw(ledger, seeds, progress)
     else:
-        explorer.search(ledger, most_runs, progress)
+        explorer.search(ledger, most_runs, progress, full=full)
     return ledger.report()
 
 

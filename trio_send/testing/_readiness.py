@@ -27,6 +27,7 @@ class Readiness:
 
     Attributes:
       fd: the descriptor, or -1.
+      is_full: whether the descriptor says that nothing is taken.
       is_closed: whether it was closed.
     """
 
@@ -35,7 +36,7 @@ class Readiness:
         self.is_closed = False
         self._name = name
         self._until = -math.inf
-        self._is_full = False
+        self.is_full = False
         self._lot = trio.lowlevel.ParkingLot()
         self._has_task = False
         if sys.platform == "linux" and descriptor:
@@ -50,9 +51,9 @@ class Readiness:
         """Take nothing for so long."""
         self._until = trio.current_time() + seconds
         if sys.platform == "linux" and self.fd >= 0:
-            if not self._is_full:
+            if not self.is_full:
                 os.eventfd_write(self.fd, _FULL)
-                self._is_full = True
+                self.is_full = True
             if not self._has_task:
                 # A kernel's time is nobody's: no cancel of the program may stop it.
                 trio.lowlevel.spawn_system_task(self._pass_time, name=f"kernel of {self._name}")
@@ -66,14 +67,14 @@ class Readiness:
         self._lot.unpark_all()
 
     def _empty(self) -> None:
-        if sys.platform == "linux" and self._is_full and not self.is_closed:
+        if sys.platform == "linux" and self.is_full and not self.is_closed:
             os.eventfd_read(self.fd)
-            self._is_full = False
+            self.is_full = False
 
     async def _pass_time(self) -> None:
         """Make the descriptor writable when the time has come, until it is closed."""
         while not self.is_closed:
-            if not self._is_full:
+            if not self.is_full:
                 await self._lot.park()
             elif self.is_blocked:
                 with trio.CancelScope(deadline=self._until):

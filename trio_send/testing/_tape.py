@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 
 class Source(Protocol):
@@ -81,19 +81,25 @@ class Tape:
     Args:
       source: decides.
       limits: how many decisions of a kind may be other than 0; a kind that is missing here has no limit.
+      skips_silent: whether nobody wants to know what comes of decisions about steps that touch nothing.
 
     Attributes:
       made: the decisions that were asked for, in order.
+      silent: by their number, answers of decisions that would make no difference.
     """
 
-    __slots__ = ("_asked", "_left", "_passes", "_source", "made")
+    __slots__ = ("_asked", "_left", "_passes", "_source", "made", "silent", "skips_silent")
 
-    def __init__(self, source: Source, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, source: Source, limits: Mapping[str, int], *, skips_silent: bool = False
+    ) -> None:
         self._source = source
         self._passes = source.passes
         self._left = dict(limits)
         self._asked: dict[str, int] = {}
         self.made: list[Made] = []
+        self.silent: dict[int, set[int]] = {}
+        self.skips_silent = skips_silent
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -214,12 +220,18 @@ def choices_of(decisions: Sequence[Decision]) -> dict[str, int]:
     return {decision.key: decision.choice for decision in decisions if decision.choice}
 
 
-def alternatives(decisions: Sequence[Decision]) -> Iterator[tuple[dict[str, int], int]]:
+def alternatives(
+    decisions: Sequence[Decision], silent: Mapping[int, Collection[int]] | None = None
+) -> Iterator[tuple[dict[str, int], int]]:
     """The lists that differ from a run's in one decision more, behind all that are not 0 in it.
 
     Every combination of decisions has exactly one last decision that is not 0, so a search that begins with an empty
     list and follows the alternatives of each run meets each combination once. Late decisions come first: what begins
     with the same decisions is searched in one go.
+
+    Args:
+      decisions: those of the run.
+      silent: answers to leave out, by the number of the decision.
 
     Returns:
       Each list, with the number of decisions that its run shares with this one.
@@ -227,7 +239,10 @@ def alternatives(decisions: Sequence[Decision]) -> Iterator[tuple[dict[str, int]
     choices = choices_of(decisions)
     first = 1 + max((i for i, decision in enumerate(decisions) if decision.choice), default=-1)
     for i in reversed(range(first, len(decisions))):
+        left_out = (silent or {}).get(i, ())
         for choice in range(1, decisions[i].options):
+            if choice in left_out:
+                continue
             yield {**choices, decisions[i].key: choice}, i
 
 

@@ -24,7 +24,7 @@ from ._places import Place, is_own, line_of, place_of_function, place_of_task
 from ._tape import CANCEL, ORDER, PLAN, Decision, Made, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 #: What is explored.
 Scenario: TypeAlias = "Callable[[Case], Awaitable[object]]"
@@ -59,6 +59,7 @@ class Run:
       is_endless: whether there was an end to them only because there were too many.
       trace: a hash of every step, cancel and fault, in order.
       behaviour: a hash of what each task did by itself and of the faults; other orders may give the same.
+      silent: by the number of a decision, answers that would make no difference.
     """
 
     made: tuple[Made, ...]
@@ -70,6 +71,7 @@ class Run:
     is_endless: bool
     trace: str
     behaviour: str
+    silent: Mapping[int, Collection[int]]
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -146,6 +148,12 @@ class Watcher:
         self._idle_since = 0.0
         self._pauses = 0
         self._stops = 0
+        #: What the world was like when a cancel was last decided on, and before the latest step.
+        self._decided_at: object = None
+        self._before: object = None
+        self._stepping: trio.lowlevel.Task | None = None
+        #: For each task of a batch, the decisions of its order and the answers by which it would have gone first.
+        self._order: dict[trio.lowlevel.Task, list[tuple[int, int]]] = {}
         self.case._targets.append(Target(name_of(scenario), self._scope.cancel, self._scope))
 
     async def main(self) -> None:
@@ -182,6 +190,7 @@ class Watcher:
             is_endless=self._is_endless,
             trace=_digest(self._trace, faults),
             behaviour=_digest(by_task, faults),
+            silent=self._tape.silent,
         )
 
     # Told by Trio ---------------------------------------------------------------------------------
@@ -211,6 +220,8 @@ class Watcher:
 
     def before_pause(self) -> None:
         """Perhaps cancel something while all tasks wait; find out whether they do so for ever."""
+        if self._tape.skips_silent:
+            self._see_step()
         self._idle += 1
         # A deadline that is next takes two rounds: one for the clock to jump, and one to notice. One pause is enough.
         if self._idle == 1:
@@ -230,7 +241,7 @@ class Watcher:
             return
         step = self._taken[task] = self._taken[task] + 1
         self._steps += 1
-        if not self.is_over:
+        if not self.is_over and (not self._tape.skips_silent or self._has_changed(task)):
             self._perhaps_cancel("before step", step, f" of {label}")
         if self._stops > 1:
             _trio_private.unshield(task)
@@ -253,6 +264,9 @@ class Watcher:
         """Put tasks that are about to step into the order in which they do, the last one first."""
         if self._stops > 2:
             raise Abandoned
+        if self._tape.skips_silent:
+            self._see_step()
+            self._order.clear()
         if len(batch) > 1:
             labels = self._labels
             ours = [task for task in batch if task in labels]
@@ -263,6 +277,10 @@ class Watcher:
                 if len(ours) > 1 and not self.is_over and not self._tape.passes(ORDER, 1):
                     words = f"instead of step {self._taken[first] + 1} of {labels[first]}"
                     choice = self._tape.choose(ORDER, words, len(ours))
+                    if self._tape.skips_silent and not choice:
+                        number = len(self._tape.made) - 1
+                        for answer, task in enumerate(ours):
+                            self._order.setdefault(task, []).append((number, answer))
                 order.append(ours.pop(choice))
             order.reverse()
             batch[:] = order
@@ -273,6 +291,31 @@ class Watcher:
         self._scope.cancel()
 
     # What is done then ----------------------------------------------------------------------------
+
+    def _see_step(self) -> object:
+        """Find out whether the latest step has touched anything; return what the world is like."""
+        look = self.case._look
+        if look is None:
+            self._stepping = None
+            return None
+        now = (trio.current_time(), len(self._labels), len(self._taken), look())
+        if self._stepping is not None and now == self._before:
+            for number, answer in self._order.get(self._stepping, ()):
+                self._tape.silent.setdefault(number, set()).add(answer)
+        self._stepping = None
+        return now
+
+    def _has_changed(self, task: trio.lowlevel.Task) -> bool:
+        """Tell whether anything was touched since a cancel was last decided on.
+
+        If not, a cancel here does what one there does: the steps in between have only waited in another place.
+        """
+        now = self._see_step()
+        self._before, self._stepping = now, task
+        if now is not None and now == self._decided_at:
+            return False
+        self._decided_at = now
+        return True
 
     def _may_cancel(self) -> bool:
         return not self.is_over and not self._tape.is_spent(CANCEL)

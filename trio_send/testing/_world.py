@@ -47,7 +47,11 @@ class _Stop:
 
     @property
     def cancel_called(self) -> bool:
-        return self.sent.stopped is not None or self.sent.is_over or self.world._is_over(self)
+        return (
+            self.sent.stopped is not None
+            or self.sent.is_over
+            or self.world._is_over(self.operation)
+        )
 
     def cancel(self) -> None:
         if self.operation.cancel():
@@ -94,6 +98,7 @@ class _OpenInitiator:
             self._leave()
             raise
         world._scopes[id(initiator)] = record
+        world._initiators.append(initiator)
         name = f"initiator {record.number}"
         world._case.cancellable(_Leave(world, record, initiator.cancel_scope), name)
         return initiator
@@ -151,11 +156,14 @@ class World:
 
     def __init__(self, case: Case) -> None:
         case._is_world = True
+        case._look = self._look
         self._case = case
         self._record = Record()
         self._moments = 0
         self._offset = 0
         self._sockets: dict[Socket, SocketRecord] = {}
+        self._ports: list[ChosenPort] = []
+        self._initiators: list[Initiator] = []
         self._operations: dict[int, Any] = {}
         self._scopes: dict[int, InitiatorRecord] = {}
 
@@ -199,6 +207,7 @@ class World:
         name = f"socket {record.number}"
         port = ChosenPort(self._case, name, note, is_stream=is_stream, errors=errors)
         socket = Socket.from_port(port, on_torn=on_torn)
+        self._ports.append(port)
         self._record.sockets.append(record)
         self._sockets[socket] = record
         return socket
@@ -350,6 +359,20 @@ class World:
         self._moments += 1
         return self._moments
 
+    def _look(self) -> object:
+        """Return all that a step can change, as far as a program can tell."""
+        return (
+            self._moments,
+            self._case._touches,
+            [port.is_writable for port in self._ports],
+            [(s.queued_operations, s.queued_bytes, s.torn is None) for s in self._sockets],
+            [
+                (self._is_over(operation), operation.bytes_transferred)
+                for operation in self._operations.values()
+            ],
+            [(repr(i), i.statistics().unfinished_events) for i in self._initiators],
+        )
+
     def _new(self, socket: Socket, size: int, face: str) -> Sent:
         if self._offset + size > MOST_BYTES:
             raise ValueError(
@@ -385,8 +408,7 @@ class World:
         sent.told.append(self._moment())
         sent.told_as = (operation.bytes_transferred, _error_of(operation))
 
-    def _is_over(self, stop: _Stop) -> bool:
-        operation = stop.operation
+    def _is_over(self, operation: Any) -> bool:
         if isinstance(operation, SocketAsyncEventArgs):
             return not operation.pending
         return bool(operation.is_completed)

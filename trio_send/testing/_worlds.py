@@ -80,6 +80,27 @@ async def small_world(
                 await trio.sleep(0.5)
 
 
+#: The sizes of at most two messages with at most 3 bytes in all, each with at least one.
+SMALLEST: Final = ((1,), (2,), (3,), (1, 1), (1, 2), (2, 1))
+
+
+async def smallest_world(case: Case) -> None:
+    """Send one or two messages, of 3 bytes at most in all: whatever such a `small_world` can do.
+
+    Which sizes they have is chosen, like all else.
+
+    Args:
+      case: what the scenario is given.
+
+    **Checkpoints**: always.
+
+    **If cancelled**: all that it has started ends.
+
+    **Threads**: only from the Trio thread.
+    """
+    await small_world(case, sizes=SMALLEST[case.choose(len(SMALLEST), "sizes")])
+
+
 #: What a random world does next, each as likely as it is often here.
 ACTIONS: Final = (
     *("send_async",) * 4,
