@@ -44,6 +44,7 @@ class _Options(argparse.Namespace):
     orders: int
     kernel: int | None
     inside: int
+    full: bool
     jobs: int
     most_runs: int
     findings: str | None
@@ -82,13 +83,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=WORLDS,
         default="random",
-        help="small, in which everything is tried in turn, or random, which is drawn (default: random)",
+        help="small or smallest, in which everything is tried in turn, or random, which is drawn (default: random)",
     )
     run.add_argument(
         "--seeds",
         metavar="A:B",
         type=_parse_seeds,
-        help="draw a world for each number from A on and below B (default: 0:1000; for small: try everything instead)",
+        help="draw a world for each number from A on and below B (default: 0:1000 of random; of the others everything is "
+        "tried instead)",
     )
     for name, default, what in (
         ("cancels", 1, "cancels"),
@@ -108,6 +110,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_parse_number,
         help="how many answers of the kernel may be out of the ordinary in one run (default: 1 if everything is tried, "
         "else no limit)",
+    )
+    run.add_argument(
+        "--full",
+        action="store_true",
+        help="try also what differs in steps that touch nothing",
     )
     run.add_argument(
         "--jobs",
@@ -179,6 +186,7 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
                 limits={"kernel": kernel, "inside": options.inside},
                 seeds=seeds,
                 most_runs=options.most_runs,
+                full=options.full,
                 executor=executor,
                 progress=progress,
             )

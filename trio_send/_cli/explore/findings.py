@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ...testing import Finding, random_world, record, replay, shrink, small_world
+from ...testing import Finding, random_world, record, replay, shrink, small_world, smallest_world
 from ..failures import FAILURE, Failure, describe
 from ..output import complain, say
 from ..timeline import FORMATS, draw
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WORLDS: Final[Mapping[str, Callable[[Case], Awaitable[object]]]] = {
     "small": small_world,
+    "smallest": smallest_world,
     "random": random_world,
 }
 SCENARIOS: Final = {world.__name__: world for world in WORLDS.values()}
