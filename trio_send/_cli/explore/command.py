@@ -89,8 +89,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         metavar="A:B",
         type=_parse_seeds,
-        help="draw a world for each number from A on and below B (default: 0:1000 of random; of the others everything is "
-        "tried instead)",
+        help="draw a world for each number from A on and below B (default: 0:1000 of random; of the others everything "
+        "is tried instead)",
     )
     for name, default, what in (
         ("cancels", 1, "cancels"),
