@@ -16,7 +16,7 @@ import trio
 
 import trio_send
 from tests.programs import WorkQueue, line_of
-from trio_send.testing import Case, Place, explore, replay, shrink
+from trio_send.testing import Case, Place, World, _hangs, explore, replay, shrink
 
 
 async def three_steps(case: Case) -> None:
@@ -664,3 +664,67 @@ def test_a_program_that_makes_trio_fail_is_a_finding() -> None:
     (finding,) = explore(scenario, only={}).findings
     assert finding.sentence == "ValueError: in a callback"
     assert explore(three_steps).exhausted
+
+
+needs_cpython = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="nothing else can end a step"
+)
+
+
+@needs_cpython
+@pytest.mark.parametrize("how", ["alone", "in a task", "in a world", "swallowing"])
+def test_a_step_that_does_not_end_is_a_finding(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_hangs, "PATIENCE", 0.2)
+    monkeypatch.setattr(_hangs, "INTERVAL", 0.05)
+
+    async def loop() -> None:
+        await trio.lowlevel.checkpoint()
+        if how == "swallowing":
+            try:
+                while True:
+                    pass
+            except BaseException:
+                await trio.sleep(1)
+        while True:
+            pass  # here
+
+    async def scenario(case: Case) -> None:
+        await trio.lowlevel.checkpoint()
+        if how == "alone":
+            await loop()
+        elif how == "in a world":
+            async with World(case) as world, world.initiator():
+                world.send_async(world.socket(), 3)
+                await loop()
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(loop)
+                await trio.sleep(1)
+
+    report = explore(scenario, only={})
+    (finding,) = report.findings
+    assert finding.sentence == "a step of the program does not end: it has no checkpoint"
+    assert finding.details.startswith("it is at loop:")
+    assert report.unrepeatable == ()
+    report = explore(scenario, cancels=0, seeds=range(2))
+    assert (report.runs, report.broken_runs) == (2, 2)
+    # What is explored next is as it always was.
+    assert explore(three_steps).exhausted
+
+
+@needs_cpython
+def test_other_runs_go_on_where_one_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_hangs, "PATIENCE", 0.2)
+    monkeypatch.setattr(_hangs, "INTERVAL", 0.05)
+
+    async def scenario(case: Case) -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            while True:
+                pass
+
+    report = explore(scenario)
+    assert report.runs > 2
+    assert report.broken_runs == report.runs - 1
+    assert not report.exhausted

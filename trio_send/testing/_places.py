@@ -138,7 +138,11 @@ def place_of_function(function: object) -> Place | None:
 
 def place_of_caller() -> Place | None:
     """The innermost line of the program's own that is being run in this thread."""
-    frame: types.FrameType | None = sys._getframe(1)
+    return place_of_frame(sys._getframe(1))
+
+
+def place_of_frame(frame: types.FrameType | None) -> Place | None:
+    """The innermost line of the program's own that a frame was called from."""
     while frame is not None and not is_own(frame.f_code):
         frame = frame.f_back
     return None if frame is None else _place(frame.f_code, frame.f_lineno)

@@ -20,6 +20,7 @@ import trio.testing
 
 from . import _trio_private
 from ._case import describe_exception
+from ._hangs import watched
 from ._watcher import Abandoned, Run, Scenario, Watcher
 
 if sys.version_info < (3, 11):
@@ -28,6 +29,7 @@ if sys.version_info < (3, 11):
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ._places import Place
     from ._tape import Tape
 
 #: How many rounds of the scheduler what has served a world may take to end when the world has.
@@ -72,27 +74,43 @@ class _Host(trio.abc.Instrument):
         """Whether there is something to run."""
         return self._tape is not None
 
+    @property
+    def step(self) -> object:
+        """Something that is equal for as long as a step goes on; None while there is none."""
+        return None if self._watcher is None else self._watcher.step
+
+    def hangs(self, place: Place | None) -> None:
+        """Take note that the current step does not end; called from another thread."""
+        if self._watcher is not None:
+            self._watcher.hangs(place)
+
     def run_some(self) -> None:
         """Run as many as one call of `trio.run` can host."""
         self._living.clear()
         clock = trio.testing.MockClock(autojump_threshold=0)
         try:
-            with _trio_private.scheduler(self._arrange):
+            with _trio_private.scheduler(self._arrange), watched(self):
                 trio.run(self._main, clock, clock=clock, instruments=[self])
         except trio.TrioInternalError as error:
             if not isinstance(error.__cause__, Abandoned):
                 # A program can make Trio fail, as with a callback that raises. Its tasks stay where they are.
                 if self._watcher is None:
                     raise
-                self._watcher.case._broken += describe_exception(error.__cause__ or error)
+                if not self._watcher.is_hung:
+                    self._watcher.case._broken += describe_exception(error.__cause__ or error)
             # To throw a coroutine away is to raise an exception in it. One that swallows whatever is raised, in a
             # loop, would go on within that call, for ever, without a step.
+            _ABANDONED.extend(self._living)
+        except BaseException:
+            # What was raised in a step that did not end may come out anywhere.
+            if self._watcher is None or not self._watcher.is_hung:
+                raise
             _ABANDONED.extend(self._living)
         watcher, self._watcher = self._watcher, None
         if watcher is None:
             return
         for failure in (watcher.error, watcher.interruption):
-            if failure is not None:
+            if failure is not None and not watcher.is_hung:
                 raise failure
         for function in watcher.case._last:
             try:
@@ -136,6 +154,7 @@ class _Host(trio.abc.Instrument):
             or case._last
             or watcher.error is not None
             or watcher.interruption is not None
+            or watcher.is_hung
             or not _trio_private.can_host()
         ):
             return False

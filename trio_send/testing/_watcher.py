@@ -20,6 +20,7 @@ import trio.testing
 
 from . import _trio_private
 from ._case import Broken, Case, Target, describe_exception
+from ._hangs import is_watch
 from ._places import Place, is_own, line_of, place_of_function, place_of_task
 from ._tape import CANCEL, ORDER, PLAN, Decision, Made, Tape
 
@@ -109,6 +110,7 @@ class Watcher:
       case: what the scenario is given.
       is_over: whether the scenario has ended. Tasks may still step.
       error: what the explorer itself could not do; the run means nothing then.
+      is_hung: whether a step did not end, and was ended by force; what comes of it then means nothing.
       interruption: what is no `Exception` and left the scenario, such as `KeyboardInterrupt`.
     """
 
@@ -132,6 +134,8 @@ class Watcher:
         self._scope = trio.CancelScope()
         self._beginning = place_of_function(scenario)
         self._steps = 0
+        self.is_hung = False
+        self._at_hang: tuple[list[Broken], list[str], dict[str, list[str]]] | None = None
         self._is_endless = False
         self._asked: list[str] = []
         self._cancelled: list[object] = []
@@ -174,6 +178,8 @@ class Watcher:
     def finish(self) -> Run:
         """Return what the run was; to be called when it is over."""
         case = self.case
+        if self._at_hang is not None:
+            case._broken, self._trace, self._history = self._at_hang
         faults = [f"stopped {words}" for words in case._asked]
         faults += [f"broken {broken.sentence} {broken.place}" for broken in case._broken]
         by_task: list[str] = []
@@ -259,6 +265,26 @@ class Watcher:
         if self._steps > self._most_steps:
             self._is_endless = True
             self._stop(f"the program does not end: it takes more than {self._limit} steps")
+
+    @property
+    def step(self) -> object:
+        """Something that is equal for as long as a step goes on; None while all tasks wait."""
+        return None if self._idle else (self, self._steps)
+
+    def hangs(self, place: Place | None) -> None:
+        """Take note that a step does not end, before it is ended by force; called from another thread."""
+        if not self.is_hung:
+            self.is_hung = self._is_endless = self.is_over = True
+            details = "" if place is None else f"it is at {place.in_words}"
+            self.case._broken.append(
+                Broken("a step of the program does not end: it has no checkpoint", None, details)
+            )
+            # Whatever comes of its end has nothing to say.
+            self._at_hang = (
+                list(self.case._broken),
+                list(self._trace),
+                {label: list(lines) for label, lines in self._history.items()},
+            )
 
     def arrange(self, batch: list[trio.lowlevel.Task]) -> None:
         """Put tasks that are about to step into the order in which they do, the last one first."""
@@ -374,7 +400,9 @@ class Watcher:
         others = [
             thread
             for thread in threading.enumerate()
-            if thread is not here and not thread.name.startswith("Trio thread")
+            if thread is not here
+            and not thread.name.startswith("Trio thread")
+            and not is_watch(thread)
         ]
         if waiting <= 1 and not others and not trio.testing.active_thread_count():
             return True
