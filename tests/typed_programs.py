@@ -35,7 +35,7 @@ PYRIGHT_CONFIGURATION = {
 
 #: Right and wrong things that no example does. To take a wrong one for right is a mistake of the annotations.
 CALLS = """\
-from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, socketpair
+from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, from_thread, socketpair
 
 
 def handler(socket: Socket, args: SocketAsyncEventArgs) -> bool:
@@ -71,6 +71,11 @@ Socket(on_torn="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 sender.begin_send(b"", callback=callback)
 sender.begin_send([b"", bytearray(), memoryview(b"")], callback=slow_callback)
 sender.begin_send(b"", callback=handler)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+started: AsyncResult = from_thread.start(sender.begin_receive, bytearray(1), callback=callback)
+pending: bool = from_thread.start(sender.receive_async, args)
+from_thread.start(sender.receive_async, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+from_thread.start(sender.begin_receive)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 """
 
 
