@@ -84,6 +84,7 @@ def test_everything_that_can_come_of_it_comes_of_it(
     assert set(outcomes) == expected
     assert reduced.runs < in_full.runs * 0.8
     assert in_full.findings == reduced.findings == ()
+    assert reduced.never_struck == in_full.never_struck
 
 
 def test_what_is_wrong_is_found_in_either_way(monkeypatch: pytest.MonkeyPatch) -> None:

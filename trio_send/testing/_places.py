@@ -17,6 +17,9 @@ import trio
 _FOLDERS = tuple(str(Path(file).parent) + os.sep for file in (trio.__file__, __file__))
 _FILES = (contextlib.__file__,)
 
+#: The scenarios that are ready are programs like any other.
+_SCENARIOS = str(Path(__file__).with_name("_worlds.py"))
+
 
 @final
 @attrs.frozen(order=True, cache_hash=True)
@@ -57,7 +60,7 @@ def _owner_of(code: types.CodeType) -> int:
     owner = _owners.get(file)
     if owner is None:
         owner = _OWN
-        if file in _FILES or file.startswith(_FOLDERS):
+        if file != _SCENARIOS and (file in _FILES or file.startswith(_FOLDERS)):
             owner = _EXPLORER if file.startswith(_FOLDERS[1]) else _NOT_OWN
         _owners[file] = owner
     return owner
