@@ -40,6 +40,7 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "trio": trio.__version__,
         "trio_send": trio_send.__version__,
+        "accelerator": "yes" if trio_send.__accelerated__ else "no",
     }
 
 
