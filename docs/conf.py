@@ -196,7 +196,7 @@ def show_unreleased_changes(app: Sphinx, docname: str, content: list[str]) -> No
             "build",
             "--draft",
             "--version",
-            f"{release}, unreleased",
+            "unreleased",
         ],
         cwd=ROOT,
         check=True,
