@@ -98,11 +98,11 @@ def pages() -> Iterator[Page]:
                     yield Page(f"{name}, line {line}", f"{text}\n", line, module)
 
 
-def blocks(page: Page) -> list[Block]:
-    """The Python on a page, from top to bottom."""
+def blocks(page: Page, language: str = "python") -> list[Block]:
+    """What of a page is written in a language, from top to bottom."""
     package = markdown if page.name.endswith(".md") else rest
     document = sybil.Document(page.text, page.name)
-    for region in package.CodeBlockParser("python", evaluator=print)(document):
+    for region in package.CodeBlockParser(language, evaluator=print)(document):
         document.add(region)
     return [
         Block(
@@ -123,7 +123,9 @@ def unnamed_blocks(page: Page) -> list[str]:
 
 def commands(page: Page) -> list[str]:
     """What a page tells the reader to type, without the prompt; a line that goes on is one with the next."""
-    return re.findall(r"^ *\$ (.+)$", re.sub(r"\\\n", "", page.text), re.MULTILINE)
+    prompted = re.findall(r"^ *\$ (.+)$", re.sub(r"\\\n", "", page.text), re.MULTILINE)
+    scripts = "\n".join(block.source for block in blocks(page, "sh"))
+    return prompted + re.sub(r"\\\n", "", scripts).split("\n")
 
 
 # Running it -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,15 @@ def test_commands_are_there_and_have_the_options_that_are_shown() -> None:
     faults = []
     for page in PAGES:
         for command in commands(page):
-            program, *arguments = shlex.split(command)
+            program, *arguments = shlex.split(command, comments=True) or [""]
             try:
                 if program == "trio-send":
                     make_parser().parse_args(arguments)
+                elif program == "python" and arguments[0] == "-m":
+                    assert find_spec(arguments[1]) is not None
                 elif program == "python":
                     assert (ROOT / arguments[0]).exists()
-            except (AssertionError, SystemExit):
+            except (AssertionError, ModuleNotFoundError, SystemExit):
                 faults.append(f"{page.name}: {command}")
     assert faults == []
 
@@ -120,6 +123,9 @@ def test_a_block_without_a_language_is_found() -> None:
 
 
 def test_commands_are_found() -> None:
-    assert commands(Page("page.rst", "Type::\n\n   $ trio-send \\\n   demo\n   done\n")) == [
-        "trio-send    demo"
-    ]
+    page = Page(
+        "page.rst",
+        "Type::\n\n   $ trio-send \\\n   demo\n   done\n\n"
+        ".. code-block:: sh\n\n   trio-send bench\n   python \\\n       -m pytest\n",
+    )
+    assert commands(page) == ["trio-send    demo", "trio-send bench", "python     -m pytest"]
