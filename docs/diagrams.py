@@ -18,7 +18,7 @@ from trio_send import (
     add_instrument,
     open_initiator,
 )
-from trio_send._operations.operation import TRANSITIONS, State
+from trio_send._operations.states import TRANSITIONS, State
 from trio_send._operations.watermarks import OPERATION_WEIGHT
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from trio_send._kernel import forks
-from trio_send._owners.initiator import Initiator
-from trio_send._owners.leaving_owner import Leaver
-from trio_send._socket.endpoint import Endpoint
-from trio_send._socket.socket import Socket
+from trio_send._owners.exiting_owner import ExitingOwner
+from trio_send._owners.scope_owner import ScopeOwner
+from trio_send._socket.core import SocketCore
 from trio_send.testing._ledger import check_initiator, check_socket
 
 #: What did not add up in the test that is running.
@@ -23,10 +22,10 @@ WRONG: list[AssertionError] = []
 def audit(thing: Any) -> None:
     """Note it if what a socket or an initiator counts does not add up."""
     try:
-        if isinstance(thing, Socket):
-            check_socket(thing)
-        elif isinstance(thing, Initiator):
-            check_initiator(thing)
+        if isinstance(thing, SocketCore):
+            check_socket("a socket", thing.statistics())
+        elif isinstance(thing, ScopeOwner):
+            check_initiator(repr(thing), thing.statistics())
     except AssertionError as error:
         WRONG.append(error)
 
@@ -48,8 +47,8 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    Endpoint._close_port = audited(Endpoint._close_port)  # type: ignore[method-assign]
-    Leaver._tell_unsent = audited(Leaver._tell_unsent)  # type: ignore[method-assign]
+    SocketCore.close_port = audited(SocketCore.close_port)  # type: ignore[method-assign]
+    ExitingOwner.tell_unsent = audited(ExitingOwner.tell_unsent)  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

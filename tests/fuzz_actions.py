@@ -134,7 +134,7 @@ class Run:
             initiator = trio_send.current_initiator()
         except trio_send.InvalidOperationError:
             return False
-        return initiator._stopped is None
+        return initiator._owner.stopped is None
 
 
 def only_boom(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from tests.fuzz_starts import a_result
 from tests.fuzz_toolbox import FuzzWorld, Task, awaited
 from tests.fuzz_world import Follower, Pick, Watched
 from trio_send import DatagramBatch, Socket, SocketAsyncEventArgs
-from trio_send._operations.operation import CUT
+from trio_send._operations.states import CUT
 
 # -- sends -------------------------------------------------------------------------------------------------------------
 
@@ -69,10 +69,10 @@ def followed(
 
     def begin() -> Callable[[Any], None]:
         args, before = follower.args, follower.args.bytes_transferred
-        if args._in_flight or args._state == CUT or args._closed:
+        if args._operation.in_flight or args._operation.state == CUT or args._operation.is_closed:
             return lambda came: None  # it will be refused
         data, former = world.message_of(args), follower.entry
-        if args._message is None or world.is_closed(watched):
+        if args._operation.message is None or world.is_closed(watched):
             return lambda came: None
         if former is not None:
             former.settle(before - former.base)
@@ -83,7 +83,7 @@ def followed(
 
         def end(came: Any) -> None:
             follower.settled = False
-            if args._in_flight:
+            if args._operation.in_flight:
                 return  # a handler, or another task, has it
             follower.count = args.bytes_transferred
             assert entry is not None
@@ -167,26 +167,26 @@ def send_rest(world: FuzzWorld, pick: Pick) -> Task:
         torn = watched.socket.torn
         if torn is None:
             return lambda came: None
-        operation: Any = torn._operation
-        follower = next((each for each in world.followers if each.args is operation), None)
-        is_args = isinstance(operation, SocketAsyncEventArgs)
-        if (is_args and operation._in_flight) or world.is_closed(watched):
+        operation: Any = torn._cut.operation
+        follower = next((each for each in world.followers if each.args is torn.operation), None)
+        is_args = isinstance(torn.operation, SocketAsyncEventArgs)
+        if (is_args and operation.in_flight) or world.is_closed(watched):
             return lambda came: None
-        before = operation._transferred
+        before = operation.transferred
         entry = world.note(watched, "send_rest", world.left_of(torn), None)
         if follower is not None:
             if follower.entry is not None:
                 follower.entry.settle(before - follower.entry.base)
             follower.entry, follower.settled = entry, False
             entry.base = before
-            entry.read = lambda: operation._transferred - before
+            entry.read = lambda: operation.transferred - before
 
         def end(came: Any) -> None:
             if follower is not None:
                 follower.settled = False
                 follower.count = 0
-                if follower.entry is entry and not operation._in_flight:
-                    entry.settle(operation._transferred - before)
+                if follower.entry is entry and not operation.in_flight:
+                    entry.settle(operation.transferred - before)
                     follower.entry = None
             elif isinstance(came, outcome.Value):
                 entry.settle(came.value)

@@ -9,6 +9,7 @@ import outcome
 from tests.fuzz_toolbox import FuzzWorld, sync
 from tests.fuzz_world import Pick
 from trio_send import Socket
+from trio_send._socket.results import kind_of, origin_of
 from trio_send.testing import Blocked, ScriptedPort
 
 # -- args --------------------------------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def cut(world: FuzzWorld, pick: Pick) -> None:
     """Cut a message, if everything is in place for it."""
     streams = [each for each in world.sockets if isinstance(each.port, ScriptedPort)]
     follower = world.a_follower(pick)
-    if streams and not follower.args._in_flight:
+    if streams and not follower.args._operation.in_flight:
         watched = pick.of(streams)
         watched.port.add(1, Blocked())
         world.start(pick, "send_async", watched, follower)
@@ -83,7 +84,7 @@ def cut(world: FuzzWorld, pick: Pick) -> None:
 def cancel_args(world: FuzzWorld, pick: Pick) -> None:
     args = world.a_follower(pick).args
     activation = pick.of((None, None, args.activation, args.activation - 1))
-    meant = activation in (None, args.activation) and args._in_flight
+    meant = activation in (None, args.activation) and args._operation.in_flight
     came = world.call(
         "SocketAsyncEventArgs.cancel", pick, args.cancel, "fuzzed", activation=activation
     )
@@ -154,7 +155,7 @@ def a_result(world: FuzzWorld, pick: Pick) -> tuple[Socket, Any, str]:
         return world.a_socket(pick).socket, pick.or_wrong(None), pick.of(KINDS)
     result: Any = pick.of(world.results)
     if pick.number(4):
-        return result._origin, result, result._last_operation.name.lower()
+        return origin_of(result), result, kind_of(result).name.lower()
     return world.a_socket(pick).socket, pick.or_wrong(result), pick.of(KINDS)
 
 

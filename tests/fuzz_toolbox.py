@@ -16,8 +16,8 @@ import trio_send
 from tests.fuzz_oracle import Entry, is_refusal
 from tests.fuzz_world import Follower, Pick, Step, Watched, World, bytes_of_elements
 from trio_send import AsyncResult, SocketAsyncEventArgs, SocketException, SocketFlags
-from trio_send._operations.operation import CUT
 from trio_send._operations.queue import CLOSED
+from trio_send._operations.states import CUT
 
 Task = Callable[[], Awaitable[None]]
 
@@ -87,7 +87,7 @@ class FuzzWorld(World):
                         pass  # closed
         if kind <= 4:
             for watched in reversed(self.sockets):
-                if watched.socket._listening and watched.socket.fileno() >= 0:
+                if watched.socket._core.is_listening and watched.socket.fileno() >= 0:
                     return watched.socket.local_end_point
         if kind <= 7:
             return ("127.0.0.1", pick.of((9, 1, 0)))
@@ -104,11 +104,11 @@ class FuzzWorld(World):
         )
 
     def is_closed(self, watched: Watched) -> bool:
-        return bool(watched.socket._sends.gate & CLOSED)
+        return bool(watched.socket._core.sends.gate & CLOSED)
 
     def configure(self, pick: Pick, what: str, args: SocketAsyncEventArgs, *values: Any) -> None:
         """Make a call that is refused while the args are in use, and after they were closed."""
-        refused = args._in_flight or args._closed
+        refused = args._operation.in_flight or args._operation.is_closed
         kind, _, name = what.rpartition(".")
         function: Callable[..., Any] = getattr(args, name, setattr)
         if name.endswith(" ="):
@@ -155,7 +155,7 @@ class FuzzWorld(World):
         args = follower.args
         passed = pick.or_wrong(args)
         before = args.bytes_transferred
-        was_cut = args._state == CUT
+        was_cut = args._operation.state == CUT
         packets = method == "send_packets_async"
         data: bytes | None = None
         if packets:
@@ -168,7 +168,7 @@ class FuzzWorld(World):
         settled, entry = follower.settled, follower.entry
         follower.settled, follower.count = False, 0
         activation = args.activation
-        refused = args._in_flight or args._closed or self.is_closed(watched)
+        refused = args._operation.in_flight or args._operation.is_closed or self.is_closed(watched)
         came = self.call(f"Socket.{method}", pick, getattr(watched.socket, method), passed)
         if isinstance(came, outcome.Error):
             if is_refusal(came.error) or method == "connect_async":
@@ -221,8 +221,8 @@ class FuzzWorld(World):
         return self.left_of(torn)
 
     def left_of(self, torn: trio_send.TornMessage) -> bytes | None:
-        operation: Any = torn._operation
-        if operation._last_operation == trio_send.SocketAsyncOperation.SEND_PACKETS:
+        operation: Any = torn._cut.operation
+        if operation.kind == trio_send.SocketAsyncOperation.SEND_PACKETS:
             return None
         try:
             return b"".join(bytes(view) for view in torn.remaining)
@@ -238,7 +238,7 @@ class FuzzWorld(World):
         base: int = 0,
     ) -> Entry:
         # A datagram is accepted as a whole or not at all; of packets each is one.
-        whole = not watched.socket._port.is_stream and name != "send_packets_async"
+        whole = not watched.socket._core.port.is_stream and name != "send_packets_async"
         entry = Entry(name, data, whole=whole, read=read)
         entry.base = base
         watched.entries.append(entry)

@@ -37,8 +37,8 @@ from trio_send import (
     SocketException,
     abc,
 )
-from trio_send._operations.operation import CUT
-from trio_send._owners import leaving_owner as _leaving
+from trio_send._operations.states import CUT
+from trio_send._owners import exiting_owner as _leaving
 from trio_send.testing import Blocked, ScriptedPort
 
 Step = tuple[str, bytes]
@@ -310,7 +310,7 @@ class World:
         self.happened["events"] += 1
         if follower.told > follower.pended:
             self.wrong(f"{follower.args} were told of more than was pending")
-        if follower.args._in_flight and not may_be_restarted:
+        if follower.args._operation.in_flight and not may_be_restarted:
             self.wrong(f"{follower.args} were told of before they were free")
 
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -446,10 +446,10 @@ class World:
                 self.wrong(f"{statistics} cannot be")
             if not statistics.queued_operations and statistics.queued_bytes:
                 self.wrong(f"nothing is queued, but {statistics.queued_bytes} bytes are")
-            waiting, operation = 0, watched.socket._sends.head
+            waiting, operation = 0, watched.socket._core.sends.head
             while operation is not None:
-                waiting += operation._size_to_send
-                operation = operation._next
+                waiting += operation.size_to_send
+                operation = operation.next
             if statistics.queued_bytes != waiting:
                 self.wrong(f"{waiting} bytes wait: {statistics}")
             torn = watched.socket.torn
@@ -461,7 +461,7 @@ class World:
                 self.wrong(f"{statistics.bytes_accepted - watched.torn[1]} bytes behind {torn}")
             if (torn is None) == statistics.is_torn:
                 self.wrong(f"torn is {watched.socket.torn}, but {statistics}")
-            if watched.port is not None and watched.socket._port is watched.port:
+            if watched.port is not None and watched.socket._core.port is watched.port:
                 accepted = len(watched.port.accepted)
                 if statistics.bytes_accepted != accepted:
                     self.wrong(f"the port accepted {accepted} bytes: {statistics}")
@@ -469,12 +469,12 @@ class World:
     def _check_args(self, follower: Follower) -> None:
         args = follower.args
         count = args.bytes_transferred
-        if args._in_flight or args._state == CUT:
-            message = args._message
+        if args._operation.in_flight or args._operation.state == CUT:
+            message = args._operation.message
             size = None if message is None else message.size
-            if count < 0 or (size is not None and count > size and args._step is None):
+            if count < 0 or (size is not None and count > size and args._operation.step is None):
                 self.wrong(f"{args} count {count} of {size} bytes")
-        if args._in_flight:
+        if args._operation.in_flight:
             if follower.settled:
                 self.wrong(f"{args} are pending, though nobody started them")
             if count < follower.count:
@@ -508,7 +508,7 @@ class World:
     def check_bytes(self) -> None:
         """Look whether each socket got what was sent on it, in order."""
         for number, watched in enumerate(self.sockets):
-            if watched.port is None or watched.socket._port is not watched.port:
+            if watched.port is None or watched.socket._core.port is not watched.port:
                 continue
             complaint = fuzz_oracle.complaint_about(watched.entries, watched.port.accepted)
             if complaint is not None:
@@ -524,7 +524,7 @@ class World:
         """Look whether everything has ended, and was told of."""
         self.check()
         for follower in self.followers:
-            if follower.args._in_flight:
+            if follower.args._operation.in_flight:
                 self.wrong(f"{follower.args} are pending in the end")
             if follower.has_handler and follower.told != follower.pended:
                 self.wrong(

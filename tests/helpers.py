@@ -420,3 +420,14 @@ def fill(socket: Socket) -> int:
             except BlockingIOError:
                 pass
     return filled
+
+
+def in_flight(face: Any) -> bool:
+    """Tell whether args or a result are under way, without asking for an end that is held back."""
+    operation = getattr(face, "_operation", None)
+    return operation is not None and bool(operation.in_flight)
+
+
+def is_taken(result: Any) -> bool:
+    """Tell whether the single call of the end method of a result was made."""
+    return bool(result.is_taken if hasattr(result, "is_taken") else result._operation.is_taken)

@@ -226,8 +226,8 @@ QUEUE: Final = "_operations.queue:OperationQueue"
 SEND_QUEUE: Final = "_operations.send_queue:SendQueue"
 ATTEMPTS: Final = "_operations.send_attempts:SendAttempts"
 OPERATION: Final = "_operations.operation:Operation"
-LEAVER: Final = "_owners.leaving_owner:Leaver"
-INITIATOR: Final = "_owners.initiator:Initiator"
+EXITING_OWNER: Final = "_owners.exiting_owner:ExitingOwner"
+SCOPE_OWNER: Final = "_owners.scope_owner:ScopeOwner"
 DISPATCHER: Final = "_owners.dispatcher:Dispatcher"
 ARGS: Final = "_socket.event_args:SocketAsyncEventArgs"
 
@@ -265,8 +265,8 @@ MUSEUM: Final = (
         [
             Change(
                 "_socket.send:Sending._send_async_stuck",
-                "args._transferred = sent",
-                "args._transferred = 0",
+                "operation.transferred = sent",
+                "operation.transferred = 0",
             )
         ],
     ),
@@ -275,9 +275,9 @@ MUSEUM: Final = (
         "corefx#23672, smux#51",
         [
             Change(
-                f"{OPERATION}._abort",
-                "self._drop_limit()",
-                "self._drop_limit(); self._transferred = 0",
+                f"{OPERATION}.abort",
+                "self.drop_limit()",
+                "self.drop_limit(); self.transferred = 0",
             )
         ],
         "counts_are_exact",
@@ -288,8 +288,8 @@ MUSEUM: Final = (
         [
             Change(
                 f"{ATTEMPTS}._attempt_call",
-                "[operation._transferred :]",
-                "[operation._transferred - 1 : -1]",
+                "[operation.transferred :]",
+                "[operation.transferred - 1 : -1]",
             )
         ],
         "bytes_are_a_prefix",
@@ -324,9 +324,9 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{OPERATION}._request_stop",
-                "if self._state != POSTED and self._state != QUEUED:",
-                "if self._state == DONE:\n        self._code = code\n    if self._state not in (POSTED, QUEUED):",
+                f"{OPERATION}.request_stop",
+                "if self.state != POSTED and self.state != QUEUED:",
+                "if self.state == DONE:\n        self.code = code\n    if self.state not in (POSTED, QUEUED):",
             )
         ],
         "there_is_one_outcome",
@@ -336,9 +336,9 @@ MUSEUM: Final = (
         "runtime#45673, SSH.NET#913",
         [
             Change(
-                f"{ARGS}.on_completed",
-                "result = handlers[0](self._socket, self)",
-                "result = handlers[0](self._socket, self); handlers[0](self._socket, self)",
+                "_socket.completed_event:CompletedEvent._call",
+                "result = handlers[0](socket, args)",
+                "result = handlers[0](socket, args); handlers[0](socket, args)",
             )
         ],
         "events_come_once",
@@ -349,8 +349,8 @@ MUSEUM: Final = (
         [
             Change(
                 "_socket.send:Sending.send_async",
-                "args._state = IDLE\n",
-                "args._state = IDLE; args._socket = self; args.on_completed()\n",
+                "operation.state = IDLE\n",
+                "operation.state = IDLE; operation.socket = self; args.on_completed()\n",
             )
         ],
     ),
@@ -359,9 +359,9 @@ MUSEUM: Final = (
         "corefx#16737",
         [
             Change(
-                "_socket.begin_send:BeginEnd._conclude",
-                "initiator._ended(result, None)",
-                "result._completed(initiator._server._dispatcher)",
+                "_socket.results:conclude",
+                "owner.ended(operation, None)",
+                "operation.tell(owner.host.dispatcher)",
             )
         ],
         "events_come_after_the_start",
@@ -374,7 +374,7 @@ MUSEUM: Final = (
             Change(
                 f"{ATTEMPTS}._attempt_call",
                 "release(opened)",
-                "operation._trace = opened",
+                "operation.trace = opened",
             )
         ],
         "buffers_are_free",
@@ -384,14 +384,14 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                "_owners.scope:_OpenInitiator._find_heir",
+                "_owners.scope:_OpenInitiator._find_adopter",
                 "if self._on_exit is not ExitPolicy.ADOPT:",
-                "if find_initiator() is None:",
+                "if find_owner() is None:",
             ),
             Change(
-                f"{INITIATOR}._leave",
+                f"{SCOPE_OWNER}.exit",
                 "self.on_exit is ExitPolicy.ADOPT",
-                "self._heir is not None",
+                "self.adopter is not None",
             ),
         ],
         "nothing_outlives_an_initiator",
@@ -416,7 +416,7 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{LEAVER}._lose_patience",
+                f"{EXITING_OWNER}.begin_grace",
                 "_Grace(self, self.grace)",
                 "_Grace(self, 2 * self.grace)",
             )
@@ -444,7 +444,7 @@ MUSEUM: Final = (
             Change(
                 f"{QUEUE}._stop_owner",
                 "self._abort(operation, code, detail)",
-                "self._unlink(operation); owner._parted(self)",
+                "self._unlink(operation); owner.parted(self)",
             )
         ],
     ),
@@ -471,7 +471,11 @@ MUSEUM: Final = (
         "mono#4389",
         [
             Change(f"{DISPATCHER}.run", "if self._is_beginning:", "if False:"),
-            Change(f"{ARGS}._completed", "if is_to_begin and not self._in_flight:", "if False:"),
+            Change(
+                "_socket.event_args_operation:EventArgsOperation.tell",
+                "if is_to_begin and not self.in_flight:",
+                "if False:",
+            ),
         ],
         "the event of one send was told of the next one",
         a_send_after_another,
@@ -487,10 +491,10 @@ MUSEUM: Final = (
         "a loop of sends never lets others run",
         "",
         [
-            Change(f"{LEAVER}._spend", "if self._budget > 0 or self._refill():", "if True:"),
+            Change(f"{EXITING_OWNER}.spend", "if self.budget > 0 or self.refill():", "if True:"),
             Change(
                 "_socket.send:Sending._send_async_ended",
-                "if initiator._budget or initiator._refill():",
+                "if owner.budget or owner.refill():",
                 "if True:",
             ),
         ],
@@ -525,9 +529,9 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{LEAVER}._stop",
-                "for queue in self._occupied():",
-                "self._queues.clear()\n    for queue in ():",
+                f"{EXITING_OWNER}.stop",
+                "for queue in self.occupied_queues():",
+                "self.queues.clear()\n    for queue in ():",
             )
         ],
         scenario=nested,
@@ -537,9 +541,9 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{INITIATOR}._cancelled",
-                "self._stop(f",
-                "any(q.head is not None and q.head._transferred for q in self._queues) or self._stop(f",
+                f"{SCOPE_OWNER}.cancelled",
+                "self.stop(f",
+                "any(q.head is not None and q.head.transferred for q in self.queues) or self.stop(f",
             )
         ],
         "stops_are_prompt",

@@ -634,7 +634,9 @@ async def shut_down(scene: Scene, how: str) -> None:
         await scene.call(scene.socket.trio.shutdown, stdlib_socket.SHUT_WR)
     if has_seen_the_end(scene):
         require(not args.pending, "it is shut down, and the send waits on")
-        require(scene.socket._send_was_shut_down, "it is shut down, and the socket does not know")
+        require(
+            scene.socket._core.send_was_shut_down, "it is shut down, and the socket does not know"
+        )
     else:
         require(scene.interrupted, "it is not shut down")
         await scene.settle()

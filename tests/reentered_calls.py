@@ -16,6 +16,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from tests.helpers import in_flight
 from tests.reentering import (
     LIMIT,
     REFUSALS,
@@ -211,7 +212,7 @@ async def packets(stage: Stage) -> None:
         stage.subject.set_buffer(None)
         stage.subject.send_packets_elements = elements
         await stage.call(stage.start, stage.socket.send_packets_async, stage.subject)
-        if not stage.subject._in_flight and stage.subject.last_operation.name == "NONE":
+        if not in_flight(stage.subject) and stage.subject.last_operation.name == "NONE":
             stage.messages["A"] = BIG, None  # the socket was closed first
         await end(stage)
 
@@ -409,7 +410,7 @@ def connected(face: str) -> Drive:
 async def end_quietly(stage: Stage) -> None:
     """Look whether what has nothing to read is over."""
     with trio.fail_after(LIMIT):
-        while any(each._in_flight for each in [*stage.starts, *stage.operations]):
+        while any(in_flight(each) for each in [*stage.starts, *stage.operations]):
             await trio.lowlevel.checkpoint()
     await stage.look_at_events()
 

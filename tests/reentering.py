@@ -25,6 +25,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from tests.helpers import in_flight
 from tests.striking import (
     BIG,
     LIBRARY,
@@ -319,7 +320,7 @@ class Stage(Scene):
     async def read_to_the_end(self) -> None:
         """Read until nothing is under way."""
         await self.until(
-            lambda: not any(operation._in_flight for operation in self.operations),
+            lambda: not any(in_flight(operation) for operation in self.operations),
             f"for ever: {self.operations!r}",
         )
 
@@ -329,7 +330,7 @@ class Stage(Scene):
         if self.mistake is not None:
             raise Mistake(f"the strike got {self.mistake!r}")
         socket = self.socket
-        for queue in (socket._sends, socket._receives):
+        for queue in (socket._core.sends, socket._core.receives):
             require(queue is None or not queue.held, "a step is held for ever")
             require(
                 queue is None or not queue.gate & (STEP | NOTED), "a step was begun and not ended"
@@ -341,7 +342,7 @@ class Stage(Scene):
             await super().settle()
         else:
             await self.until(
-                lambda: not any(operation._in_flight for operation in self.operations),
+                lambda: not any(in_flight(operation) for operation in self.operations),
                 f"for ever, and closed: {self.operations!r}",
             )
             self.drain()
@@ -473,7 +474,7 @@ def resume(stage: Stage) -> None:
 
 def start_again(stage: Stage) -> None:
     if isinstance(stage.subject, SocketAsyncEventArgs) and "A" in stage.messages:
-        was_free = not stage.subject._in_flight
+        was_free = not stage.subject._operation.in_flight
         if was_free and (stage.messages["A"][0] < BIG or stage.subject.bytes_transferred):
             return  # it would be sent twice, which is what was asked for
         stage.start(stage.socket.send_async, stage.subject)
@@ -482,11 +483,11 @@ def start_again(stage: Stage) -> None:
 
 def set_buffer(stage: Stage) -> None:
     if isinstance(stage.subject, SocketAsyncEventArgs):
-        was_free = not stage.subject._in_flight
+        was_free = not stage.subject._operation.in_flight
         stage.subject.set_buffer(b"A" * 7)
         require(was_free, "args in use were given another buffer")
         if (
-            stage.subject._elements is None
+            stage.subject._operation.elements is None
             and stage.subject in map(itemgetter(1), stage.messages.values())
             and not stage.subject.bytes_transferred
         ):

@@ -123,58 +123,58 @@ class RecordingOwner(Owner):
     """An owner that drains nothing by itself and notes what a queue says to it.
 
     Attributes:
-      ended: the operations that ended, in order.
+      endings: the operations that ended, in order.
       watched: the queues it is to watch.
-      joined: how many operations joined a queue.
+      joins: how many operations joined a queue.
     """
 
     def __init__(self) -> None:
-        self.ended: list[Operation] = []
+        self.endings: list[Operation] = []
         self.watched: set[Any] = set()
-        self.joined = 0
+        self.joins = 0
 
-    def _joined(self, queue: Any) -> None:
-        self.joined += 1
+    def joined(self, queue: Any) -> None:
+        self.joins += 1
 
-    def _parted(self, queue: Any) -> None:
+    def parted(self, queue: Any) -> None:
         pass
 
-    def _ended(self, operation: Operation, queue: Any) -> None:
-        self.ended.append(operation)
+    def ended(self, operation: Operation, queue: Any) -> None:
+        self.endings.append(operation)
 
-    def _limit_changed(self, operation: Operation) -> None:
+    def limit_changed(self, operation: Operation) -> None:
         pass
 
-    def _watch(self, queue: Any) -> None:
+    def watch(self, queue: Any) -> None:
         queue.watched = self
         self.watched.add(queue)
 
-    def _unwatch(self, queue: Any) -> None:
+    def unwatch(self, queue: Any) -> None:
         queue.watched = None
         self.watched.discard(queue)
 
     def tell(self) -> None:
         """Make every operation that has ended free again, as telling its user does."""
-        for operation in self.ended:
-            operation._release()
-        self.ended.clear()
+        for operation in self.endings:
+            operation.release()
+        self.endings.clear()
 
 
 def start(queue: OperationQueue, operation: Operation, owner: Owner) -> bool:
     """Start an operation as a face does, with the claim before and the rest after; return whether it is pending."""
-    operation._claim()
+    operation.claim()
     pending = queue.start(operation, owner)
     if not pending:
-        operation._rest(queue)
+        operation.rest(queue)
     return pending
 
 
 def join(queue: OperationQueue, operation: Operation, owner: Owner) -> bool:
     """Start an operation without a first attempt, in the same way."""
-    operation._claim()
+    operation.claim()
     pending = queue.join(operation, owner)
     if not pending:
-        operation._rest(queue)
+        operation.rest(queue)
     return pending
 
 

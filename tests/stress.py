@@ -264,7 +264,7 @@ async def find_out(socket: Socket, entry: Entry, sending: Awaitable[int | None])
 
 def rest_of(torn: TornMessage) -> bytes:
     """What is left of a message that was cut, be it in buffers or in files."""
-    message = torn._operation._message
+    message = torn._cut.operation.message
     assert message is not None
     return message.peek(torn.bytes_transferred, torn.size)
 

@@ -77,7 +77,7 @@ class Entry:
         """Be told, as a callback or as a handler."""
         operation = told[-1]
         assert isinstance(operation, (AsyncResult, SocketAsyncEventArgs))
-        self.ends.append((SocketError(operation._code), operation.bytes_transferred))
+        self.ends.append((SocketError(operation._operation.code), operation.bytes_transferred))
 
 
 @attrs.define(eq=False)
@@ -262,9 +262,9 @@ async def _crowd(trials: Trials) -> None:
                             thread.start()
                             waiters.start_soon(join, thread, limiter)
                     # Every thread is gone: so is everything of theirs.
-                    happened["guests left"] += len(host._guests)
+                    happened["guests left"] += len(host._owner.threads)
                     happened["pending, although the threads are gone"] += sum(
-                        guest.pending_operations for guest in host._guests
+                        guest.pending_operations for guest in host._owner.threads
                     )
                     everything_sent.set()
             happened["tasks left"] = (

@@ -31,14 +31,15 @@ from trio_send import (
     SocketException,
     current_initiator,
 )
-from trio_send._base.inbox import Door
+from trio_send._base.inbox import Inbox
 from trio_send._operations.operation import Operation
 from trio_send._operations.queue import FULL, NOTED, STEP, OperationQueue
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.watermarks import Watermarks
 from trio_send._owners.awaiting_task import AwaitingTask
 from trio_send._owners.dispatcher import Dispatcher
-from trio_send._owners.leaving_owner import Leaver
+from trio_send._owners.exiting_owner import ExitingOwner
+from trio_send._socket.async_result import ResultOperation
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -60,14 +61,14 @@ CHANGES: dict[types.CodeType, str] = {
             SendQueue.set_refuses,
         ),
         "owner": (
-            Leaver._joined,
-            Leaver._ended,
-            Leaver._pace,
-            AwaitingTask._ended,
+            ExitingOwner.joined,
+            ExitingOwner.ended,
+            ExitingOwner.pace,
+            AwaitingTask.ended,
             Dispatcher.post,
-            Door.put,
+            Inbox.put,
         ),
-        "operation": (Operation._move, Operation._claim, AsyncResult._take),
+        "operation": (Operation.move, Operation.claim, ResultOperation.take),
     }.items()
     for function in functions
 }
@@ -311,7 +312,7 @@ class Scene:
             thing.close()
             if isinstance(thing, Socket) and thing.fileno() >= 0:
                 complaint = f"{thing!r} cannot be closed"
-                thing._require_kernel().close()
+                thing._core.require_kernel().close()
         return complaint
 
     def message(self, letter: str, size: int, operation: Any = None) -> bytes:
@@ -474,12 +475,12 @@ def runs_of(received: bytes | bytearray) -> list[tuple[str, int]]:
 
 def stand_in_line(socket: Socket) -> None:
     """See that the queue is one."""
-    queue = socket._sends
+    queue = socket._core.sends
     operation, before, count = queue.head, None, 0
     while operation is not None:
-        require(operation._previous is before, "the queue is broken")
-        require(operation._queue is queue, "a stranger stands in the queue")
-        before, operation, count = operation, operation._next, count + 1
+        require(operation.previous is before, "the queue is broken")
+        require(operation.queue is queue, "a stranger stands in the queue")
+        before, operation, count = operation, operation.next, count + 1
         require(count <= queue.length, "the queue is longer than it says")
     require(queue.tail is before, "the queue has lost its tail")
     require(count == queue.length == socket.queued_operations, "the queue is shorter than it says")
@@ -509,7 +510,7 @@ def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None
         """End what a strike has left in the middle, so that the next scene is not disturbed by this one."""
         if scene.socket is None:
             return
-        for queue in (scene.socket._sends, scene.socket._receives):
+        for queue in (scene.socket._core.sends, scene.socket._core.receives):
             if queue is not None and queue.gate & STEP:
                 queue.end_attempt()
 

@@ -29,7 +29,7 @@ from trio_send import (
     SocketException,
     from_thread,
 )
-from trio_send._threads.lifetime import entered_initiator
+from trio_send._threads.lifetime import entered_owner
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -321,7 +321,7 @@ def use_block(scene: ThreadScene, policy: trio_send.ExitPolicy) -> None:
     scene.call(inside)
     scene.until(lambda: not args.pending, "the block was left, and its send is pending")
     scene.settle(args)
-    guests = scene.in_trio(lambda: len(scene.host._guests))
+    guests = scene.in_trio(lambda: len(scene.host._owner.threads))
     require(guests <= 1, "the block was left, and its initiator lives on")  # one is the thread's
 
 
@@ -337,7 +337,7 @@ def use_inner_block(scene: ThreadScene) -> None:
 
     with from_thread.initiator(scene.host) as outer:
         scene.call(inside)
-        require(entered_initiator() is outer, "what is started now is not the outer block's")
+        require(entered_owner() is outer, "what is started now is not the outer block's")
         scene.until(lambda: not args.pending, "the block was left, and its send is pending")
     scene.settle(args)
 
@@ -387,7 +387,9 @@ def close_outside(scene: ThreadScene, how: str) -> None:
                     is_down = right.recv(1) == b""
                 except BlockingIOError:
                     is_down = False
-                require(is_down == socket._send_was_shut_down, "the kernel knows another thing")
+                require(
+                    is_down == socket._core.send_was_shut_down, "the kernel knows another thing"
+                )
         finally:
             socket.close()
 

@@ -31,7 +31,6 @@ from ._messages.packet_element import (
     SendPacketsElement as SendPacketsElement,
     TransmitFileOptions as TransmitFileOptions,
 )
-from ._operations.torn import TornMessage as TornMessage
 from ._owners.exit_policy import ExitPolicy as ExitPolicy
 from ._owners.initiator import Initiator as Initiator
 from ._owners.scope import current_initiator as current_initiator, open_initiator as open_initiator
@@ -59,16 +58,17 @@ from ._socket.send_datagrams import DatagramBatch as DatagramBatch
 from ._socket.send_report import SendReport as SendReport
 from ._socket.socket import Socket as Socket, socketpair as socketpair
 from ._socket.static_connect import connect_async as connect_async
-from ._tracing.audience import (
-    add_instrument as add_instrument,
-    remove_instrument as remove_instrument,
-)
+from ._socket.torn_message import TornMessage as TornMessage
 from ._tracing.chrome_trace import ChromeTrace as ChromeTrace
 from ._tracing.counting_instrument import (
     Counters as Counters,
     CountingInstrument as CountingInstrument,
 )
 from ._tracing.instrument import TracedOperation as TracedOperation
+from ._tracing.instruments import (
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
 from ._tracing.logging_instrument import LoggingInstrument as LoggingInstrument
 from ._version import __version__ as __version__
 

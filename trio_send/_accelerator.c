@@ -1,7 +1,7 @@
 /* The short ways of `Socket.send_async`, `Socket.begin_send` and `Socket.end_send_nowait`, compiled.
 
    The methods in Python are complete, and say what is right. What is here takes their place for a call of which every
-   look says that it is an ordinary one: an open socket of the system, nothing in front, an initiator that was found fit
+   look says that it is an ordinary one: an open socket of the system, nothing in front, an owner that was found fit
    before, a buffer of one of Python's own types. Whatever is not ordinary is handed over to the method in Python, with
    the arguments as they came, before anything was changed; and if the kernel does not take everything, what it took is
    counted here and Python goes on from there.
@@ -43,29 +43,31 @@
 
 /* -- what is known of the classes ------------------------------------------------------------------------------ */
 
-enum { SOCKET, ARGS, RESULT, INITIATOR, QUEUE, PIECE, CLASSES };
+enum { SOCKET, CORE, ARGS, OPERATION, RESULT, OWNER, QUEUE, PIECE, CLASSES };
 
 static PyTypeObject *classes[CLASSES];
 
 enum {
-    SOCKET_CHECKED,
-    SOCKET_SEND,
-    SOCKET_SENDS,
-    SOCKET_THREAD,
-    ARGS_CODE,
-    ARGS_DIRECT,
-    ARGS_FRESH,
-    ARGS_LAST_OPERATION,
-    ARGS_PIECE,
-    ARGS_SIZE,
-    ARGS_STATE,
-    ARGS_TRANSFERRED,
+    SOCKET_CORE,
+    CORE_CHECKED,
+    CORE_SEND,
+    CORE_SENDS,
+    CORE_THREAD,
+    ARGS_OPERATION,
+    OPERATION_CODE,
+    OPERATION_DIRECT,
+    OPERATION_IS_FRESH,
+    OPERATION_KIND,
+    OPERATION_PIECE,
+    OPERATION_SIZE,
+    OPERATION_STATE,
+    OPERATION_TRANSFERRED,
     RESULT_ASYNC_STATE,
-    RESULT_ENDED,
     RESULT_HANDLE,
+    RESULT_IS_TAKEN,
     RESULT_ORIGIN,
     RESULT_TRANSFERRED,
-    INITIATOR_BUDGET,
+    OWNER_BUDGET,
     QUEUE_ACCEPTED,
     QUEUE_GATE,
     PIECE_BUFFER,
@@ -78,24 +80,26 @@ static const struct {
     int class;
     const char *name;
 } attributes[ATTRIBUTES] = {
-    [SOCKET_CHECKED] = {SOCKET, "_checked"},
-    [SOCKET_SEND] = {SOCKET, "_send"},
-    [SOCKET_SENDS] = {SOCKET, "_sends"},
-    [SOCKET_THREAD] = {SOCKET, "_thread"},
-    [ARGS_CODE] = {ARGS, "_code"},
-    [ARGS_DIRECT] = {ARGS, "_direct"},
-    [ARGS_FRESH] = {ARGS, "_fresh"},
-    [ARGS_LAST_OPERATION] = {ARGS, "_last_operation"},
-    [ARGS_PIECE] = {ARGS, "_piece"},
-    [ARGS_SIZE] = {ARGS, "_size"},
-    [ARGS_STATE] = {ARGS, "_state"},
-    [ARGS_TRANSFERRED] = {ARGS, "_transferred"},
-    [RESULT_ASYNC_STATE] = {RESULT, "_async_state"},
-    [RESULT_ENDED] = {RESULT, "_ended"},
-    [RESULT_HANDLE] = {RESULT, "_handle"},
-    [RESULT_ORIGIN] = {RESULT, "_origin"},
-    [RESULT_TRANSFERRED] = {RESULT, "_transferred"},
-    [INITIATOR_BUDGET] = {INITIATOR, "_budget"},
+    [SOCKET_CORE] = {SOCKET, "_core"},
+    [CORE_CHECKED] = {CORE, "checked"},
+    [CORE_SEND] = {CORE, "send"},
+    [CORE_SENDS] = {CORE, "sends"},
+    [CORE_THREAD] = {CORE, "thread"},
+    [ARGS_OPERATION] = {ARGS, "_operation"},
+    [OPERATION_CODE] = {OPERATION, "code"},
+    [OPERATION_DIRECT] = {OPERATION, "direct"},
+    [OPERATION_IS_FRESH] = {OPERATION, "is_fresh"},
+    [OPERATION_KIND] = {OPERATION, "kind"},
+    [OPERATION_PIECE] = {OPERATION, "piece"},
+    [OPERATION_SIZE] = {OPERATION, "size"},
+    [OPERATION_STATE] = {OPERATION, "state"},
+    [OPERATION_TRANSFERRED] = {OPERATION, "transferred"},
+    [RESULT_ASYNC_STATE] = {RESULT, "async_state"},
+    [RESULT_HANDLE] = {RESULT, "handle"},
+    [RESULT_IS_TAKEN] = {RESULT, "is_taken"},
+    [RESULT_ORIGIN] = {RESULT, "origin"},
+    [RESULT_TRANSFERRED] = {RESULT, "transferred"},
+    [OWNER_BUDGET] = {OWNER, "budget"},
     [QUEUE_ACCEPTED] = {QUEUE, "accepted"},
     [QUEUE_GATE] = {QUEUE, "gate"},
     [PIECE_BUFFER] = {PIECE, "buffer"},
@@ -173,7 +177,7 @@ size_of(PyObject *number)
 typedef struct {
     PyObject *socket;
     PyObject *queue;
-    PyObject *initiator;
+    PyObject *owner;
     PyObject *sock; /* the socket object of the standard library */
     PyObject *buffer;
     Py_buffer view; /* of a buffer that can change; its `obj` is NULL if there is none */
@@ -242,36 +246,39 @@ release_view(Start *start)
 static inline int
 is_open(Start *start)
 {
-    PyObject *socket = start->socket;
-    PyObject *initiator = NULL;
+    PyObject *core = AT(start->socket, SOCKET_CORE);
+    PyObject *owner = NULL;
 
-    if (PyContextVar_Get(current_owner, NULL, &initiator) < 0) {
+    if (!is_a(core, CORE)) {
+        return 0;
+    }
+    if (PyContextVar_Get(current_owner, NULL, &owner) < 0) {
         PyErr_Clear();
         return 0;
     }
-    if (initiator == NULL) {
+    if (owner == NULL) {
         return 0;
     }
-    Py_DECREF(initiator); /* the context holds it, and so does the socket if it is the one */
-    if (initiator != AT(socket, SOCKET_CHECKED) || !is_a(initiator, INITIATOR)) {
+    Py_DECREF(owner); /* the context holds it, and so does the socket if it is the one */
+    if (owner != AT(core, CORE_CHECKED) || !is_a(owner, OWNER)) {
         return 0;
     }
-    PyObject *thread = AT(socket, SOCKET_THREAD);
+    PyObject *thread = AT(core, CORE_THREAD);
     if (thread == NULL || !PyLong_CheckExact(thread)
         || PyLong_AsUnsignedLongMask(thread) != PyThread_get_thread_ident()) {
         return 0;
     }
-    Py_ssize_t budget = size_of(AT(initiator, INITIATOR_BUDGET));
+    Py_ssize_t budget = size_of(AT(owner, OWNER_BUDGET));
     if (budget <= 0 || budget > LARGEST_BUDGET) {
         return 0;
     }
     /* A port of the program's own has another method, and so has a socket of a class of its own. */
-    PyObject *send_method = AT(socket, SOCKET_SEND);
+    PyObject *send_method = AT(core, CORE_SEND);
     if (send_method == NULL || !PyCFunction_CheckExact(send_method)
         || ((PyCFunctionObject *)send_method)->m_ml != send_of_sockets) {
         return 0;
     }
-    PyObject *queue = AT(socket, SOCKET_SENDS);
+    PyObject *queue = AT(core, CORE_SENDS);
     if (!is_a(queue, QUEUE) || AT(queue, QUEUE_GATE) != numbers[0]) {
         return 0;
     }
@@ -285,7 +292,7 @@ is_open(Start *start)
         return 0;
     }
     start->budget = budget;
-    start->initiator = initiator;
+    start->owner = owner;
     start->queue = queue;
     start->sock = ((PyCFunctionObject *)send_method)->m_self;
     return 1;
@@ -313,15 +320,15 @@ ask(Start *start, int *error)
 
 /* Hold what is needed, and begin a step: from here on other threads may run, and finalisers. */
 static void
-begin_step(Start *start, PyObject *args)
+begin_step(Start *start, PyObject *operation)
 {
     Py_INCREF(start->queue);
-    Py_INCREF(start->initiator);
+    Py_INCREF(start->owner);
     Py_INCREF(start->sock);
     Py_INCREF(start->buffer);
     set(start->queue, QUEUE_GATE, number_step);
-    if (args != NULL) {
-        set(args, ARGS_STATE, number_trying);
+    if (operation != NULL) {
+        set(operation, OPERATION_STATE, number_trying);
     }
 }
 
@@ -334,7 +341,7 @@ let_go(Start *start)
     Py_DECREF(start->buffer);
     Py_DECREF(start->sock);
     Py_DECREF(start->queue);
-    Py_DECREF(start->initiator);
+    Py_DECREF(start->owner);
 }
 
 /* Make the attempt of a start whose way is open.
@@ -342,20 +349,20 @@ let_go(Start *start)
    A small message is sent before anything is noted, for nothing can run in between. If the kernel took all of it, that
    is all, and the answer is true. Otherwise a step has begun, whoever called goes on with it, and lets go. */
 static inline int
-attempt(Start *start, PyObject *args, Py_ssize_t *sent, int *error)
+attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
 {
     if (start->size < RELEASE_SIZE) {
         *sent = ask(start, error);
         release_view(start);
         if (*sent == start->size) {
             put(start->queue, QUEUE_ACCEPTED, start->accepted_after);
-            set(start->initiator, INITIATOR_BUDGET, numbers[start->budget - 1]);
+            set(start->owner, OWNER_BUDGET, numbers[start->budget - 1]);
             return 1;
         }
-        begin_step(start, args);
+        begin_step(start, operation);
         return 0;
     }
-    begin_step(start, args);
+    begin_step(start, operation);
     if (PyByteArray_CheckExact(start->buffer)
         && PyObject_GetBuffer(start->buffer, &start->view, PyBUF_SIMPLE) < 0) {
         PyErr_Clear(); /* it cannot be locked, so no other thread may run */
@@ -389,11 +396,11 @@ end_attempt(PyObject *queue)
 
 /* End a step of which nothing can be told, for want of memory for a number or an exception. */
 static PyObject *
-give_up(Start *start, PyObject *args)
+give_up(Start *start, PyObject *operation)
 {
     PyErr_Clear();
-    if (args != NULL) {
-        set(args, ARGS_STATE, number_idle);
+    if (operation != NULL) {
+        set(operation, OPERATION_STATE, number_idle);
     }
     return end_attempt(start->queue) < 0 ? NULL : PyErr_NoMemory();
 }
@@ -449,29 +456,30 @@ hand_over(PyObject *self, PyObject *const *arguments, size_t count, PyObject *na
 static PyObject *
 go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
 {
+    PyObject *operation = AT(args, ARGS_OPERATION);
     PyObject *answer = NULL, *number, *exception;
 
     if (sent == start->size) {
-        Py_ssize_t budget = size_of(AT(start->initiator, INITIATOR_BUDGET));
+        Py_ssize_t budget = size_of(AT(start->owner, OWNER_BUDGET));
         if (AT(start->queue, QUEUE_GATE) == number_step && budget == start->budget) {
             set(start->queue, QUEUE_GATE, numbers[0]);
-            set(start->initiator, INITIATOR_BUDGET, numbers[budget - 1]);
-            set(args, ARGS_STATE, number_idle);
+            set(start->owner, OWNER_BUDGET, numbers[budget - 1]);
+            set(operation, OPERATION_STATE, number_idle);
             answer = Py_NewRef(Py_False);
         }
         else { /* another thread has done something meanwhile */
             answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_ended, args,
-                                                start->initiator, NULL);
+                                                start->owner, NULL);
         }
     }
     else if (account(start, sent, error, &number, &exception)) {
         answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_stuck, args,
-                                            start->initiator, number, exception, NULL);
+                                            start->owner, number, exception, NULL);
         Py_DECREF(number);
         Py_DECREF(exception);
     }
     else {
-        answer = give_up(start, args);
+        answer = give_up(start, operation);
     }
     let_go(start);
     return answer;
@@ -486,13 +494,17 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
         || !is_a(arguments[1], ARGS)) {
         return hand_over(self, arguments, count, names);
     }
-    PyObject *args = arguments[1];
+    PyObject *args = arguments[1], *operation = AT(args, ARGS_OPERATION);
+    if (!is_a(operation, OPERATION)) {
+        return hand_over(self, arguments, count, names);
+    }
     start.socket = arguments[0];
     start.view.obj = NULL;
-    PyObject *buffer = AT(args, ARGS_DIRECT), *size_object = AT(args, ARGS_SIZE);
+    PyObject *buffer = AT(operation, OPERATION_DIRECT);
+    PyObject *size_object = AT(operation, OPERATION_SIZE);
     Py_ssize_t size = size_of(size_object), offset = 0;
     if (buffer == Py_None) {
-        PyObject *piece = AT(args, ARGS_PIECE);
+        PyObject *piece = AT(operation, OPERATION_PIECE);
         if (piece == NULL || Py_TYPE(piece) != classes[PIECE]
             || size_of(AT(piece, PIECE_SIZE)) != size) {
             return hand_over(self, arguments, count, names);
@@ -500,7 +512,7 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
         buffer = AT(piece, PIECE_BUFFER);
         offset = size_of(AT(piece, PIECE_OFFSET));
     }
-    if (AT(args, ARGS_STATE) != number_idle || size < 0 || offset < 0
+    if (AT(operation, OPERATION_STATE) != number_idle || size < 0 || offset < 0
         || !find_bytes(&start, buffer, offset, size, 0) || !is_open(&start)) {
         release_view(&start);
         return hand_over(self, arguments, count, names);
@@ -509,12 +521,12 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
     Py_ssize_t sent;
     int error;
     Py_INCREF(size_object);
-    int is_over = attempt(&start, args, &sent, &error);
+    int is_over = attempt(&start, operation, &sent, &error);
     if (sent == size) {
-        set(args, ARGS_TRANSFERRED, size_object);
-        set(args, ARGS_CODE, number_success);
-        set(args, ARGS_FRESH, Py_False);
-        set(args, ARGS_LAST_OPERATION, send_kind);
+        set(operation, OPERATION_TRANSFERRED, size_object);
+        set(operation, OPERATION_CODE, number_success);
+        set(operation, OPERATION_IS_FRESH, Py_False);
+        set(operation, OPERATION_KIND, send_kind);
     }
     Py_DECREF(size_object);
     return is_over ? Py_NewRef(Py_False) : go_on_with_args(&start, args, sent, error);
@@ -532,9 +544,9 @@ go_on_with_result(Start *start, PyObject *result, PyObject *state, Py_ssize_t of
             Py_CLEAR(result);
         }
         else {
-            Py_ssize_t budget = size_of(AT(start->initiator, INITIATOR_BUDGET));
+            Py_ssize_t budget = size_of(AT(start->owner, OWNER_BUDGET));
             if (budget > 0 && budget <= LARGEST_BUDGET) { /* or another thread has spent it */
-                set(start->initiator, INITIATOR_BUDGET, numbers[budget - 1]);
+                set(start->owner, OWNER_BUDGET, numbers[budget - 1]);
             }
         }
         let_go(start);
@@ -545,7 +557,7 @@ go_on_with_result(Start *start, PyObject *result, PyObject *state, Py_ssize_t of
     PyObject *begin = PyLong_FromSsize_t(offset), *length = PyLong_FromSsize_t(start->size);
     if (begin != NULL && length != NULL && account(start, sent, error, &number, &exception)) {
         result = PyObject_CallMethodObjArgs(start->socket, name_begin_send_stuck, start->buffer,
-                                            begin, length, state, start->initiator, number,
+                                            begin, length, state, start->owner, number,
                                             exception, NULL);
         Py_DECREF(number);
         Py_DECREF(exception);
@@ -594,7 +606,7 @@ begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
     AT(result, RESULT_ORIGIN) = Py_NewRef(start.socket);
     AT(result, RESULT_ASYNC_STATE) = Py_NewRef(state);
     AT(result, RESULT_TRANSFERRED) = number;
-    AT(result, RESULT_ENDED) = Py_NewRef(Py_False);
+    AT(result, RESULT_IS_TAKEN) = Py_NewRef(Py_False);
     AT(result, RESULT_HANDLE) = Py_NewRef(Py_None);
 
     Py_ssize_t sent;
@@ -612,9 +624,9 @@ end_send_nowait(PyObject *self, PyObject *const *arguments, size_t count, PyObje
         && Py_TYPE(arguments[1]) == classes[RESULT]) {
         PyObject *result = arguments[1];
         PyObject *transferred = AT(result, RESULT_TRANSFERRED);
-        if (AT(result, RESULT_ORIGIN) == arguments[0] && AT(result, RESULT_ENDED) == Py_False
+        if (AT(result, RESULT_ORIGIN) == arguments[0] && AT(result, RESULT_IS_TAKEN) == Py_False
             && transferred != NULL) {
-            set(result, RESULT_ENDED, Py_True);
+            set(result, RESULT_IS_TAKEN, Py_True);
             return Py_NewRef(transferred);
         }
     }
@@ -807,16 +819,16 @@ static const struct {
 };
 
 PyDoc_STRVAR(install_doc,
-"install(*, socket, args, result, initiator, queue, piece, socket_class, current_owner,\n"
-"        no_flags, send, idle, trying, step, success, plain_flags)\n"
+"install(*, socket, core, args, operation, result, owner, queue, piece, socket_class,\n"
+"        current_owner, no_flags, send, idle, trying, step, success, plain_flags)\n"
 "--\n\n"
 "Have the short ways of a class of sockets gone here; once in a process.");
 
 static PyObject *
 install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
 {
-    static char *parameters[] = {"socket", "args", "result", "initiator", "queue", "piece",
-                                 "socket_class", "current_owner", "no_flags", "send", "idle",
+    static char *parameters[] = {"socket", "core", "args", "operation", "result", "owner",
+                                 "queue", "piece", "socket_class", "current_owner", "no_flags", "send", "idle",
                                  "trying", "step", "success", "plain_flags", NULL};
     static int is_installed = 0;
     PyObject *of_context, *flags, *kind, *socket_class;
@@ -824,10 +836,10 @@ install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
     int idle, trying, step, success, native_flags;
 
     if (!PyArg_ParseTupleAndKeywords(
-            positional, named, "$O!O!O!O!O!O!O!O!OOiiiii", parameters, &PyType_Type,
-            &found[SOCKET], &PyType_Type, &found[ARGS], &PyType_Type, &found[RESULT],
-            &PyType_Type, &found[INITIATOR], &PyType_Type, &found[QUEUE], &PyType_Type,
-            &found[PIECE], &PyType_Type, &socket_class, &PyContextVar_Type, &of_context, &flags,
+            positional, named, "$O!O!O!O!O!O!O!O!O!O!OOiiiii", parameters, &PyType_Type,
+            &found[SOCKET], &PyType_Type, &found[CORE], &PyType_Type, &found[ARGS],
+            &PyType_Type, &found[OPERATION], &PyType_Type, &found[RESULT], &PyType_Type,
+            &found[OWNER], &PyType_Type, &found[QUEUE], &PyType_Type, &found[PIECE], &PyType_Type, &socket_class, &PyContextVar_Type, &of_context, &flags,
             &kind, &idle, &trying, &step, &success, &native_flags)) {
         return NULL;
     }

@@ -7,9 +7,11 @@ SOURCE: str
 def install(
     *,
     socket: type[Any],
+    core: type[Any],
     args: type[Any],
+    operation: type[Any],
     result: type[Any],
-    initiator: type[Any],
+    owner: type[Any],
     queue: type[Any],
     piece: type[Any],
     socket_class: type[Any],

@@ -21,7 +21,7 @@ and a stop that follows a start finds it.
 
 from __future__ import annotations
 
-from ._owners.thread_initiator import ThreadInitiator as ThreadInitiator
+from ._owners.initiator import ThreadInitiator as ThreadInitiator
 from ._threads.any_start import start as start
 from ._threads.scope import initiator as initiator
 from ._threads.starts import (

@@ -21,7 +21,7 @@ from trio_send import SocketError, open_initiator
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "udp_echo_server.py"
-PAGE = ROOT / "docs" / "classic_programs.rst"
+PAGE = ROOT / "docs" / "howto" / "porting_event_args.rst"
 
 #: What is called otherwise here. Of the first, the constructor has the name of the class there.
 OTHERWISE = {"udp_echo_server": "__init__", "set_buffer_range": "set_range", "write_line": "print"}

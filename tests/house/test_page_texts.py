@@ -15,7 +15,7 @@ from trio_send._operations.send_queue import MAX_BACKOFFS
 from trio_send._operations.watermarks import DEFAULT_HIGH, DEFAULT_LOW, OPERATION_WEIGHT
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
 from trio_send._owners.engine import SOCKET_ALLOWANCE, TRIP_ALLOWANCE
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send._socket.connect import ANSWER_LIMIT
 from trio_send._socket.connect_by_name import DELAY
 from trio_send.testing._rules import RULES

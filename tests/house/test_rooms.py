@@ -46,7 +46,7 @@ FOLDERS = (
 UPWARD: frozenset[tuple[str, str]] = frozenset(
     {
         # What is watched.
-        ("_tracing.audience", "_operations.operation"),
+        ("_tracing.instruments", "_operations.operation"),
         ("_tracing.instrument", "_operations.operation"),
     }
 )
@@ -54,16 +54,11 @@ UPWARD: frozenset[tuple[str, str]] = frozenset(
 #: What a type checker alone may see upward, so that the type of a property is told in full. Nothing is imported.
 TYPES_ONLY = {
     ("_socket.stream", "_socket.socket"),
-    # Whose operations a callback of another thread's send starts.
-    ("_owners.initiator", "_owners.thread_initiator"),
     # The socket that an accept or a connect made.
     ("_socket.event_args", "_socket.socket"),
     # What a handler is called with.
     ("_socket.completed_event", "_socket.event_args"),
     ("_socket.completed_event", "_socket.socket"),
-    # The operation that was cut.
-    ("_operations.torn", "_socket.async_result"),
-    ("_operations.torn", "_socket.event_args"),
 }
 
 #: Who may start Trio. Everybody else has to work in whatever run, host loop or thread they are called from.

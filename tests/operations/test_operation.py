@@ -30,7 +30,8 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
-from trio_send._operations.operation import CUT, IDLE, QUEUED, TRANSITIONS, Operation, State
+from trio_send._operations.operation import Operation
+from trio_send._operations.states import CUT, IDLE, QUEUED, TRANSITIONS, State
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
@@ -50,69 +51,69 @@ class TornQueue:
 
 
 def rest_whole(operation: Operation) -> None:
-    operation._rest(TornQueue(None))
+    operation.rest(TornQueue(None))
 
 
 def rest_cut(operation: Operation) -> None:
-    operation._rest(TornQueue(operation))
+    operation.rest(TornQueue(operation))
 
 
 def halt(operation: Operation) -> None:
-    operation._halt("why")
+    operation.halt("why")
 
 
 def enter(operation: Operation) -> None:
-    operation._activate(QUEUED, RecordingOwner())
+    operation.activate(QUEUED, RecordingOwner())
 
 
 def post(operation: Operation) -> None:
-    operation._post(RecordingOwner())
+    operation.post(RecordingOwner())
 
 
 def end_well_later(operation: Operation) -> None:
-    operation._set_error(0, 0)
-    operation._end_later(RecordingOwner())
+    operation.set_error(0, 0)
+    operation.end_later(RecordingOwner())
 
 
 def end_badly_later(operation: Operation) -> None:
-    operation._set_error(ACCESS_DENIED, 13)
-    operation._end_later(RecordingOwner())
+    operation.set_error(ACCESS_DENIED, 13)
+    operation.end_later(RecordingOwner())
 
 
 def fail(operation: Operation) -> None:
-    operation._fail(ACCESS_DENIED, 13, "why")
+    operation.fail(ACCESS_DENIED, 13, "why")
 
 
 def abort(operation: Operation) -> None:
-    operation._abort(ABORTED_CODE, "why")
+    operation.abort(ABORTED_CODE, "why")
 
 
 def release_whole(operation: Operation) -> None:
-    operation._queue = TornQueue(None)
-    operation._release()
+    operation.queue = TornQueue(None)
+    operation.release()
 
 
 def release_cut(operation: Operation) -> None:
-    operation._queue = TornQueue(operation)
-    operation._release()
+    operation.queue = TornQueue(operation)
+    operation.release()
 
 
 def uncut(operation: Operation) -> None:
-    operation._uncut()
+    operation.uncut()
 
 
 # Every way to change a state, and where it leads.
 WAYS: dict[Callable[[Operation], None], State] = {
-    Operation._claim: State.TRYING,
+    Operation.claim: State.TRYING,
     halt: State.HALTED,
     rest_whole: State.IDLE,
     rest_cut: State.CUT,
     post: State.POSTED,
-    Operation._arrive: State.ARRIVED,
+    Operation.arrive: State.ARRIVED,
     enter: State.QUEUED,
     end_well_later: State.DONE,
     end_badly_later: State.FAILED,
-    Operation._finish: State.DONE,
+    Operation.finish: State.DONE,
     fail: State.FAILED,
     abort: State.ABORTED,
     release_whole: State.IDLE,
@@ -126,15 +127,15 @@ ONLY_IN = {halt: State.TRYING, uncut: State.CUT}
 # How to get to each state from a new operation.
 PATHS: dict[State, list[Callable[[Operation], None]]] = {
     State.IDLE: [],
-    State.TRYING: [Operation._claim],
-    State.HALTED: [Operation._claim, halt],
-    State.POSTED: [Operation._claim, post],
-    State.ARRIVED: [Operation._claim, post, Operation._arrive],
-    State.QUEUED: [Operation._claim, enter],
-    State.DONE: [Operation._claim, enter, Operation._finish],
-    State.FAILED: [Operation._claim, enter, fail],
-    State.ABORTED: [Operation._claim, enter, abort],
-    State.CUT: [Operation._claim, enter, abort, release_cut],
+    State.TRYING: [Operation.claim],
+    State.HALTED: [Operation.claim, halt],
+    State.POSTED: [Operation.claim, post],
+    State.ARRIVED: [Operation.claim, post, Operation.arrive],
+    State.QUEUED: [Operation.claim, enter],
+    State.DONE: [Operation.claim, enter, Operation.finish],
+    State.FAILED: [Operation.claim, enter, fail],
+    State.ABORTED: [Operation.claim, enter, abort],
+    State.CUT: [Operation.claim, enter, abort, release_cut],
 }
 
 
@@ -142,7 +143,7 @@ def operation_in(state: State) -> Operation:
     operation = Operation()
     for step in PATHS[state]:
         step(operation)
-    assert operation._state == state
+    assert operation.state == state
     return operation
 
 
@@ -150,17 +151,17 @@ def facts(operation: Operation) -> dict[str, Any]:
     return {
         name: getattr(operation, name)
         for name in Operation.__slots__
-        if name not in ("__weakref__", "_queue")
+        if name not in ("__weakref__", "queue")
     }
 
 
 def test_a_new_operation_is_idle() -> None:
     operation = Operation()
-    assert operation._state == State.IDLE == IDLE
-    assert operation._activation == 0
-    assert not operation._pending
-    assert operation._outcome() is None
-    assert operation._remaining() == []
+    assert operation.state == State.IDLE == IDLE
+    assert operation.activation == 0
+    assert not operation.is_pending
+    assert operation.make_outcome() is None
+    assert operation.remaining() == []
 
 
 @pytest.mark.parametrize("state", State)
@@ -173,9 +174,9 @@ def test_every_way_from_every_state(state: State, way: Callable[[Operation], Non
         assert facts(operation) == before
     elif WAYS[way] in TRANSITIONS[state]:
         way(operation)
-        assert operation._state == WAYS[way]
-        assert operation._pending == (WAYS[way] not in (State.IDLE, State.CUT))
-    elif way is Operation._claim:
+        assert operation.state == WAYS[way]
+        assert operation.is_pending == (WAYS[way] not in (State.IDLE, State.CUT))
+    elif way is Operation.claim:
         with pytest.raises(OperationInProgressError, match="in use by an operation that is"):
             way(operation)
         assert facts(operation) == before
@@ -185,7 +186,7 @@ def test_every_way_from_every_state(state: State, way: Callable[[Operation], Non
         # Refused before anything was touched, but for the error that two of the ways set first.
         after = facts(operation)
         if way in (end_well_later, end_badly_later):
-            for name in ("_code", "_errno", "_detail"):
+            for name in ("code", "errno", "detail"):
                 del before[name], after[name]
         assert after == before
 
@@ -193,23 +194,23 @@ def test_every_way_from_every_state(state: State, way: Callable[[Operation], Non
 def test_a_posted_operation_keeps_the_number_it_was_posted_with() -> None:
     operation = Operation()
     for number in (1, 2):
-        operation._claim()
+        operation.claim()
         post(operation)
-        assert operation._activation == number
+        assert operation.activation == number
         (enter if number == 1 else end_well_later)(operation)
-        assert operation._activation == number
+        assert operation.activation == number
         if number == 1:
-            operation._finish()
+            operation.finish()
         release_whole(operation)
     for number in (3, 4):
-        operation._claim()
+        operation.claim()
         post(operation)
-        operation._arrive()
-        operation._claim()
+        operation.arrive()
+        operation.claim()
         (enter if number == 3 else end_well_later)(operation)
-        assert operation._activation == number
+        assert operation.activation == number
         if number == 3:
-            operation._finish()
+            operation.finish()
         release_whole(operation)
 
 
@@ -219,13 +220,13 @@ def test_the_table_holds_nothing_that_no_method_does() -> None:
         reached = set()
         for way in WAYS:
             operation = operation_in(state)
-            before = operation._state
+            before = operation.state
             try:
                 way(operation)
             except (AssertionError, OperationInProgressError):
                 continue
-            if operation._state != before:
-                reached.add(State(operation._state))
+            if operation.state != before:
+                reached.add(State(operation.state))
         assert reached == targets
     assert set(TRANSITIONS) == set(State)
     # A table without a way out of a state, or into it, would be a trap.
@@ -247,73 +248,73 @@ def test_no_state_is_assigned_outside_its_room() -> None:
             )
             for target in targets:
                 for part in ast.walk(target):
-                    if isinstance(part, ast.Attribute) and part.attr == "_state":
+                    if isinstance(part, ast.Attribute) and part.attr == "state":
                         assigned.add((path.name, ast.unparse(part.value)))
     # The fast path of `send_async` moves args from IDLE to TRYING and back; a call for that would cost too much.
-    assert assigned == {("operation.py", "self"), ("send.py", "args")}
+    assert assigned == {("operation.py", "self"), ("send.py", "operation")}
 
 
 def test_results_that_a_transition_leaves() -> None:
     operation = Operation()
     owner = RecordingOwner()
-    operation._claim()
-    operation._last_operation = SocketAsyncOperation.SEND
-    operation._transferred = 3
-    operation._activate(QUEUED, owner)
-    assert operation._owner is owner
-    assert operation._activation == 1
-    assert operation._outcome() is None
-    operation._fail(ACCESS_DENIED, 13, "why")
+    operation.claim()
+    operation.kind = SocketAsyncOperation.SEND
+    operation.transferred = 3
+    operation.activate(QUEUED, owner)
+    assert operation.owner is owner
+    assert operation.activation == 1
+    assert operation.make_outcome() is None
+    operation.fail(ACCESS_DENIED, 13, "why")
     # The owner has yet to be told: there is no outcome to be seen before.
-    assert operation._outcome() is None
-    assert operation._owner is owner
-    operation._release()
-    assert (operation._owner, operation._queue) == (None, None)
-    error = operation._exception()
+    assert operation.make_outcome() is None
+    assert operation.owner is owner
+    operation.release()
+    assert (operation.owner, operation.queue) == (None, None)
+    error = operation.make_error()
     assert (error.error_code, error.native_error_code, error.bytes_transferred) == (10013, 13, 3)
     assert str(error).endswith("why")
 
-    operation._claim()
-    operation._activate(QUEUED, owner)
-    assert operation._activation == 2
-    operation._abort(ABORTED_CODE, "stopped")
-    operation._release()
+    operation.claim()
+    operation.activate(QUEUED, owner)
+    assert operation.activation == 2
+    operation.abort(ABORTED_CODE, "stopped")
+    operation.release()
     # An abort has no errno of its own; the exception shows the usual one for its code.
-    assert operation._errno == 0
-    assert str(operation._exception()).endswith("stopped")
-    assert operation._exception().bytes_transferred == 3
+    assert operation.errno == 0
+    assert str(operation.make_error()).endswith("stopped")
+    assert operation.make_error().bytes_transferred == 3
 
-    operation._reset_results()
-    assert operation._outcome() == outcome.Value(0)
-    operation._claim()
-    operation._transferred = 7
-    operation._end_later(owner)
-    assert operation._state == State.DONE
-    assert operation._activation == 3
-    assert operation._owner is owner
-    assert operation._outcome() is None
-    operation._release()
-    assert operation._outcome() == outcome.Value(7)
+    operation.reset_results()
+    assert operation.make_outcome() == outcome.Value(0)
+    operation.claim()
+    operation.transferred = 7
+    operation.end_later(owner)
+    assert operation.state == State.DONE
+    assert operation.activation == 3
+    assert operation.owner is owner
+    assert operation.make_outcome() is None
+    operation.release()
+    assert operation.make_outcome() == outcome.Value(7)
 
 
 def test_release_hands_over_the_context_and_the_waiters_and_keeps_neither() -> None:
     operation = operation_in(State.DONE)
     context: Any = object()
-    operation._context, operation._waiters = context, []
-    waiters = operation._waiters
-    found = operation._release()
+    operation.context, operation.waiters = context, []
+    waiters = operation.waiters
+    found = operation.release()
     assert found[0] is context
     assert found[1] is waiters
-    assert operation._context is None
-    assert operation._waiters is None
+    assert operation.context is None
+    assert operation.waiters is None
 
 
 def test_an_operation_that_is_cut_is_released_from_where_it_was_cut_only() -> None:
     # What stands in no queue was not cut in one, whatever another stream is torn by.
     operation = operation_in(State.ABORTED)
-    operation._queue = TornQueue(Operation())
-    operation._release()
-    assert operation._state == State.IDLE
+    operation.queue = TornQueue(Operation())
+    operation.release()
+    assert operation.state == State.IDLE
 
 
 # What can be read
@@ -496,14 +497,14 @@ async def test_what_is_cut_cannot_be_touched_until_its_stream_is_settled() -> No
         assert socket.send_async(args)
         args.cancel()
         await args.wait()
-        assert args._state == CUT
+        assert args._operation.state == CUT
         with pytest.raises(InvalidOperationError, match="cut after 1 byte and") as caught:
             args.set_buffer(b"x")
         assert not isinstance(caught.value, OperationInProgressError)
         with pytest.raises(InvalidOperationError, match=r"resume\(\).*forget_torn\(\)"):
             args.buffer_list = None
         socket.forget_torn()
-        assert args._state == IDLE
+        assert args._operation.state == IDLE
         assert args.bytes_transferred == 1
         args.set_buffer(b"x")
 
@@ -541,8 +542,8 @@ def test_reprs_tell_state_and_count() -> None:
     assert repr(SocketAsyncEventArgs(b"abc")) == (
         "<SocketAsyncEventArgs: NONE, SUCCESS, 0 of 3 bytes accepted>"
     )
-    result = AsyncResult(None, None, None)
-    result._claim()
-    result._activate(QUEUED, RecordingOwner())
-    assert result._state == QUEUED
+    result = AsyncResult(None, None, None, None)
+    result._operation.claim()
+    result._operation.activate(QUEUED, RecordingOwner())
+    assert result._operation.state == QUEUED
     assert "pending" in repr(result)

@@ -39,21 +39,21 @@ class LookingOwner(RecordingOwner):
         super().__init__()
         self._look = look
 
-    def _joined(self, queue: Any) -> None:
+    def joined(self, queue: Any) -> None:
         self._look()
-        super()._joined(queue)
+        super().joined(queue)
 
-    def _ended(self, operation: Operation, queue: Any) -> None:
+    def ended(self, operation: Operation, queue: Any) -> None:
         self._look()
-        super()._ended(operation, queue)
+        super().ended(operation, queue)
 
-    def _watch(self, queue: Any) -> None:
+    def watch(self, queue: Any) -> None:
         self._look()
-        super()._watch(queue)
+        super().watch(queue)
 
-    def _unwatch(self, queue: Any) -> None:
+    def unwatch(self, queue: Any) -> None:
         self._look()
-        super()._unwatch(queue)
+        super().unwatch(queue)
 
 
 @attrs.define
@@ -79,10 +79,10 @@ class Desk:
     def operation(self) -> Operation:
         """One that was claimed, for seven bytes."""
         operation = Operation()
-        operation._message = Message((Piece(b"message", 0, 7),))
-        operation._flags = PLAIN_FLAGS
-        operation._reset_results()
-        operation._claim()
+        operation.message = Message((Piece(b"message", 0, 7),))
+        operation.flags = PLAIN_FLAGS
+        operation.reset_results()
+        operation.claim()
         return operation
 
     def pending(self) -> Operation:
@@ -195,7 +195,7 @@ def resume(desk: Desk) -> Callable[[], object]:
     desk.queue.stop(operation, ABORTED, None)
     desk.owner.tell()
     desk.protected.clear()
-    operation._claim()
+    operation.claim()
     return lambda: desk.queue.resume(operation, desk.owner)
 
 

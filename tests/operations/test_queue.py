@@ -24,10 +24,11 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._messages.buffers import Message, Piece
-from trio_send._operations.operation import ABORTED, DONE, FAILED, IDLE, QUEUED, Operation, Step
+from trio_send._operations.operation import Operation, Step
 from trio_send._operations.queue import BUSY, CLOSED, OPERATION_COST, OperationQueue
 from trio_send._operations.send_attempts import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
+from trio_send._operations.states import ABORTED, DONE, FAILED, IDLE, QUEUED
 from trio_send._owners.engine import SOCKET_ALLOWANCE
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -61,16 +62,16 @@ class ListedStep(Step):
 
 def stepping(*lines: object) -> tuple[Operation, ListedStep]:
     operation, step = Operation(), ListedStep(*lines)
-    operation._step = step
-    operation._reset_results()
+    operation.step = step
+    operation.reset_results()
     return operation, step
 
 
 def sending(data: Any, message: Message | None = None) -> Operation:
     operation = Operation()
-    operation._message = message or Message((Piece(data, 0, len(data)),))
-    operation._flags = PLAIN_FLAGS
-    operation._reset_results()
+    operation.message = message or Message((Piece(data, 0, len(data)),))
+    operation.flags = PLAIN_FLAGS
+    operation.reset_results()
     return operation
 
 
@@ -80,21 +81,21 @@ def members(queue: OperationQueue) -> list[Operation]:
     operation = queue.head
     before = None
     while operation is not None:
-        assert operation._queue is queue
-        assert operation._previous is before
-        assert operation._state == QUEUED
+        assert operation.queue is queue
+        assert operation.previous is before
+        assert operation.state == QUEUED
         found.append(operation)
-        before, operation = operation, operation._next
+        before, operation = operation, operation.next
     assert queue.tail is before
     assert queue.length == len(found)
     assert bool(queue.gate & BUSY) == bool(found)
-    assert queue.watcher is (found[0]._owner if found else None)
+    assert queue.watcher is (found[0].owner if found else None)
     return found
 
 
 def assert_no_trace(operation: Operation) -> None:
-    assert operation._next is None
-    assert operation._previous is None
+    assert operation.next is None
+    assert operation.previous is None
 
 
 # The list and the order, without a kernel
@@ -116,12 +117,12 @@ def test_whoever_leaves_leaves_no_trace_and_the_others_in_order(removed: tuple[i
         assert_no_trace(operation)
         # Once is enough, and there is nobody left to hit.
         assert not queue.stop(operation, ABORTED_CODE, "again")
-        assert operation._detail == "stopped"
-    assert owner.ended == [operations[index] for index in removed]
+        assert operation.detail == "stopped"
+    assert owner.endings == [operations[index] for index in removed]
     # What was stopped may come back, to the end.
     owner.tell()
     again = operations[removed[0]]
-    assert again._state == IDLE
+    assert again.state == IDLE
     if left:
         start(queue, again, owner)
         assert members(queue) == [*left, again]
@@ -131,16 +132,16 @@ def test_only_the_first_of_an_empty_queue_is_attempted_at_once() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     done, done_step = stepping(True)
     assert not start(queue, done, owner)
-    assert (done._state, done_step.made, done._activation) == (IDLE, 1, 0)
-    assert owner.joined == 0
-    assert owner.ended == []
+    assert (done.state, done_step.made, done.activation) == (IDLE, 1, 0)
+    assert owner.joins == 0
+    assert owner.endings == []
     assert members(queue) == []
 
     head, head_step = stepping(None, None, True)
     follower, follower_step = stepping(True)
     assert start(queue, head, owner)
     assert start(queue, follower, owner)
-    assert owner.joined == 2
+    assert owner.joins == 2
     # Ready or not, it waits its turn.
     assert (head_step.made, follower_step.made) == (1, 0)
     queue.drain(10**9)
@@ -150,8 +151,8 @@ def test_only_the_first_of_an_empty_queue_is_attempted_at_once() -> None:
     queue.drain(10**9)
     assert (head_step.made, follower_step.made) == (3, 1)
     assert members(queue) == []
-    assert owner.ended == [head, follower]
-    assert [operation._state for operation in owner.ended] == [DONE, DONE]
+    assert owner.endings == [head, follower]
+    assert [operation.state for operation in owner.endings] == [DONE, DONE]
     assert owner.watched == set()
     # Draining an empty queue costs nothing.
     assert queue.drain(10**9) == 0
@@ -164,13 +165,13 @@ def test_an_error_ends_the_head_only() -> None:
     start(queue, failed, owner)
     start(queue, second, owner)
     queue.drain(10**9)
-    assert [operation._state for operation in owner.ended] == [FAILED, DONE]
-    assert (failed._code, failed._errno) == (int(SocketError.ACCESS_DENIED), 13)
+    assert [operation.state for operation in owner.endings] == [FAILED, DONE]
+    assert (failed.code, failed.errno) == (int(SocketError.ACCESS_DENIED), 13)
     # On the spot it is no state at all, only a result.
     at_once, _ = stepping(OSError(13, "no"))
     assert not start(queue, at_once, owner)
-    assert at_once._state == IDLE
-    assert (at_once._code, at_once._errno) == (int(SocketError.ACCESS_DENIED), 13)
+    assert at_once.state == IDLE
+    assert (at_once.code, at_once.errno) == (int(SocketError.ACCESS_DENIED), 13)
 
 
 def test_what_is_not_an_error_of_the_system_is_nobodys_outcome() -> None:
@@ -179,7 +180,7 @@ def test_what_is_not_an_error_of_the_system_is_nobodys_outcome() -> None:
     with pytest.raises(ZeroDivisionError):
         start(queue, operation, owner)
     assert members(queue) == []
-    assert operation._state == IDLE
+    assert operation.state == IDLE
 
 
 def test_stopping_what_is_not_here() -> None:
@@ -191,11 +192,11 @@ def test_stopping_what_is_not_here() -> None:
     assert not here.stop(stepping()[0], ABORTED_CODE, "never started")
     assert members(here) == [operation]
     assert here.stop(operation, ABORTED_CODE, "right queue")
-    assert operation._state == ABORTED
+    assert operation.state == ABORTED
     assert step.abandoned == 1
     # Ended and not told yet: it keeps what it ended with.
     assert not here.stop(operation, 1, "too late")
-    assert (operation._code, operation._detail) == (ABORTED_CODE, "right queue")
+    assert (operation.code, operation.detail) == (ABORTED_CODE, "right queue")
     assert step.abandoned == 1
 
 
@@ -223,9 +224,9 @@ def test_an_owner_that_leaves_takes_its_own_with_it_in_order() -> None:
     for operation, owner in zip(operations, [first, second, first, second, first], strict=True):
         start(queue, operation, owner)
     queue.stop_owner(first, ABORTED_CODE, "left")
-    assert first.ended == [operations[0], operations[2], operations[4]]
-    assert second.ended == []
-    assert {operation._detail for operation in first.ended} == {"left"}
+    assert first.endings == [operations[0], operations[2], operations[4]]
+    assert second.endings == []
+    assert {operation.detail for operation in first.endings} == {"left"}
     assert members(queue) == [operations[1], operations[3]]
     assert (first.watched, second.watched) == (set(), {queue})
     # Leaving twice, or from where one has nothing, is nothing.
@@ -243,18 +244,18 @@ def test_stopping_a_step_may_stop_the_rest() -> None:
             queue.close(nothing)
 
     head, tail = Operation(), stepping(None)[0]
-    head._step = Closing(None)
-    head._reset_results()
+    head.step = Closing(None)
+    head.reset_results()
     start(queue, head, owner)
     start(queue, tail, owner)
     other, foreign = RecordingOwner(), stepping(None)[0]
     start(queue, foreign, other)
     queue.stop_owner(owner, 1, "left")
     # The owner's own are stopped as such. The close comes at the end of the step, and ends the others.
-    assert owner.ended == [head, tail]
-    assert [operation._code for operation in owner.ended] == [1, 1]
-    assert other.ended == [foreign]
-    assert foreign._code == ABORTED_CODE
+    assert owner.endings == [head, tail]
+    assert [operation.code for operation in owner.endings] == [1, 1]
+    assert other.endings == [foreign]
+    assert foreign.code == ABORTED_CODE
     assert members(queue) == []
 
 
@@ -266,12 +267,12 @@ def test_handing_over_to_an_heir() -> None:
         start(queue, operation, owner)
     queue.hand_over(first, heir)
     assert members(queue) == operations
-    assert heir.joined == 2
+    assert heir.joins == 2
     assert (first.watched, heir.watched) == (set(), {queue})
     queue.drain(10**9)
-    assert first.ended == []
-    assert heir.ended == [operations[0], operations[2]]
-    assert second.ended == [operations[1], operations[3]]
+    assert first.endings == []
+    assert heir.endings == [operations[0], operations[2]]
+    assert second.endings == [operations[1], operations[3]]
 
 
 def test_closing_stops_everything_in_order_and_for_good() -> None:
@@ -281,15 +282,15 @@ def test_closing_stops_everything_in_order_and_for_good() -> None:
         start(queue, operation, owner)
     queue.close(nothing)
     assert queue.gate == CLOSED
-    assert owner.ended == operations
-    assert {operation._code for operation in operations} == {ABORTED_CODE}
-    assert {operation._detail for operation in operations} == {
+    assert owner.endings == operations
+    assert {operation.code for operation in operations} == {ABORTED_CODE}
+    assert {operation.detail for operation in operations} == {
         "the socket was closed while the operation was pending"
     }
     assert owner.watched == set()
     assert members(queue) == []
     queue.close(nothing)
-    assert len(owner.ended) == 3
+    assert len(owner.endings) == 3
 
 
 # How much a drain does
@@ -306,14 +307,14 @@ async def test_a_drain_stops_at_its_allowance() -> None:
     # One at a time, as large as they are, and never one more once the allowance is used up.
     used = queue.drain(1)
     assert used == size + OPERATION_COST
-    assert owner.ended == operations[:1]
+    assert owner.endings == operations[:1]
     assert owner.watched == {queue}
     used = queue.drain(2 * (size + OPERATION_COST))
     assert used == 2 * (size + OPERATION_COST)
-    assert owner.ended == operations[:3]
+    assert owner.endings == operations[:3]
     used = queue.drain(2 * (size + OPERATION_COST) + 1)
     assert used == 3 * (size + OPERATION_COST)
-    assert owner.ended == operations
+    assert owner.endings == operations
     assert members(queue) == []
     assert owner.watched == set()
     assert queue.drain(0) == 0
@@ -328,9 +329,9 @@ async def test_a_part_counts_for_what_it_was() -> None:
     assert queue.drain(10**9) == 70_000 + OPERATION_COST
     # The kernel took less than was offered, so it is full: asking again at once would be in vain.
     assert port.attempts == 2
-    assert operation._transferred == 70_000
+    assert operation.transferred == 70_000
     assert queue.drain(10**9) == 30_000 + OPERATION_COST
-    assert owner.ended == [operation]
+    assert owner.endings == [operation]
 
 
 async def test_a_crowd_of_tiny_operations_counts_as_work_too() -> None:
@@ -343,11 +344,11 @@ async def test_a_crowd_of_tiny_operations_counts_as_work_too() -> None:
     told = 0
     while queue.head is not None:
         used = queue.drain(SOCKET_ALLOWANCE)
-        ended = len(owner.ended) - told
+        ended = len(owner.endings) - told
         told += ended
         # Each costs what it costs, whether or not it shared its system call with others.
         assert used >= ended * OPERATION_COST
-    assert owner.ended == operations
+    assert owner.endings == operations
 
 
 # Application code in the middle of an attempt: a buffer of a class with a `__buffer__` of its own, or a finaliser
@@ -375,14 +376,14 @@ async def test_an_attempt_during_which_the_head_was_stopped_sends_nothing(alone:
     port = SpyPort()
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     head, follower = sending(b""), sending(b"xyz")
-    head._message = Interrupting(b"abc", lambda: queue.stop(head, ABORTED_CODE, "in the middle"))
+    head.message = Interrupting(b"abc", lambda: queue.stop(head, ABORTED_CODE, "in the middle"))
     join(queue, head, owner)
     if not alone:
         join(queue, follower, owner)
     queue.drain(10**9)
-    assert head._state == ABORTED
-    assert head._transferred == 0
-    assert owner.ended == [head]
+    assert head.state == ABORTED
+    assert head.transferred == 0
+    assert owner.endings == [head]
     assert port.offers == []
     queue.drain(10**9)
     assert members(queue) == []
@@ -393,16 +394,14 @@ async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:
     port = SpyPort()
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     head, follower, last = sending(b"abc"), sending(b"def"), sending(b"")
-    last._message = Interrupting(
-        b"ghi", lambda: queue.stop(follower, ABORTED_CODE, "in the middle")
-    )
+    last.message = Interrupting(b"ghi", lambda: queue.stop(follower, ABORTED_CODE, "in the middle"))
     for operation in (head, follower, last):
         join(queue, operation, owner)
     # The views of the attempt that was dropped are gone, and the next attempt is about what still is there. An
     # attempt that was dropped may end the drain; whoever watches then starts another.
     while queue.head is not None:
         queue.drain(10**9)
-    assert [operation._state for operation in (head, follower, last)] == [DONE, ABORTED, DONE]
+    assert [operation.state for operation in (head, follower, last)] == [DONE, ABORTED, DONE]
     assert port.offers == [b"abcghi"]
 
 
@@ -411,7 +410,7 @@ async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it() -> None
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     inner, outer = sending(b"inner"), sending(b"")
     answers = []
-    outer._message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    outer.message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
     assert start(queue, outer, owner)
     assert answers == [True]
     assert port.attempts == 1
@@ -419,8 +418,8 @@ async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it() -> None
     port.unblock()
     queue.drain(10**9)
     assert port.accepted == b"outerinner"
-    assert owner.joined == 2
-    assert owner.ended == [outer, inner]
+    assert owner.joins == 2
+    assert owner.endings == [outer, inner]
 
 
 async def test_a_start_in_the_middle_of_an_attempt_that_completes_is_attempted_behind_it() -> None:
@@ -428,13 +427,13 @@ async def test_a_start_in_the_middle_of_an_attempt_that_completes_is_attempted_b
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     inner, outer = sending(b"inner"), sending(b"")
     answers = []
-    outer._message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    outer.message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
     assert not start(queue, outer, owner)
     assert answers == [True]
     assert port.accepted == b"outerinner"
     # It was answered "pending", so its owner is told.
-    assert owner.ended == [inner]
-    assert (inner._state, inner._transferred) == (DONE, 5)
+    assert owner.endings == [inner]
+    assert (inner.state, inner.transferred) == (DONE, 5)
     assert queue.gate == 0
 
 
@@ -442,11 +441,11 @@ async def test_a_close_in_the_middle_of_a_first_attempt() -> None:
     port = ScriptedPort()
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     operation = sending(b"")
-    operation._message = Interrupting(b"abc", lambda: queue.close(nothing))
+    operation.message = Interrupting(b"abc", lambda: queue.close(nothing))
     assert not start(queue, operation, owner)
     assert port.attempts == 0
-    assert operation._state == IDLE
-    assert operation._code == ABORTED_CODE
+    assert operation.state == IDLE
+    assert operation.code == ABORTED_CODE
     assert members(queue) == []
 
 
@@ -798,7 +797,7 @@ async def test_a_complete_send_beats_a_cancel_of_the_same_moment(bare: bool) -> 
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
             port.unblock()
-            socket._sends.drain(SOCKET_ALLOWANCE)
+            socket._core.sends.drain(SOCKET_ALLOWANCE)
     # Whichever way it went, the answer and the stream agree.
     assert bytes(port.accepted) == (b"abc" if ended == ["cancelled"] else b"abcdef")
     if not bare:
@@ -946,7 +945,7 @@ async def test_close_resets_only_what_the_peer_could_misread() -> None:
             socket.close()
             assert port.was_reset is not give_up
             # Of the cut message nothing can follow any more, so the args are ordinary ones again.
-            assert args._state == IDLE
+            assert args._operation.state == IDLE
             assert args.bytes_transferred == 2
 
         # Pending datagrams are whole or not there.

@@ -31,11 +31,12 @@ from trio_send import (
 )
 from trio_send._base.codes import native_send_flags
 from trio_send._kernel.port import KernelPort
-from trio_send._operations.operation import CUT, IDLE, Operation
+from trio_send._operations.operation import Operation
 from trio_send._operations.queue import TORN
 from trio_send._operations.send_attempts import ATTEMPT_ALLOWANCE, MAX_SKIPS, PLAIN_FLAGS
 from trio_send._operations.send_queue import FIRST_BACKOFF, MAX_BACKOFFS, SendQueue
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._operations.states import CUT, IDLE
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -1009,8 +1010,8 @@ class LookingOwner(RecordingOwner):
         super().__init__()
         self.torn: list[bool] = []
 
-    def _ended(self, operation: Operation, queue: SendQueue) -> None:
-        super()._ended(operation, queue)
+    def ended(self, operation: Operation, queue: SendQueue) -> None:
+        super().ended(operation, queue)
         self.torn.append(queue.torn is not None and queue.gate & TORN > 0)
 
 
@@ -1019,8 +1020,8 @@ async def test_a_stream_is_torn_before_anybody_is_told(how: str) -> None:
     port = ScriptedPort([4, "EACCES"])
     queue, owner = SendQueue(port, refuse_torn=True), LookingOwner()
     for message in (TEN, b"ab"):
-        operation = SocketAsyncEventArgs(message)
-        operation._flags = PLAIN_FLAGS
+        operation = SocketAsyncEventArgs(message)._operation
+        operation.flags = PLAIN_FLAGS
         start(queue, operation, owner)
     first = queue.head
     assert first is not None
@@ -1031,7 +1032,7 @@ async def test_a_stream_is_torn_before_anybody_is_told(how: str) -> None:
     else:
         queue.drain(10**6)
     assert owner.torn == [True, True]
-    assert len(owner.ended) == 2
+    assert len(owner.endings) == 2
 
 
 @pytest.mark.parametrize("face", ["args", "await args"])
@@ -1043,7 +1044,7 @@ async def test_cut_args_keep_their_count_whatever_is_tried_with_them(face: str) 
     async with open_initiator():
         args = await cut(socket, port, face)
         before = (args.bytes_transferred, args.socket_error, args.activation, str(args.outcome))
-        assert args._state == CUT
+        assert args._operation.state == CUT
         for each in (socket, other):
             # On another stream too, for the count would be lost.
             with pytest.raises(InvalidOperationError, match=r"was cut after 4 bytes.*resume"):
@@ -1188,13 +1189,13 @@ async def test_fresh_args_for_the_rest(face: str) -> None:
         assert b"".join(torn_of(socket).remaining) == TEN[6:]
         if isinstance(operation, SocketAsyncEventArgs):
             # It has nothing to do with the stream any more.
-            assert operation._state == IDLE
+            assert operation._operation.state == IDLE
             operation.set_buffer(b"x")
         rest_of_rest = SocketAsyncEventArgs(buffer_list=torn_of(socket).remaining)
         assert not socket.resume(rest_of_rest)
         assert rest_of_rest.bytes_transferred == 4
         assert socket.torn is None
-        assert rest._state == IDLE
+        assert rest._operation.state == IDLE
     assert port.accepted == TEN
 
 
@@ -1229,7 +1230,7 @@ async def test_sending_the_rest(face: str, autojump_clock: MockClock) -> None:
         if isinstance(operation, SocketAsyncEventArgs):
             assert operation.bytes_transferred == 10
             assert operation.socket_error is SocketError.SUCCESS
-            assert operation._state == IDLE
+            assert operation._operation.state == IDLE
     assert port.accepted == TEN + b"ab"
 
 
@@ -1278,7 +1279,7 @@ async def test_giving_up_a_cut_message(face: str) -> None:
         with pytest.raises(InvalidOperationError, match="not torn"):
             await socket.send_rest()
         if isinstance(operation, SocketAsyncEventArgs):
-            assert operation._state == IDLE
+            assert operation._operation.state == IDLE
             assert operation.bytes_transferred == 4
             assert operation.socket_error is SocketError.OPERATION_ABORTED
             assert not socket.send_async(operation)
@@ -1304,7 +1305,7 @@ async def test_settling_a_cut_before_its_end_is_told() -> None:
         assert torn_of(socket).bytes_transferred == 4
         socket.forget_torn()
         await args.wait()
-        assert args._state == IDLE
+        assert args._operation.state == IDLE
         assert args.bytes_transferred == 4
         assert not socket.send_async(args)
     assert port.accepted == TEN[:4] + TEN
@@ -1320,14 +1321,14 @@ async def test_a_resumed_rest_that_fails_on_the_spot(autojump_clock: MockClock) 
         assert args.socket_error is SocketError.ACCESS_DENIED
         assert args.bytes_transferred == 4
         assert torn_by(socket, args)
-        assert args._state == CUT
+        assert args._operation.state == CUT
         port.add("ECONNRESET")
         assert not socket.resume(args)
         # Now it is broken, and nothing is left to be torn.
         assert errors([args]) == ["CONNECTION_RESET"]
         assert args.bytes_transferred == 4
         assert socket.torn is None
-        assert args._state == IDLE
+        assert args._operation.state == IDLE
         await refused_everywhere(socket, SocketError.CONNECTION_RESET)
     assert port.accepted == TEN[:4]
 
@@ -1366,7 +1367,7 @@ async def test_a_message_that_is_cut_on_the_spot(budget: str) -> None:
         await stands_half_sent(socket, args, 1024)
         assert not socket.resume(args)
         assert args.bytes_transferred == 2000
-        assert args._state == IDLE
+        assert args._operation.state == IDLE
         port.add(1024, "EPERM")
         with pytest.raises(SocketException) as caught:
             socket.begin_send([b"x"] * 2000)
@@ -1399,7 +1400,7 @@ async def test_fresh_args_whose_first_attempt_fails_are_the_cut_ones_then(budget
         await stands_half_sent(socket, rest, 0)
         assert not socket.resume(rest)
         assert rest.bytes_transferred == 6
-        assert rest._state == IDLE
+        assert rest._operation.state == IDLE
     assert port.accepted == TEN
 
 

@@ -544,10 +544,10 @@ async def test_a_follower_that_is_cancelled_ends_only_once(plain: bool, ending: 
             elif ending == "error":
                 port._script[:] = ["ECONNRESET"]
                 port.unblock()
-                socket._sends.drain(100)
+                socket._core.sends.drain(100)
             elif ending == "drain":
                 port.unblock()
-                socket._sends.drain(100)
+                socket._core.sends.drain(100)
             elif sender.args is not None:
                 sender.args.cancel()
             await wait_all_tasks_blocked()
@@ -567,7 +567,7 @@ async def test_a_completion_beats_a_cancel_that_comes_behind_it(position: int) -
     socket, port = scripted(Blocked())
     async with sending(socket, "ab") as senders:
         port.unblock()
-        socket._sends.drain(100)
+        socket._core.sends.drain(100)
         senders[position].scope.cancel()
     if position == 1:
         assert senders[1].result == 10

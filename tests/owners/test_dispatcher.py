@@ -23,7 +23,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked
 
 if sys.version_info < (3, 11):

@@ -556,7 +556,7 @@ async def test_a_socket_closed_behind_the_librarys_back_still_ends(how: str) -> 
             await wait_all_tasks_blocked()
             assert [name for name, _, _ in told.events] == ["a", "b"]
             # Nothing is left of it in the set, or the engine would never sleep again.
-            pollset = initiator._engine._pollset
+            pollset = initiator._owner.engine._pollset
             assert pollset is None or not pollset.armed
         assert len(told.events) == 2
         assert all(count == 0 for _, _, count in told.events)
@@ -1031,7 +1031,7 @@ async def test_the_other_direction_that_cannot_be_watched_any_more_is_served(
             assert socket.send_async(args["send"])
             assert start_receive(socket, args["receive"])
             await wait_all_tasks_blocked()
-            pollset = initiator._engine._pollset
+            pollset = initiator._owner.engine._pollset
             assert pollset is not None
             assert pollset.armed == 2
             monkeypatch.setattr(pollset, "_update", refuse)

@@ -25,7 +25,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Instrument, Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -528,7 +528,7 @@ async def test_only_the_latest_is_held_back() -> None:
             await spent(socket)
             socket.end_send_nowait(socket.begin_send(b"whole"))
         await wait_all_tasks_blocked()
-        assert [args._in_flight for args in held] == [
+        assert [args._operation.in_flight for args in held] == [
             False
         ] * 3  # as properties they would have asked
 
@@ -574,7 +574,7 @@ async def test_who_waits_is_told_also_if_somebody_asks_at_the_last_moment(form: 
 
     class Asks(trio.abc.Instrument):
         def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            if task is waiting and operation._in_flight:
+            if task is waiting and operation._operation.in_flight:
                 assert not operation.is_completed if form == "result" else operation.pending
 
     async with open_initiator():

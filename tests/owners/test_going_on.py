@@ -36,7 +36,7 @@ from trio_send import (
     from_thread,
     open_initiator,
 )
-from trio_send._owners import leaving_owner, thread_initiator
+from trio_send._owners import exiting_owner, thread_owner
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
@@ -49,20 +49,20 @@ ABORTED = SocketError.OPERATION_ABORTED
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have it all take fewer starts and rounds, which makes no difference but in time."""
-    for module in (leaving_owner, thread_initiator):
+    for module in (exiting_owner, thread_owner):
         monkeypatch.setattr(module, "START_BUDGET", 16)
-    monkeypatch.setattr(leaving_owner, "STARTS_PER_LOOK", 8)
-    monkeypatch.setattr(leaving_owner, "MAX_ROUNDS", 6)
+    monkeypatch.setattr(exiting_owner, "STARTS_PER_LOOK", 8)
+    monkeypatch.setattr(exiting_owner, "MAX_ROUNDS", 6)
 
 
 def budget() -> int:
     """How many starts in a row may end on the spot."""
-    return leaving_owner.START_BUDGET
+    return exiting_owner.START_BUDGET
 
 
 def rounds() -> int:
     """After how many rounds starts raise."""
-    return leaving_owner.MAX_ROUNDS
+    return exiting_owner.MAX_ROUNDS
 
 
 def too_many() -> int:
@@ -577,7 +577,7 @@ async def test_a_crowd_of_handlers_that_restart_once_is_never_told_that_it_went_
     pended = answers.count(True)
     assert len(answers) == crowd + pended
     assert pended == len(answers) // (budget() + 1)
-    assert initiator._rounds <= 4
+    assert initiator._owner.rounds <= 4
     assert port.attempts == 1
 
 

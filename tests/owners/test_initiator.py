@@ -42,7 +42,7 @@ from trio_send import (
     current_initiator,
     open_initiator,
 )
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):
@@ -1263,7 +1263,7 @@ async def test_neither_tasks_nor_descriptors_stay_behind(
 
         def start() -> None:
             # What is referred to is not closed by being forgotten.
-            held.append(current_initiator()._engine)
+            held.append(current_initiator()._owner.engine)
             for socket in (first, first, second):
                 args = SocketAsyncEventArgs(b"x")
                 args.completed += stages

@@ -853,7 +853,7 @@ async def test_limits_of_operations_that_ended_in_time_do_not_pile_up(
             args.cancel()
             port.unblock()
             await args.wait()
-            longest = max(longest, len(initiator._timers._heap))
+            longest = max(longest, len(initiator._owner.timers._heap))
         # Two entries at most for each that is live, twice that, and some slack.
         assert longest <= 200
 
@@ -872,7 +872,7 @@ async def test_limits_pile_up_no_higher_than_what_is_live(
             args.timeout = 9000
             assert socket.send_async(args)
             args.cancel()
-            longest = max(longest, len(initiator._timers._heap))
+            longest = max(longest, len(initiator._owner.timers._heap))
         assert longest <= 4000
         # None of those that stay was swept away.
         await stay[0].wait()
@@ -889,7 +889,7 @@ async def test_stalls_that_move_all_the_time_do_not_pile_up(
         longest = 0
         while args.pending:
             await trio.sleep(1)
-            longest = max(longest, len(initiator._timers._heap))
+            longest = max(longest, len(initiator._owner.timers._heap))
         assert longest <= 4
     assert limited.told == [("slow", SUCCESS, 1500, 1500)]
 

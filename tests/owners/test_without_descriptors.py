@@ -86,7 +86,11 @@ async def start_async(socket: Socket, host: Initiator) -> Callable[[], Any]:
 async def start_begin(socket: Socket, host: Initiator) -> Callable[[], Any]:
     result = socket.begin_send(MESSAGE)
     assert not result.is_completed
-    return lambda: (not result.is_completed, result.bytes_transferred, SocketError(result._code))
+    return lambda: (
+        not result.is_completed,
+        result.bytes_transferred,
+        SocketError(result._operation.code),
+    )
 
 
 async def start_packets(socket: Socket, host: Initiator) -> Callable[[], Any]:
@@ -101,7 +105,11 @@ async def start_in_thread(socket: Socket, host: Initiator) -> Callable[[], Any]:
     while worker.thread.is_alive():
         await trio.lowlevel.checkpoint()
     result = worker.take()
-    return lambda: (not result.is_completed, result.bytes_transferred, SocketError(result._code))
+    return lambda: (
+        not result.is_completed,
+        result.bytes_transferred,
+        SocketError(result._operation.code),
+    )
 
 
 STARTS = {
@@ -126,11 +134,11 @@ async def a_send_that_blocks(face: str, when: str) -> None:
                 assert pending
                 assert 0 < count < len(MESSAGE)
                 assert socket.queued_operations == 1
-                assert initiator._engine._pollset is None
+                assert initiator._owner.engine._pollset is None
                 assert await read_exactly(peer, len(MESSAGE)) == MESSAGE
                 await wait_all_tasks_blocked()
                 assert state() == (False, len(MESSAGE), SUCCESS)
-                assert initiator._engine._pollset is None
+                assert initiator._owner.engine._pollset is None
                 state = await STARTS[face](socket, initiator)
                 await wait_all_tasks_blocked()
             # It waits as it began, until it blocks again.
@@ -139,7 +147,7 @@ async def a_send_that_blocks(face: str, when: str) -> None:
             assert state() == (False, len(MESSAGE), SUCCESS)
             await STARTS[face](socket, initiator)
             await wait_all_tasks_blocked()
-            assert (initiator._engine._pollset is not None) == HAVE_EPOLL
+            assert (initiator._owner.engine._pollset is not None) == HAVE_EPOLL
             assert await read_exactly(peer, len(MESSAGE)) == MESSAGE
 
 

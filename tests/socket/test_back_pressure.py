@@ -24,9 +24,9 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
-from trio_send._operations.operation import QUEUED
+from trio_send._operations.states import QUEUED
 from trio_send._operations.watermarks import OPERATION_WEIGHT as WEIGHT
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -374,10 +374,14 @@ def test_the_bytes_and_the_marks_are_right_at_every_moment(
         def check() -> None:
             nonlocal above
             waiting = sum(
-                each.count - each.bytes_transferred for each in started if each._state == QUEUED
+                each.count - each.bytes_transferred
+                for each in started
+                if each._operation.state == QUEUED
             )
             assert socket.queued_bytes == waiting
-            assert socket.queued_operations == sum(each._state == QUEUED for each in started)
+            assert socket.queued_operations == sum(
+                each._operation.state == QUEUED for each in started
+            )
             weight = waiting + socket.queued_operations * WEIGHT
             if weight > high:
                 above = True

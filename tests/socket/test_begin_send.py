@@ -18,6 +18,7 @@ from tests.helpers import (
     bytes_of,
     connected,
     ends as ends,
+    is_taken,
     kind as kind,
     nothing_to_read,
     read_exactly,
@@ -36,7 +37,7 @@ from trio_send import (
     WaitHandle,
     open_initiator,
 )
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 
@@ -81,7 +82,7 @@ async def test_a_send_that_ended_on_the_spot(ends: Ends) -> None:
                 assert result.outcome.unwrap() == 5
                 assert result.cancel() is False
                 assert await result.async_wait_handle.wait_one(0)
-                if not result._ended:
+                if not is_taken(result):
                     assert await end(socket, result, how) == 5
             assert await read_exactly(peer, 5) == b"hello"
 

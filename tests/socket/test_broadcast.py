@@ -291,7 +291,7 @@ async def test_what_the_reports_tell_the_log_need_not(
         assert socket.queued_operations == 0
         report = broadcast([socket], b"." * 10, max_queued_bytes=limit)
         assert report.failed == {socket: SocketError.CONNECTION_RESET}
-        socket._broadcasts = None
+        socket._core.broadcasts = None
         gc.collect()
         await wait_all_tasks_blocked()
     assert caplog.records == []
@@ -548,9 +548,9 @@ async def test_no_socket_is_kept_alive_by_its_broadcasts(unix: Ends) -> None:
         broadcast([socket], BIG, max_queued_bytes=0)
         for _ in range(3):
             broadcast([socket], b"x", max_queued_bytes=10_000_000)
-        assert socket._broadcasts is not None
-        assert len(socket._broadcasts) == 3
+        assert socket._core.broadcasts is not None
+        assert len(socket._core.broadcasts) == 3
         await read_exactly(peer, len(BIG) + 3)
         await wait_all_tasks_blocked()
         broadcast([socket], b"x", max_queued_bytes=0)
-        assert not socket._broadcasts
+        assert not socket._core.broadcasts

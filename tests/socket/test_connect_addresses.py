@@ -194,7 +194,7 @@ async def test_a_queue_that_is_drained_by_others_is_watched_anew(
         await wait_all_tasks_blocked()
         with monkeypatch.context() as patch:
             patch.setattr(KernelPort, "connect_poll", refuse)
-            socket._sends.drain(1)
+            socket._core.sends.drain(1)
         with trio.fail_after(60):
             await socket.end_connect(second)
         assert socket.connected

@@ -161,7 +161,7 @@ async def test_settings_of_the_socket(stack: ExitStack) -> None:
     named(listening(stack))
     async with await connect_tcp("x.example", 80, no_delay=False, on_torn="allow") as socket:
         assert socket.no_delay is False
-        assert socket._sends.refuse_torn is False
+        assert socket._core.sends.refuse_torn is False
 
 
 # In which order ---------------------------------------------------------------------------------

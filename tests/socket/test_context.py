@@ -27,7 +27,7 @@ from tests.helpers import (
     stdlib_pair,
 )
 from trio_send import AsyncResult, Socket, SocketAsyncEventArgs, open_initiator
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")

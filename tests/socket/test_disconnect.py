@@ -36,7 +36,7 @@ from trio_send import (
     add_instrument,
     open_initiator,
 )
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import ScriptedPort
 

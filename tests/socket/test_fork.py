@@ -326,11 +326,11 @@ async def test_a_child_that_goes_on_in_trio_takes_nothing_and_sends_nothing(
         peer.send(b"answer")
 
         def go_on() -> tuple[int, int]:
-            receives = socket._receives
+            receives = socket._core.receives
             assert receives is not None
             receives.stop_owner(initiator, 995, "the child unwinds")
             receives.drain(10**6)
-            socket._sends.drain(10**6)
+            socket._core.sends.drain(10**6)
             return socket.queued_operations, receives.length
 
         assert in_a_child(go_on) == "(0, 0)"

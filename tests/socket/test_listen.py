@@ -419,8 +419,8 @@ async def test_a_server_that_accepts_again_at_once_without_descriptors(
     server.bind(("127.0.0.1", 0))
     server.listen()
     peer = client(server, stack)
-    kernel = FullKernel(server._require_kernel(), number)
-    server._kernel = kernel  # type: ignore[assignment]
+    kernel = FullKernel(server._core.require_kernel(), number)
+    server._core.kernel = kernel  # type: ignore[assignment]
     failures = 0
     async with open_initiator(), trio.open_nursery() as nursery:
 
@@ -449,8 +449,8 @@ async def test_accepts_that_wait_without_descriptors_fail_one_after_the_other(
     server = stack.enter_context(closing(Socket()))
     server.bind(("127.0.0.1", 0))
     server.listen()
-    kernel = FullKernel(server._require_kernel(), errno.EMFILE)
-    server._kernel = kernel  # type: ignore[assignment]
+    kernel = FullKernel(server._core.require_kernel(), errno.EMFILE)
+    server._core.kernel = kernel  # type: ignore[assignment]
     ends: list[tuple[str, SocketError, float]] = []
     async with open_initiator():
         kernel.is_full = False  # an accept that has nobody to accept is just pending

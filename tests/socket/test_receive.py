@@ -53,7 +53,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._kernel.port import HAVE_SCATTER, KernelPort
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import ScriptedPort
 
 #: The ways to receive. The first two need no initiator.

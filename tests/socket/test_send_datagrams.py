@@ -193,7 +193,7 @@ async def test_other_kinds_of_message(family: int, type_: str) -> None:
     left, peer = stdlib_socket.socketpair(family, getattr(stdlib_socket, type_))
     peer.setblocking(False)
     with peer, closing(Socket.from_stdlib(left)) as socket:
-        assert socket._port.max_segments == 1
+        assert socket._core.port.max_segments == 1
         datagrams = [b"one", b"two", b"six"]
         assert await socket.send_datagrams(datagrams) == 3
         assert [await read_some(peer) for _ in datagrams] == datagrams

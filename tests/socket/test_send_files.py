@@ -320,8 +320,8 @@ async def test_a_piece_of_which_a_part_was_accepted_is_sent_as_it_was_read(
         assert not ours.resume(args)  # the rest is of the piece that was cut, too
     assert args.bytes_transferred == 20
     assert inner.accepted == b"0123456789" + b"ABCDEFGHIJ"
-    assert args._packets is not None
-    assert args._packets.peek(10, 10) == b""  # nothing is kept of what has ended
+    assert args._operation.packets is not None
+    assert args._operation.packets.peek(10, 10) == b""  # nothing is kept of what has ended
 
 
 async def test_of_a_copied_file_no_more_than_a_piece_is_in_memory(tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ async def test_a_file_that_was_cut_meanwhile_is_none_that_overstates(
             return ask(descriptor)
 
         monkeypatch.setattr(os, "fstat", fstat)
-        ours._port.unblock()  # type: ignore[attr-defined]
+        ours._core.port.unblock()  # type: ignore[attr-defined]
         await args.wait()
     monkeypatch.undo()
     assert args.socket_error is SocketError.FAULT

@@ -146,8 +146,8 @@ async def test_who_is_stopped_and_given_up_holds_no_socket(ends: Ends) -> None:
         args.cancel()
         await args.wait()
         socket.forget_torn()
-    assert args._packets is not None
-    assert args._packets.afterwards is None
+    assert args._operation.packets is not None
+    assert args._operation.packets.afterwards is None
     assert socket.connected
 
 

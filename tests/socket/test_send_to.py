@@ -47,7 +47,7 @@ from trio_send import (
 )
 from trio_send._kernel.port import KernelPort
 from trio_send._operations.send_queue import LONGEST_POLL
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked
 
 DGRAM = stdlib_socket.SOCK_DGRAM

@@ -21,7 +21,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.helpers import connected, nothing_to_read, read_exactly
+from tests.helpers import connected, in_flight, nothing_to_read, read_exactly
 from tests.scripted import SpyPort
 from trio_send import (
     BufferManager,
@@ -36,7 +36,7 @@ from trio_send import (
 )
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_attempts import SendAttempts
-from trio_send._socket import event_args_settings
+from trio_send._socket.event_args_operation import EventArgsOperation, short_parts
 from trio_send.testing import Blocked
 
 MESSAGE = b"0123456789"
@@ -122,7 +122,7 @@ async def send_through(face: str, socket: Socket, form: Form) -> tuple[int, Sock
             result = socket.begin_send(form.buffer, form.offset, form.size)
         except SocketException as error:
             return error.bytes_transferred or 0, error.socket_error_code
-        assert result.is_completed is not result._in_flight
+        assert result.is_completed is not in_flight(result)
         return await socket.try_end_send(result)
     if face == "try_begin_send":
         begun, error_code = socket.try_begin_send(form.buffer, form.offset, form.size)
@@ -469,7 +469,7 @@ async def test_a_bytearray_that_was_resized_before_the_start(
                 await socket.send(args)
             if sent is None:
                 assert (args.socket_error, args.bytes_transferred) == (SocketError.FAULT, 0)
-                assert f"but the range ends at {offset + size}" in str(args._exception())
+                assert f"but the range ends at {offset + size}" in str(args._operation.make_error())
                 assert len(port.calls) == calls
             else:
                 assert (args.socket_error, args.bytes_transferred) == (SocketError.SUCCESS, size)
@@ -491,7 +491,7 @@ async def test_a_view_that_was_released(size: int | None, later: bool) -> None:
             view.release()
             assert socket.send_async(args) is False
             assert (args.socket_error, args.bytes_transferred) == (SocketError.FAULT, 0)
-            assert "cannot be read any more" in str(args._exception())
+            assert "cannot be read any more" in str(args._operation.make_error())
             for begin in (socket.begin_send, socket.try_begin_send):
                 with pytest.raises(ValueError, match="buffer_or_list cannot be read"):
                     begin(view, 0, size)
@@ -617,7 +617,7 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
                 SocketError.OPERATION_ABORTED,
                 0,
             )
-            assert "in the middle" in str(args._exception())
+            assert "in the middle" in str(args._operation.make_error())
             assert len(port.calls) == calls
             assert socket.torn is None
             assert socket.send_async(args) is False
@@ -753,7 +753,7 @@ async def test_args_that_are_started_while_they_are_set_keep_their_message(setti
             port.inner.add(Blocked())
             args = SocketAsyncEventArgs(b"first") if setting != "buffer_list" else None
             args = args or SocketAsyncEventArgs(buffer_list=[b"fi", b"rst"])
-            code = SocketAsyncEventArgs._assign.__code__
+            code = EventArgsOperation.assign.__code__
             with in_the_middle(lambda: socket.send_async(args), code):
                 with pytest.raises(OperationInProgressError):
                     if setting == "set_buffer":
@@ -770,7 +770,7 @@ async def test_args_that_are_started_while_they_are_set_keep_their_message(setti
 
 async def test_args_that_are_closed_while_they_are_set_stay_closed() -> None:
     args = SocketAsyncEventArgs(b"first")
-    with in_the_middle(args.close, SocketAsyncEventArgs._assign.__code__):
+    with in_the_middle(args.close, EventArgsOperation.assign.__code__):
         with pytest.raises(ObjectDisposedError):
             args.set_buffer(b"second")
     assert args.buffer is None
@@ -783,7 +783,7 @@ async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count() -> 
             await warm_up(socket)
             plain = port.calls[-1].flags
             args = SocketAsyncEventArgs(b"first")
-            code = SocketAsyncEventArgs._assign.__code__
+            code = EventArgsOperation.assign.__code__
 
             def set_flags() -> None:
                 args.socket_flags = SocketFlags.DONT_ROUTE
@@ -791,7 +791,7 @@ async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count() -> 
             with in_the_middle(set_flags, code):
                 args.set_buffer(b"second")
             assert socket.send_async(args) is False
-            code = event_args_settings._short_parts.__code__
+            code = short_parts.__code__
             with in_the_middle(lambda: args.set_buffer(b"third"), code):
                 args.socket_flags = SocketFlags.NONE
             assert socket.send_async(args) is False

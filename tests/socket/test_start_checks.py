@@ -299,7 +299,7 @@ async def test_what_is_wrong_is_told_in_order_and_nothing_is_changed(
             args = call.args if isinstance(call.args, SocketAsyncEventArgs) else own
 
             async with open_initiator() as initiator:
-                queue = socket._sends
+                queue = socket._core.sends
                 before: Any = None
 
                 def state() -> Any:
@@ -307,7 +307,7 @@ async def test_what_is_wrong_is_told_in_order_and_nothing_is_changed(
                         values_of(args),
                         values_of(own),
                         (queue.length, queue.gate, queue.accepted, queue.torn, queue.backoff),
-                        (initiator._budget, initiator.pending_operations),
+                        (initiator._owner.budget, initiator.pending_operations),
                         odd.batch_in_use.datagrams_transferred,
                     )
 

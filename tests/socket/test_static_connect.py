@@ -151,7 +151,7 @@ async def test_args_may_be_used_again(stack: ExitStack) -> None:
         second.close()
         told.args.remote_end_point = bound(stack, "tcp4", listens=False).getsockname()
         await started(told)
-        assert told.args._connect_socket is None
+        assert told.args._operation.connect_socket is None
 
 
 # Anything else ----------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from trio_send import (
 from trio_send._messages.buffers import message_from_buffer
 from trio_send._operations.operation import Operation, Step
 from trio_send._operations.watermarks import OPERATION_WEIGHT as WEIGHT
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked, ScriptedPort
 
 REFUSED = SocketError.NO_BUFFER_SPACE_AVAILABLE
@@ -305,7 +305,7 @@ async def test_a_start_in_the_middle_of_a_step_is_told_in_the_end(autojump_clock
                     assert socket.send_async(args)
             return send(*arguments)
 
-        socket._send = port.send = send_and_start  # type: ignore[method-assign]
+        socket._core.send = port.send = send_and_start  # type: ignore[method-assign]
         first = args_for(ten("a"))
         assert socket.send_async(first)
         assert [args.socket_error for args in made[2:]] == [REFUSED] * 4
@@ -327,17 +327,17 @@ async def test_whoever_waits_has_its_place_also_from_the_middle_of_a_step(
 
     def start() -> None:
         for operation in others:
-            operation._message = message_from_buffer("data", ten("b"), 0, None)
-            operation._claim()
-            assert socket._sends.start(operation, owner)
+            operation.message = message_from_buffer("data", ten("b"), 0, None)
+            operation.claim()
+            assert socket._core.sends.start(operation, owner)
 
     async with open_initiator():
         assert socket.send_async(args_for(ten("a")))
-        socket._sends.request(start)
+        socket._core.sends.request(start)
         assert socket.queued_operations == (6 if waits else 3)
-        assert [each._code for each in owner.ended] == ([] if waits else [REFUSED] * 3)
+        assert [each.code for each in owner.endings] == ([] if waits else [REFUSED] * 3)
         await unblock(port)
-        socket._sends.drain(100_000)
+        socket._core.sends.drain(100_000)
 
 
 async def test_what_is_no_send_is_never_refused(autojump_clock: Any) -> None:
@@ -346,9 +346,9 @@ async def test_what_is_no_send_is_never_refused(autojump_clock: Any) -> None:
     async with open_initiator():
         fill_up(socket)
         operation = Operation()
-        assert socket._sends.refusal(operation, False) is not None
-        operation._step = Step()
-        assert socket._sends.refusal(operation, False) is None
+        assert socket._core.sends.refusal(operation, False) is not None
+        operation.step = Step()
+        assert socket._core.sends.refusal(operation, False) is None
 
 
 async def test_senders_that_wait_and_senders_that_are_refused_share_one_order() -> None:

@@ -27,7 +27,7 @@ from trio_send import (
     add_instrument,
     open_initiator,
 )
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked, Ledger, ScriptedPort
 
 
@@ -256,13 +256,17 @@ async def test_a_ledger_says_what_does_not_add_up(autojump_clock: Any) -> None:
         socket.send_async(args_for(b"1234"))
         for thing, name, what in (
             (
-                socket._sends,
+                socket._core.sends,
                 "started",
                 r"operations of <trio_send.Socket: .*: 2 are not 0 succeeded",
             ),
-            (socket._sends, "offered", r"bytes of <trio_send.Socket: .*: 5 are not 0 accepted, 4"),
-            (socket._sends, "abandoned", "bytes of"),
-            (initiator, "_aborted", r"operations of <Initiator: .*: 1 are not .* 1 pending"),
+            (
+                socket._core.sends,
+                "offered",
+                r"bytes of <trio_send.Socket: .*: 5 are not 0 accepted, 4",
+            ),
+            (socket._core.sends, "abandoned", "bytes of"),
+            (initiator._owner, "aborted", r"operations of <Initiator: .*: 1 are not .* 1 pending"),
         ):
             setattr(thing, name, getattr(thing, name) + 1)
             with pytest.raises(AssertionError, match=what):
@@ -282,16 +286,16 @@ async def test_every_test_is_looked_at(autojump_clock: Any) -> None:
     """A socket that is closed, one that is not, and an initiator, of which one number is wrong each."""
     closed, _ = scripted()
     kept, _ = scripted()
-    closed._sends.started = kept._sends.started = 1
+    closed._core.sends.started = kept._core.sends.started = 1
     closed.close()
     async with open_initiator() as initiator:
-        initiator._failed = 1
+        initiator._owner.failed = 1
     assert len(conftest.WRONG) == 2
     conftest.WRONG.clear()
-    conftest.audit(kept)
+    conftest.audit(kept._core)
     assert len(conftest.WRONG) == 1
     conftest.WRONG.clear()
-    closed._sends.started = kept._sends.started = 0
+    closed._core.sends.started = kept._core.sends.started = 0
 
 
 def test_it_takes_no_test_framework() -> None:

@@ -39,9 +39,9 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
-from trio_send._base.inbox import POSTS_PER_TRIP, Door
+from trio_send._base.inbox import POSTS_PER_TRIP, Inbox
 from trio_send._kernel.port import KernelPort
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -203,12 +203,12 @@ async def test_starts_of_a_thread_keep_their_order_among_those_of_trio() -> None
     assert port.accepted == b"".join(ten(str(n)) for n in range(21))
 
 
-async def test_one_knock_serves_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_wake_up_serves_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     socket, port = scripted()
     async with open_initiator() as host:
-        door = Door.current()
-        knocks = []
-        monkeypatch.setattr(Door, "_answer", lambda self: knocks.append(1) or answer(self))
+        inbox = Inbox.current()
+        wakes = []
+        monkeypatch.setattr(Inbox, "_be_woken", lambda self: wakes.append(1) or answer(self))
         count = 3 * POSTS_PER_TRIP
 
         def work() -> None:
@@ -217,16 +217,16 @@ async def test_one_knock_serves_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None
 
         keep = partial(outliving, host)
         while_trio_stands_still(keep, work)
-        assert len(door._posts) == count
+        assert len(inbox._posts) == count
         await trio.testing.wait_all_tasks_blocked()
         assert port.accepted == b"x" * count
-        assert len(knocks) in (3, 4)  # one, and one for each batch that is left over
+        assert len(wakes) in (3, 4)  # one, and one for each batch that is left over
 
 
-answer = Door._answer
+answer = Inbox._be_woken
 
 
-@pytest.mark.parametrize("what", ["put", "knock"])
+@pytest.mark.parametrize("what", ["put", "wake"])
 async def test_a_post_that_fails_leaves_the_args_free(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +239,7 @@ async def test_a_post_that_fails_leaves_the_args_free(
 
     def work(host: Initiator) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(Door, what, fail)
+            patched.setattr(Inbox, what, fail)
             with pytest.raises(MemoryError):
                 from_thread.send_async(socket, args, host=host)
         assert not args.pending
@@ -247,7 +247,7 @@ async def test_a_post_that_fails_leaves_the_args_free(
 
     async with open_initiator() as host:
         while_trio_stands_still(outliving, host, work, host)
-        assert len(Door.current()._posts) == 1
+        assert len(Inbox.current()._posts) == 1
         assert await args.wait() == 10
     assert port.accepted == ten("args")
 
@@ -599,7 +599,7 @@ def test_a_run_that_is_over_in_the_middle_of_a_start() -> None:
 
     trio.run(main)
     host, socket = kept
-    host._closed, host._exited, host._stopped = False, False, None
+    host._owner.is_closed, host._owner.has_exited, host._owner.stopped = False, False, None
     args = SocketAsyncEventArgs(b"x")
 
     def work() -> None:
@@ -610,16 +610,16 @@ def test_a_run_that_is_over_in_the_middle_of_a_start() -> None:
 
     while_trio_stands_still(work)
     assert not args.pending
-    assert not host._door._posts
+    assert not host._owner.inbox._posts
 
 
 def test_posts_that_come_last_are_taken_in_all_the_same() -> None:
     taken: list[int] = []
 
     async def main() -> None:
-        door = Door.current()
+        inbox = Inbox.current()
         for number in range(10 * POSTS_PER_TRIP):
-            door.post(partial(taken.append, number))
+            inbox.post(partial(taken.append, number))
 
     trio.run(main)
     assert taken == list(range(10 * POSTS_PER_TRIP))
@@ -697,7 +697,7 @@ async def test_a_result_whose_end_is_held_back_is_told_to_a_thread() -> None:
     async with open_initiator():
         results = [socket.begin_send(b"x") for _ in range(START_BUDGET + 1)]
         await trio.testing.wait_all_tasks_blocked()
-        assert results[-1]._in_flight
+        assert results[-1]._operation.in_flight
         assert await in_own_thread(from_thread.end_send, results[-1]) == 1
 
 
@@ -711,7 +711,7 @@ async def test_wait_one_and_its_timeout(run: Run) -> None:
             handle = result.async_wait_handle
             assert handle is result.async_wait_handle
             answers = [from_thread.wait_one(handle, 0), from_thread.wait_one(handle, 0.01)]
-            trio.from_thread.run_sync(port.unblock, trio_token=host._door.token)
+            trio.from_thread.run_sync(port.unblock, trio_token=host._owner.inbox.token)
             answers.append(from_thread.wait_one(handle))
             return [*answers, from_thread.wait_one(handle, 0)]
 
@@ -803,12 +803,12 @@ async def test_a_cancel_never_hits_the_next_use_of_the_args() -> None:
         assert socket.send_async(args)
         while_trio_stands_still(from_thread.cancel, args)  # posted, not taken in
         port.unblock()
-        socket._sends.drain(1000)  # it ends before that ...
+        socket._core.sends.drain(1000)  # it ends before that ...
         assert args.bytes_transferred == 10
         assert socket.send_async(args)  # ... and is started anew
         await trio.testing.wait_all_tasks_blocked()
         assert args.pending
-        assert not Door.current()._posts
+        assert not Inbox.current()._posts
 
 
 async def test_trio_can_stop_what_is_still_on_its_way() -> None:

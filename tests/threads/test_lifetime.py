@@ -37,8 +37,8 @@ from trio_send import (
     from_thread,
     open_initiator,
 )
-from trio_send._base.inbox import Door
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._base.inbox import Inbox
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send._threads import lifetime as _threads
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
@@ -184,7 +184,7 @@ async def test_a_thread_that_outlives_many_hosts_keeps_none_of_them() -> None:
                 )
             )
             assert await trio.to_thread.run_sync(answers.get) == 1
-    jobs.put(lambda: len(_threads._locals.life.initiators))
+    jobs.put(lambda: len(_threads._locals.life.owners))
     assert await trio.to_thread.run_sync(answers.get) == 1
     jobs.put(None)
     await worker.join()
@@ -216,7 +216,7 @@ async def test_the_next_call_in_the_same_thread_is_another_initiator() -> None:
             def work(socket: Socket = socket) -> AsyncResult:
                 idents.append(threading.get_ident())
                 result = from_thread.begin_send(socket, ten("x"))
-                owners.append(result._owner)
+                owners.append(result._operation.owner)
                 return result
 
             result = await trio.to_thread.run_sync(work, limiter=limiter)
@@ -282,7 +282,9 @@ async def test_a_thread_that_is_renamed_in_its_call() -> None:
     def work() -> int:
         first = from_thread.begin_send(socket, ten("before"))
         threading.current_thread().name = "renamed"
-        assert from_thread.begin_send(socket, ten("after"))._owner is first._owner
+        assert (
+            from_thread.begin_send(socket, ten("after"))._operation.owner is first._operation.owner
+        )
         return from_thread.end_send(first)
 
     async with open_initiator():
@@ -298,7 +300,7 @@ async def test_a_copy_of_a_calls_context_is_not_the_call() -> None:
     def work() -> None:
         idents.append(threading.get_ident())
         results.append(from_thread.begin_send(socket, b"x"))
-        owners.append(results[-1]._owner)
+        owners.append(results[-1]._operation.owner)
         contexts.append(contextvars.copy_context())
 
     async with open_initiator():
@@ -448,7 +450,7 @@ async def test_whoever_leaves_first_ends_them_by_its_own_policy(
 
     def work(host: Initiator) -> None:
         with from_thread.initiator(host, ExitPolicy.DRAIN, grace=1000):
-            results.append(from_thread.begin_send(socket, ten("guest's")))
+            results.append(from_thread.begin_send(socket, ten("thread's")))
             token.run_sync_soon(entered.set)
             assert leave.wait(10)
 
@@ -520,11 +522,11 @@ async def test_a_host_that_was_adopted_still_serves_through_its_heir() -> None:
 
         def work() -> int:
             result = from_thread.begin_send(socket, b"x", host=inner)
-            owners.append(from_thread.initiator(inner).__enter__()._host)
+            owners.append(from_thread.initiator(inner).__enter__()._owner.host)
             return from_thread.end_send(result)
 
         assert await in_own_thread(work) == 1
-        assert owners == [outer]
+        assert owners == [outer._owner]
     assert port.accepted == b"x"
 
 
@@ -569,10 +571,10 @@ async def test_a_guest_that_moves_while_somebody_watches_keeps_its_budget() -> N
                 worker = Worker(work, inner)
                 await started.wait()
                 await trio.testing.wait_all_tasks_blocked()
-                (guest,) = inner._guests
-            assert list(outer._guests) == [guest]
-        assert guest._starts_left == START_BUDGET
-        assert guest._budget > 0  # the fast path is open again
+                (thread,) = inner._owner.threads
+            assert list(outer._owner.threads) == [thread]
+        assert thread.starts_left == START_BUDGET
+        assert thread.budget > 0  # the fast path is open again
         leave.set()
         await worker.join()
 
@@ -649,7 +651,7 @@ async def test_guests_of_a_host_that_is_adopted_move_on_with_it() -> None:
             from_thread.send_async(socket, args)
             token.run_sync_soon(started.set)
             assert leave.wait(10)
-            assert mine._host is outer
+            assert mine._owner.host is outer._owner
             second = from_thread.begin_send(socket, ten("after"))
             token.run_sync_soon(port.unblock)
         return [first.bytes_transferred, args.bytes_transferred, second.bytes_transferred]
@@ -741,7 +743,7 @@ async def test_adopt_hands_over_to_the_block_around_or_to_the_host() -> None:
         def work() -> tuple[AsyncResult, AsyncResult]:
             with from_thread.initiator(host, ExitPolicy.ADOPT) as outer:
                 with from_thread.initiator(on_exit=ExitPolicy.ADOPT) as inner:
-                    assert inner._heir is outer
+                    assert inner._owner.adopter is outer._owner
                     first = from_thread.begin_send(socket, ten("inner"))
                 second = from_thread.begin_send(socket, ten("outer"))
                 assert not first.is_completed
@@ -762,11 +764,11 @@ async def test_blocks_nest_and_the_innermost_owns() -> None:
                 first = from_thread.begin_send(sockets[0], ten("outer"))
                 with from_thread.initiator(name="inner") as inner:
                     second = from_thread.begin_send(sockets[1], ten("inner"), host=host)
-                    assert second._owner is inner
+                    assert second._operation.owner is inner._owner
                     assert repr(inner).startswith("<ThreadInitiator 'inner': ABORT, open")
                 assert second.is_completed
                 assert not first.is_completed
-                assert first._owner is outer
+                assert first._operation.owner is outer._owner
             assert first.is_completed
             assert repr(inner) == "<ThreadInitiator 'inner': ABORT, exited, 0 pending>"
 
@@ -830,8 +832,8 @@ async def test_a_host_forgets_its_guests() -> None:
                 lambda socket=socket: from_thread.begin_send(socket, b"x", host=host)
             )
             await trio.testing.wait_all_tasks_blocked()
-        assert not host._guests
-        assert not Door.current()._posts
+        assert not host._owner.threads
+        assert not Inbox.current()._posts
 
 
 # Other loops, and the end of the process ------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ async def test_the_part_of_a_stopped_send_counts(autojump_clock: Any) -> None:
     async with open_initiator():
         result = socket.begin_send(bytes(10))
         assert counting.snapshot() == Counters(bytes_sent=4)
-    assert not result._ended
+    assert not result._operation.is_taken
     assert counting.snapshot() == Counters(bytes_sent=4)
 
 

@@ -29,7 +29,7 @@ from trio_send import (
     remove_instrument,
     socketpair,
 )
-from trio_send._owners.leaving_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
@@ -592,7 +592,7 @@ async def test_nobody_is_called_and_the_fast_path_is_taken_when_nobody_watches(
         for _ in range(3):
             assert socket.send_async(args) is False
         assert slow == []
-        assert args._trace.number == 4
+        assert args._operation.trace.number == 4
     assert len(recorder.events) == told
     assert port.attempts == 10
 
@@ -1024,7 +1024,7 @@ def test_accepted_events_add_up_to_the_counts(
             assert events.index(completed) > max(map(events.index, accepted), default=0)
             assert recorder.operations[number].accepted_before == 0
             total += running
-        assert total == len(port.accepted) == socket._sends.accepted
+        assert total == len(port.accepted) == socket._core.sends.accepted
 
     run_virtual(main)
 

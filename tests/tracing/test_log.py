@@ -24,6 +24,7 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
+from trio_send._socket.results import origin_of
 from trio_send.testing import Blocked, ScriptedPort
 
 Log = pytest.LogCaptureFixture
@@ -93,7 +94,7 @@ async def test_whoever_has_asked_is_not_told_again(
     way: Callable[[AsyncResult, Socket], object], caplog: Log
 ) -> None:
     results = await failed()
-    await way(results[0], results[0]._origin)  # type: ignore[misc]
+    await way(results[0], origin_of(results[0]))  # type: ignore[misc]
     results.clear()
     await trio.testing.wait_all_tasks_blocked()
     assert lines(caplog) == []
@@ -102,7 +103,7 @@ async def test_whoever_has_asked_is_not_told_again(
 async def test_a_callback_that_ends_it_has_asked(caplog: Log) -> None:
     def callback(result: AsyncResult) -> None:
         with pytest.raises(SocketException):
-            result._origin.end_send_nowait(result)
+            origin_of(result).end_send_nowait(result)
 
     (await failed(callback)).clear()
     (await failed(lambda result: None)).clear()  # and one that does not, has not

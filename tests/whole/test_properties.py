@@ -34,8 +34,9 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
-from trio_send._operations.operation import QUEUED, Operation, Owner
+from trio_send._operations.operation import Operation, Owner
 from trio_send._operations.send_queue import SendQueue
+from trio_send._operations.states import QUEUED
 from trio_send.testing import Blocked
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ class World:
         self.model = Model(is_stream=is_stream, refuse_torn=on_torn == "refuse")
         self.port = SpyPort(script, is_stream=is_stream, on_call=self.model.called)
         self.socket = Socket.from_port(self.port, on_torn=on_torn)
-        self.socket._sends.__class__ = WatchedQueue
+        self.socket._core.sends.__class__ = WatchedQueue
         self.handles: list[Handle] = []
         #: The send that is being started, and those that the queue has seen.
         self.current: Any = None
@@ -481,11 +482,11 @@ class World:
                 continue
             assert operation.bytes_transferred == send.accepted
             assert b"".join(operation.remaining) == send.rest
-            assert (operation._state == QUEUED) == (send in self.model.queue)
+            assert (operation._operation.state == QUEUED) == (send in self.model.queue)
             if send in self.model.queue:
                 assert operation.outcome is None
         assert self.socket.queued_operations == len(self.model.queue)
-        assert self.socket._sends.accepted == len(self.port.accepted)
+        assert self.socket._core.sends.accepted == len(self.port.accepted)
         torn = self.socket.torn
         assert (torn is None) == (self.model.torn is None)
         if torn is not None and self.model.torn is not None:
@@ -518,7 +519,7 @@ class World:
     def compare_ended(self) -> None:
         """Compare when all is closed and left: nothing is alive, and nothing stays behind."""
         self.compare_settled()
-        queue = self.socket._sends
+        queue = self.socket._core.sends
         assert (queue.head, queue.tail, queue.length) == (None, None, 0)
         assert (queue.watcher, queue.watched, queue.torn) == (None, None, None)
         for initiator in self.initiators.values():
@@ -532,9 +533,9 @@ class World:
                 assert handle.result is not None
             operation = handle.operation
             if operation is not None:
-                assert (operation._queue, operation._owner) == (None, None)
-                assert (operation._next, operation._previous) == (None, None)
-                assert not operation._waiters
+                assert (operation._operation.queue, operation._operation.owner) == (None, None)
+                assert (operation._operation.next, operation._operation.previous) == (None, None)
+                assert not operation._operation.waiters
             if isinstance(handle.buffer, bytearray):
                 handle.buffer.append(0)  # which any view would forbid
         accepted = [handle.send.data[: handle.send.accepted] for handle in self.handles]
@@ -716,7 +717,7 @@ class CancelAfter(trio.abc.Instrument):
             try:
                 self.world.cancel(self.target)
                 if (
-                    not self.world.socket._sends.held
+                    not self.world.socket._core.sends.held
                 ):  # else it is done when Trio runs the next task
                     self.world.compare()
             except BaseException as error:

@@ -137,7 +137,7 @@ Pair = tuple[Socket, stdlib_socket.socket]
 
 
 def at_rest(socket: Socket) -> bool:
-    queue = socket._sends
+    queue = socket._core.sends
     return not queue.gate & (STEP | NOTED) and not queue.held
 
 
@@ -402,10 +402,10 @@ async def test_a_paced_start_in_the_middle_of_another_one_loses_no_end(pair: Pai
     socket, _ = pair
     async with open_initiator() as initiator:
         held = [SocketAsyncEventArgs(b"") for _ in range(3)]
-        post = type(initiator)._post
+        post = type(initiator)._owner.post
 
         def pace(args: SocketAsyncEventArgs) -> bool:
-            initiator._budget = initiator._reserve = 0
+            initiator._owner.budget = initiator._owner.reserve = 0
             return socket.send_async(args)
 
         assert pace(held[0])

@@ -36,7 +36,7 @@ from trio_send._owners.scope import _OpenInitiator
 from trio_send._socket.stream import SocketStream
 from trio_send._socket.trio_face import TrioFace
 from trio_send._threads.scope import _ThreadScope
-from trio_send._tracing.audience import _Registration
+from trio_send._tracing.instruments import _Registration
 from trio_send.abc import Instrument
 
 # A coroutine that is struck between its making and its first step never begins.

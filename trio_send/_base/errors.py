@@ -191,3 +191,8 @@ class OperationInProgressError(InvalidOperationError, trio.BusyResourceError):
     Args:
         message: one sentence that names the object and what it is busy with.
     """
+
+
+def detail_of(error: SocketException) -> str | None:
+    """Return what an error says besides its code, for those who make another one of it."""
+    return error._detail

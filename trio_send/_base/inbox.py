@@ -1,9 +1,9 @@
-"""The door: how other threads hand something to a run of Trio.
+"""The inbox: how other threads hand something to a run of Trio.
 
 `trio.lowlevel.TrioToken.run_sync_soon` is the only way in, and each call of it wakes the Trio thread through a socket.
-So what comes while somebody has knocked already just joins the others: one knock, one trip, one batch. All threads of a
-run use the same door, and what comes through it is taken in the order in which it came, so a thread's posts keep their
-order whatever they concern.
+So what comes while the run is waking already just joins the others: one call, one trip, one batch. All threads of a run
+use the same inbox, and what is in it is taken in the order in which it came, so a thread's posts keep their order
+whatever they concern.
 
 A post never waits for the Trio thread. A thread that waited, for an answer say, while it holds a lock that a callback
 in the Trio thread wants too, would wait for ever, and locks around shared state are what threaded code is made of.
@@ -32,54 +32,54 @@ LOCK: Final = threading.RLock()
 POSTS_PER_TRIP: Final = 64
 
 
-class Door:
-    """The door of one run.
+class Inbox:
+    """The inbox of one run.
 
     Args:
       token: the run's.
     """
 
-    __slots__ = ("_knocked", "_posts", "_token")
+    __slots__ = ("_is_waking", "_posts", "_token")
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
         self._posts: deque[Callable[[], None]] = deque()
-        #: Whether somebody has knocked who has not been answered yet.
-        self._knocked = False
+        #: Whether the run was asked to take in what is here, and has yet to do so.
+        self._is_waking = False
 
     @property
     def token(self) -> trio.lowlevel.TrioToken:
-        """The token of the run behind the door."""
+        """The token of the run."""
         return self._token
 
     @staticmethod
-    def current() -> Door:
-        """Return the door of the current run."""
+    def current() -> Inbox:
+        """Return the inbox of the current run."""
         try:
-            return _door.get()
+            return _inbox.get()
         except LookupError:
-            door = Door(trio.lowlevel.current_trio_token())
-            _door.set(door)
+            door = Inbox(trio.lowlevel.current_trio_token())
+            _inbox.set(door)
             return door
 
     def put(self, post: Callable[[], None]) -> None:
-        """Leave a post, to be taken in after the next `knock`."""
+        """Leave a post, to be taken in after the next `wake`."""
         self._posts.append(post)
 
-    def knock(self) -> bool:
+    def wake(self) -> bool:
         """Have the Trio side take in what was put; return False if the run is over and it never will."""
         # The flag is cleared before the posts are looked at, and looked at after a post was put: none is overlooked.
-        if self._knocked:
+        if self._is_waking:
             return True
         try:
-            self._knocked = True
-            self._token.run_sync_soon(self._answer)
+            self._is_waking = True
+            self._token.run_sync_soon(self._be_woken)
         # A run that crashed closes its socket and says no more: hence OSError.
         except (trio.RunFinishedError, OSError):
-            self._knocked = False
+            self._is_waking = False
             return False
         except BaseException:
-            self._knocked = False
+            self._is_waking = False
             raise
         return True
 
@@ -87,7 +87,7 @@ class Door:
     def post(self, post: Callable[[], None]) -> bool:
         """Have ``post`` called in the Trio thread, soon; return False if the run is over, and everything has ended."""
         self.put(post)
-        if self.knock():
+        if self.wake():
             return True
         self.take_back(post)
         return False
@@ -100,10 +100,10 @@ class Door:
             return False
         return True
 
-    def _answer(self) -> None:
-        self._knocked = False
+    def _be_woken(self) -> None:
+        self._is_waking = False
         self.take_in(POSTS_PER_TRIP)
-        if self._posts and not self.knock():
+        if self._posts and not self.wake():
             self.take_in()  # this was the last trip of all
 
     @trio.lowlevel.enable_ki_protection
@@ -113,4 +113,4 @@ class Door:
             self._posts.popleft()()
 
 
-_door: Final[trio.lowlevel.RunVar[Door]] = trio.lowlevel.RunVar("trio_send.door")
+_inbox: Final[trio.lowlevel.RunVar[Inbox]] = trio.lowlevel.RunVar("trio_send.inbox")

@@ -142,3 +142,18 @@ class ManualResetEvent(WaitHandle):
         **Threads**: from any.
         """
         self._is_set = False
+
+
+def signal(handle: WaitHandle) -> None:
+    """Set a flag for good, because what it stands for has ended."""
+    handle._signal()
+
+
+def enlist(handle: WaitHandle, lock: threading.Lock) -> bool:
+    """Have a lock released when a flag is set; return whether it is set already."""
+    return handle._enlist(lock)
+
+
+def withdraw(handle: WaitHandle, lock: threading.Lock) -> bool:
+    """Give up waiting for a flag; return whether it was set meanwhile."""
+    return handle._withdraw(lock)

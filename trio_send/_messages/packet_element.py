@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
+import attrs
+
 from .._base.checks import counted
 from .buffers import measure, require_range
 from .files import check_file, is_file, is_path, require_file_range
@@ -28,6 +30,25 @@ class TransmitFileOptions(enum.IntFlag):
     """It is ended, as by `Socket.disconnect`."""
     REUSE_SOCKET = 2
     """It is ended, and the socket can be connected again, as by `Socket.disconnect` with ``reuse_socket``."""
+
+
+@attrs.frozen
+class SourceRange:
+    """A range of a buffer or a file.
+
+    Attributes:
+      source: the buffer, the path or the open file.
+      offset: where it begins, in bytes.
+      size: how many bytes it has; None stands for all of a file from there on.
+      ends_packet: whether a datagram ends with it.
+      copies: whether a file is read and sent.
+    """
+
+    source: Any
+    offset: int
+    size: int | None
+    ends_packet: bool
+    copies: bool
 
 
 @final
@@ -57,7 +78,7 @@ class SendPacketsElement:
     Source: .NET's ``SendPacketsElement``; facts F203 and F204.
     """
 
-    __slots__ = ("_copy", "_count", "_end_of_packet", "_offset", "_source")
+    __slots__ = ("_range",)
 
     def __init__(
         self,
@@ -68,69 +89,72 @@ class SendPacketsElement:
         *,
         copy: bool = False,
     ) -> None:
-        self._source: Any = source
-        self._end_of_packet = bool(end_of_packet)
-        self._copy = bool(copy)
-        self._count: int | None
+        size: int | None
         if is_file(source):
             check_file("source", source)
-            self._offset, self._count = require_file_range(offset, count)
-            self._count = self._count or None
+            offset, size = require_file_range(offset, count)
+            size = size or None
         else:
             length = measure("source", source, "a path, or a file open for reading in binary mode")  # type: ignore[arg-type]
-            self._offset, self._count = require_range("count", length, offset, count)
+            offset, size = require_range("count", length, offset, count)
+        self._range = SourceRange(source, offset, size, bool(end_of_packet), bool(copy))
 
     def __repr__(self) -> str:
-        what = repr(self._source) if self.buffer is None else type(self._source).__name__
-        count = "the rest" if self._count is None else counted(self._count, "byte")
-        return f"<SendPacketsElement: {count} of {what} from {self._offset}>"
+        source, size = self._range.source, self._range.size
+        what = repr(source) if self.buffer is None else type(source).__name__
+        count = "the rest" if size is None else counted(size, "byte")
+        return f"<SendPacketsElement: {count} of {what} from {self._range.offset}>"
 
     @property
     def buffer(self) -> Buffer | None:
         """The buffer, the very object; None if it is a file."""
-        return None if is_file(self._source) else self._source
+        return None if is_file(self._range.source) else self._range.source
 
     @property
     def file_path(self) -> str | os.PathLike[str] | None:
         """The path, as it was given; None if there is none."""
-        return self._source if is_path(self._source) else None
+        return self._range.source if is_path(self._range.source) else None
 
     @property
     def file_stream(self) -> BinaryIO | None:
         """The open file, the very object; None if there is none."""
-        return self._source if is_file(self._source) and not is_path(self._source) else None
+        return (
+            self._range.source
+            if is_file(self._range.source) and not is_path(self._range.source)
+            else None
+        )
 
     @property
     def offset(self) -> int:
         """Where in the buffer or the file to begin, in bytes."""
-        return self._offset
+        return self._range.offset
 
     @property
     def count(self) -> int:
         """How many bytes to send; of a file, 0 stands for all from `offset` on."""
-        return self._count or 0
+        return self._range.size or 0
 
     @property
     def end_of_packet(self) -> bool:
         """Whether a datagram ends with it; without effect on a stream."""
-        return self._end_of_packet
+        return self._range.ends_packet
 
     @property
     def copy(self) -> bool:
         """Whether a file is read and sent, so that nobody can change what the kernel has accepted of it."""
-        return self._copy
+        return self._range.copies
 
-    def _part(
-        self, offset: int, count: int | None, *, end_of_packet: bool | None = None
-    ) -> SendPacketsElement:
-        """Return an element for another range of the same source, which need not be checked."""
-        part = SendPacketsElement.__new__(SendPacketsElement)
-        part._source = self._source
-        part._offset = offset
-        part._count = count
-        part._end_of_packet = self._end_of_packet if end_of_packet is None else end_of_packet
-        part._copy = self._copy
-        return part
+
+def range_of(element: SendPacketsElement) -> SourceRange:
+    """Return what an element stands for."""
+    return element._range
+
+
+def element_of(range_: SourceRange) -> SendPacketsElement:
+    """Return an element for a range that need not be checked."""
+    element = SendPacketsElement.__new__(SendPacketsElement)
+    element._range = range_
+    return element
 
 
 def file_element(
@@ -142,12 +166,8 @@ def file_element(
             f"file must be a path or a file open for reading in binary mode, not {type(file).__name__}"
         )
     check_file("file", file)
-    element = SendPacketsElement.__new__(SendPacketsElement)
-    element._source = file
-    element._offset, element._count = require_file_range(offset, count)
-    element._end_of_packet = False
-    element._copy = bool(copy)
-    return element
+    offset, size = require_file_range(offset, count)
+    return element_of(SourceRange(file, offset, size, False, bool(copy)))
 
 
 def require_elements(elements: Iterable[SendPacketsElement]) -> tuple[SendPacketsElement, ...]:

@@ -18,9 +18,12 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, final
 
+import attrs
+
 from .._base.errors import InvalidOperationError
 from .buffers import BufferShrankError, Message, Piece, release
 from .files import FileRange, OpenFile, ReadPiece, is_file, is_path
+from .packet_element import element_of, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -99,15 +102,16 @@ class Packets(Message):
         self.datagrams = len(self._stops) if apart else None
 
     def _open(self, element: SendPacketsElement) -> Piece | FileRange:
-        source = element._source
+        wanted = range_of(element)
+        source = wanted.source
         if not is_file(source):
-            assert element._count is not None
-            return Piece(source, element._offset, element._count)
+            assert wanted.size is not None
+            return Piece(source, wanted.offset, wanted.size)
         # A file that is named several times is opened once, so that all its parts are of the same file.
         key = os.fspath(source) if is_path(source) else id(source)
         if key not in self._files:
             self._files[key] = OpenFile(source)
-        return self._files[key].range(element._offset, element._count, copies=element._copy)
+        return self._files[key].range(wanted.offset, wanted.size, copies=wanted.copies)
 
     def close(self) -> None:
         """Close the files; repeated calls are harmless."""
@@ -257,12 +261,13 @@ class Packets(Message):
             rest = self._elements[self._first_unsent :]
             if rest and any(element.end_of_packet for element in self._elements):
                 # Without a mark each element would be a datagram.
-                rest[-1] = rest[-1]._part(rest[-1].offset, rest[-1]._count, end_of_packet=True)
+                rest[-1] = element_of(attrs.evolve(range_of(rest[-1]), ends_packet=True))
             return rest
         for element, part, end in zip(self._elements, self._parts, self._ends, strict=True):
             left = min(part.size, end - start)
             if left > 0:
-                rest.append(element._part(part.offset + part.size - left, left))
+                offset = part.offset + part.size - left
+                rest.append(element_of(attrs.evolve(range_of(element), offset=offset, size=left)))
         return rest
 
     def remaining(self, start: int) -> list[memoryview]:

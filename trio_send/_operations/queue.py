@@ -45,21 +45,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import trio
 
-from .._base.codes import SocketError
+from .._base.error_numbers import FAULT, OPERATION_ABORTED
 from .._base.errors import InvalidOperationError
 from .._base.run_state import between_tasks, run_soon
 from .._messages.buffers import BufferShrankError
-from .._tracing.audience import NOBODY, Audience
-from .operation import (
-    CLOSED_DETAIL,
-    HALTED,
-    POSTED,
-    QUEUED,
-    TRYING,
-    Operation,
-    Owner,
-    describe_os_error,
-)
+from .._tracing.instruments import NOBODY, Instruments
+from .operation import CLOSED_DETAIL, Operation, Owner, describe_os_error
+from .states import HALTED, POSTED, QUEUED, TRYING
 from .time_limit import TimeLimit
 from .watermarks import OPERATION_WEIGHT
 
@@ -67,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, MutableMapping
 
     from .._kernel.port import Port
-    from .torn import TornMessage
+    from .cut import Cut
     from .watermarks import Watermarks
 
 T = TypeVar("T")
@@ -86,8 +78,6 @@ NOTED: Final = 128  # and something is to be done at its end
 REFUSING: Final = TORN | BROKEN | UNCONNECTED
 FULL: Final = 256  # too much waits, and so what does not wait itself is refused
 
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
-_FAULT: Final = int(SocketError.FAULT)
 
 #: What an attempt raises if it has not sent anything.
 ATTEMPT_ERRORS: Final = (OSError, BufferShrankError)
@@ -106,7 +96,7 @@ class OperationQueue:
         "abandoned",
         "aborted",
         "accepted",
-        "audience",
+        "instruments",
         "backoff",
         "backoffs",
         "drained",
@@ -132,7 +122,7 @@ class OperationQueue:
     #: Whether the queue waits for its socket to become writable rather than readable.
     writes: ClassVar[bool] = False
     #: The message that was cut on this stream; only what is written can be.
-    torn: TornMessage | None = None
+    torn: Cut | None = None
     #: Who of those that are refused behind a cut was the last to be told; None while nobody is being refused.
     refused: Owner | None = None
     #: The sends of awaiting tasks that failed, by task, if somebody asks for them.
@@ -168,7 +158,7 @@ class OperationQueue:
         self.backoff = 0.0
         self.backoffs = 0
         #: Who is told of what happens here, and under which number of the socket.
-        self.audience: Audience = NOBODY
+        self.instruments: Instruments = NOBODY
         self.socket_id = 0
         #: How full it is; None for the reading queue, where no bytes wait.
         self.marks: Watermarks | None = None
@@ -184,7 +174,7 @@ class OperationQueue:
 
     def is_torn_by(self, operation: Operation) -> bool:
         """Tell whether it was the message of ``operation`` that was cut on this stream."""
-        return self.torn is not None and self.torn._is_about(operation)
+        return self.torn is not None and self.torn.operation is operation
 
     @property
     def queued_bytes(self) -> int:
@@ -198,7 +188,7 @@ class OperationQueue:
 
     def _expect_no_more_of(self, operation: Operation) -> None:
         """Take note that an operation leaves before all its bytes were accepted."""
-        self._expect_less(operation._size_to_send)
+        self._expect_less(operation.size_to_send)
 
     def _expect_less(self, count: int) -> None:
         """Take note that some of the bytes that wait will not be sent."""
@@ -207,23 +197,23 @@ class OperationQueue:
             self.abandoned += count
 
     def _count_failure(self, operation: Operation) -> None:
-        if operation._code == _OPERATION_ABORTED:
+        if operation.code == OPERATION_ABORTED:
             self.aborted += 1
         else:
             self.failed += 1
 
     def count_on_the_spot(self, operation: Operation) -> None:
         """Count an operation that has ended and never stood in the queue, if it is a send that failed."""
-        if operation._code and operation._step is None:
+        if operation.code and operation.step is None:
             self.started += 1
             self._count_failure(operation)
-            size = max(0, operation._size_to_send)  # more may have gone out than was to be sent
+            size = max(0, operation.size_to_send)  # more may have gone out than was to be sent
             self.offered += size
             self.abandoned += size
 
     def descriptor(self) -> int:
         """Return the descriptor that tells when a drain is worth while, or -1 if it takes `wait_ready` to know."""
-        step = None if self.head is None else self.head._step
+        step = None if self.head is None else self.head.step
         if self.backoff or (step is not None and step.must_be_awaited):
             return -1
         return self.port.fileno()
@@ -236,8 +226,8 @@ class OperationQueue:
             return trio.lowlevel.checkpoint()  # noqa: ASYNC105
         if self.backoff:
             return trio.sleep(self.backoff)  # noqa: ASYNC105
-        if head is not None and head._step is not None and head._step.must_be_awaited:
-            return head._step.wait_ready(head)
+        if head is not None and head.step is not None and head.step.must_be_awaited:
+            return head.step.wait_ready(head)
         if self.writes:
             return self.port.wait_writable()
         return self.port.wait_readable()
@@ -245,51 +235,51 @@ class OperationQueue:
     # -- the linked list ----------------------------------------------------------------------------------------------
 
     def _append(self, operation: Operation) -> None:
-        operation._queue = self
+        operation.queue = self
         tail = self.tail
         if tail is None:
             self.head = operation
             self.gate |= BUSY
         else:
-            tail._next = operation
-            operation._previous = tail
+            tail.next = operation
+            operation.previous = tail
         self.tail = operation
         self.length += 1
 
     def _unlink(self, operation: Operation) -> None:
-        before, behind = operation._previous, operation._next
+        before, behind = operation.previous, operation.next
         if before is None:
             self.head = behind
         else:
-            before._next = behind
+            before.next = behind
         if behind is None:
             self.tail = before
         else:
-            behind._previous = before
-        operation._previous = operation._next = None
+            behind.previous = before
+        operation.previous = operation.next = None
         self.length -= 1
         if behind is None and before is None:
             self.gate &= ~BUSY
-        elif before is None and behind is not None and behind._limit is not None:
-            behind._limit.moved()
-            assert behind._owner is not None
-            behind._owner._limit_changed(behind)
+        elif before is None and behind is not None and behind.limit is not None:
+            behind.limit.moved()
+            assert behind.owner is not None
+            behind.owner.limit_changed(behind)
 
     def _rewatch(self) -> None:
         """Have the socket watched by the owner of the head, and by nobody else."""
         head, watcher = self.head, self.watcher
-        owner = None if head is None else head._owner
+        owner = None if head is None else head.owner
         if watcher is not owner:
             self.watcher = owner
             if watcher is not None and self.watched is not None:
-                watcher._unwatch(self)
+                watcher.unwatch(self)
         if owner is not None:
-            owner._watch(self)
+            owner.watch(self)
 
     def unwatch(self) -> None:
         """Stop watching the socket until the step ends, for its number will stand for another descriptor."""
         if self.watcher is not None and self.watched is not None:
-            self.watcher._unwatch(self)
+            self.watcher.unwatch(self)
 
     def _look_after(self) -> None:
         """Have the right owner watch, after operations may have ended, and those told who wait for room."""
@@ -333,8 +323,8 @@ class OperationQueue:
 
     def _tell(self) -> None:
         """Let everybody know who watches, now that the queue is fit to be seen."""
-        if self.audience.instruments:
-            self.audience.tell()
+        if self.instruments.watching:
+            self.instruments.tell()
 
     def _hold(self) -> bool:
         """Put off the rest of the step until Trio runs something, if it must be; return whether that is so."""
@@ -344,7 +334,7 @@ class OperationQueue:
     def _must_hold(self) -> bool:
         """Tell whether nobody may be woken here."""
         watcher = self.watcher
-        return between_tasks() or (watcher is not None and watcher._is_about_to_sleep())
+        return between_tasks() or (watcher is not None and watcher.is_about_to_sleep())
 
     @trio.lowlevel.enable_ki_protection
     def _finish_held(self) -> None:
@@ -417,8 +407,8 @@ class OperationQueue:
 
     def _take_up(self, operation: Operation) -> None:
         """Begin with an operation in a step, in which it can be stopped by halting that."""
-        operation._queue = self
-        if operation._state == HALTED:
+        operation.queue = self
+        if operation.state == HALTED:
             self.halted = True
 
     def _start(self, operation: Operation, owner: Owner) -> bool:
@@ -462,8 +452,8 @@ class OperationQueue:
 
     def _give_up(self, operation: Operation) -> None:
         """Let an operation rest whose first attempt has raised what is no error of a socket; a port can do that."""
-        if operation._state in (TRYING, HALTED):
-            operation._rest(self)
+        if operation.state in (TRYING, HALTED):
+            operation.rest(self)
 
     @trio.lowlevel.enable_ki_protection
     def end_attempt(self) -> None:
@@ -488,7 +478,7 @@ class OperationQueue:
 
     def refuse_closed(self, operation: Operation) -> bool:
         """Answer for an operation whose start found the socket closed in the middle of it."""
-        operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+        operation.set_error(OPERATION_ABORTED, 0, CLOSED_DETAIL)
         return False
 
     def _join(self, operation: Operation, owner: Owner, *, counted: bool = False) -> bool:
@@ -504,15 +494,15 @@ class OperationQueue:
         """
         if self.gate & CLOSED:
             return self.refuse_closed(operation)
-        detail = operation._detail if operation._state == HALTED else None
-        operation._activate(QUEUED, owner)
+        detail = operation.detail if operation.state == HALTED else None
+        operation.activate(QUEUED, owner)
         self._append(operation)
         self.started += 1
         marks = self.marks
         if marks is not None:
             if self.head is operation:
                 marks.goal = self.accepted
-            size = operation._size_to_send
+            size = operation.size_to_send
             marks.goal += size
             self.offered += size
             if marks.goal - self.accepted + self.length * OPERATION_WEIGHT > marks.high:
@@ -520,25 +510,25 @@ class OperationQueue:
                 if marks.refuses:
                     self.gate |= FULL
         if not counted:
-            owner._joined(self)
-        if operation._limits is not None:
-            timeout, stall_timeout = operation._limits
-            operation._limit = TimeLimit(
-                operation, timeout, stall_timeout if operation._step is None else math.inf
+            owner.joined(self)
+        if operation.limits is not None:
+            timeout, stall_timeout = operation.limits
+            operation.limit = TimeLimit(
+                operation, timeout, stall_timeout if operation.step is None else math.inf
             )
             if self.head is operation:
-                operation._limit.moved()
+                operation.limit.moved()
             if between_tasks():  # then the step is held at its end
-                self._note(partial(owner._limit_changed, operation), halts=False)
+                self._note(partial(owner.limit_changed, operation), halts=False)
             else:
-                owner._limit_changed(operation)
-        if self.audience.instruments:
-            self.audience.queued(operation, self)
+                owner.limit_changed(operation)
+        if self.instruments.watching:
+            self.instruments.queued(operation, self)
         if self.head is operation and not self._hold():
             self._rewatch()
         if detail is not None:
             self._note(
-                partial(self._stop, operation, operation._activation, _OPERATION_ABORTED, detail)
+                partial(self._stop, operation, operation.activation, OPERATION_ABORTED, detail)
             )
         return True
 
@@ -549,22 +539,22 @@ class OperationQueue:
         start: Callable[[Operation, Owner], None] | None = None,
     ) -> bool:
         """Begin an operation at the end of the step that is under way; until then it is pending behind it."""
-        operation._queue = self
-        if operation._state != POSTED:  # else another thread has
-            operation._activate(POSTED, owner)
-        owner._joined(self)
+        operation.queue = self
+        if operation.state != POSTED:  # else another thread has
+            operation.activate(POSTED, owner)
+        owner.joined(self)
         self._note(partial(start or self._start_posted, operation, owner), halts=False)
         return True
 
     def _start_posted(self, operation: Operation, owner: Owner) -> None:
         refusal = self.refusal(operation, owner.waits)
-        stopped = owner._why_refused()
+        stopped = owner.why_refused()
         if self.gate & CLOSED:
             self.refuse_closed(operation)
         elif stopped is not None:
-            operation._set_error(_OPERATION_ABORTED, 0, stopped)
+            operation.set_error(OPERATION_ABORTED, 0, stopped)
         elif refusal is not None:
-            operation._set_error(*refusal)
+            operation.set_error(*refusal)
         elif self.head is not None or not self._attempt_first(operation):
             self._join(operation, owner, counted=True)
             return
@@ -572,16 +562,16 @@ class OperationQueue:
 
     def _end_posted(self, operation: Operation, owner: Owner) -> None:
         self.count_on_the_spot(operation)
-        operation._end_later(owner)
-        if self.audience.instruments:
-            self.audience.completed(operation, self, on_the_spot=True)
-        owner._ended(operation, self)
+        operation.end_later(owner)
+        if self.instruments.watching:
+            self.instruments.completed(operation, self, on_the_spot=True)
+        owner.ended(operation, self)
 
     def _is_refused(self, operation: Operation, owner: Owner) -> bool:
         """Look once more whether a send is possible, for that may have changed since its start looked."""
-        refusal = self.refusal(operation, owner.waits) if operation._step is None else None
+        refusal = self.refusal(operation, owner.waits) if operation.step is None else None
         if refusal is not None:
-            operation._set_error(*refusal)
+            operation.set_error(*refusal)
         return refusal is not None
 
     def refusal(self, operation: Operation, waits: bool) -> tuple[int, int, str | None] | None:
@@ -596,7 +586,7 @@ class OperationQueue:
     def _attempt_first(self, operation: Operation) -> bool:
         """Attempt an operation that is not in the queue; return whether that ended it."""
         try:
-            self._attempt(operation)
+            self.attempt(operation)
         except ATTEMPT_ERRORS as error:
             return self._missed_first(operation, error)
         return True
@@ -606,23 +596,23 @@ class OperationQueue:
         if isinstance(error, BlockingIOError):
             return False
         if isinstance(error, BufferShrankError):
-            return self._failed_first(operation, _FAULT, errno_module.EFAULT, str(error))
+            return self._failed_first(operation, FAULT, errno_module.EFAULT, str(error))
         return self._failed_first(operation, *describe_os_error(error))
 
     def _failed_first(
         self, operation: Operation, code: int, errno: int, detail: str | None = None
     ) -> bool:
         """Deal with an error of the first attempt; return whether that ended the operation."""
-        operation._set_error(code, errno, detail)
+        operation.set_error(code, errno, detail)
         return True
 
     def _attempt_more(self, operation: Operation) -> bool:
         """Follow a call that was accepted in part with another one if that may help; return whether that ended it."""
         return False
 
-    def _attempt(self, operation: Operation) -> None:
-        assert operation._step is not None
-        self.ask(operation._step.attempt, operation)
+    def attempt(self, operation: Operation) -> None:
+        assert operation.step is not None
+        self.ask(operation.step.attempt, operation)
 
     def ask(self, call: Callable[..., T], *args: Any) -> T:
         """Make a system call, or something that makes one; unless a stop was noted, which is like a want of room."""
@@ -674,7 +664,7 @@ class OperationQueue:
                 except OSError as error:
                     self._failed_head(head, *describe_os_error(error))
                 except BufferShrankError as error:
-                    self._failed_head(head, _FAULT, errno_module.EFAULT, str(error))
+                    self._failed_head(head, FAULT, errno_module.EFAULT, str(error))
                 if self.head is head:
                     break  # sent in part, or to be tried again after a pause: the kernel takes no more
         finally:
@@ -684,7 +674,7 @@ class OperationQueue:
 
     def _attempt_head(self, head: Operation) -> int:
         """Attempt the head, and finish what is complete then; return how much of the allowance that used."""
-        self._attempt(head)
+        self.attempt(head)
         self._finish(head)
         return 0
 
@@ -701,45 +691,45 @@ class OperationQueue:
         self._fail(head, code, errno, detail)
 
     def _finish(self, operation: Operation) -> None:
-        owner = operation._owner
+        owner = operation.owner
         assert owner is not None
         self._unlink(operation)
-        operation._finish()
+        operation.finish()
         self.succeeded += 1
-        if self.audience.instruments:
-            self.audience.completed(operation, self)
-        owner._ended(operation, self)
+        if self.instruments.watching:
+            self.instruments.completed(operation, self)
+        owner.ended(operation, self)
 
     def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
-        owner = operation._owner
+        owner = operation.owner
         assert owner is not None
         self._unlink(operation)
-        operation._fail(code, errno, detail)
+        operation.fail(code, errno, detail)
         self._count_failure(operation)
         self._expect_no_more_of(operation)
-        if self.audience.instruments:
-            self.audience.completed(operation, self)
-        owner._ended(operation, self)
+        if self.instruments.watching:
+            self.instruments.completed(operation, self)
+        owner.ended(operation, self)
 
     # -- stopping -----------------------------------------------------------------------------------------------------
 
     def _abort(self, operation: Operation, code: int, detail: str | None) -> None:
-        owner = operation._owner
+        owner = operation.owner
         assert owner is not None
         if operation is self.head and self.watcher is not None and self.descriptor() < 0:
             # What is waited for concerns this operation alone, such as the looking up of a name.
-            self.watcher._unwatch(self)
+            self.watcher.unwatch(self)
             self.watcher = None
             self.backoff = 0.0
             self.backoffs = 0
         self._unlink(operation)
-        operation._abort(code, detail)
+        operation.abort(code, detail)
         self._count_failure(operation)
         self._expect_no_more_of(operation)
-        if self.audience.instruments:
-            self.audience.completed(operation, self)
-        step, socket = operation._step, operation._socket
-        owner._ended(operation, self)  # it may have been told then, and so have let its socket go
+        if self.instruments.watching:
+            self.instruments.completed(operation, self)
+        step, socket = operation.step, operation.socket
+        owner.ended(operation, self)  # it may have been told then, and so have let its socket go
         if step is not None:
             step.abandon(socket)
 
@@ -757,7 +747,7 @@ class OperationQueue:
         Returns:
           Whether that is done. If not, there is nothing to stop, or a step is under way, at whose end it will be done.
         """
-        activation = operation._activation
+        activation = operation.activation
         if self.gate & STEP and not self._take_over():
             self._note(partial(self._stop, operation, activation, code, detail))
             return False
@@ -778,15 +768,15 @@ class OperationQueue:
           Whether it was stopped, or will be at the end of the step that is under way unless that completes it.
         """
         stopped: list[bool] = []
-        activation = operation._activation
+        activation = operation.activation
         done = self.request(lambda: stopped.append(self._stop(operation, activation, code, detail)))
         return stopped[0] if done else True
 
     def _stop(self, operation: Operation, activation: int, code: int, detail: str | None) -> bool:
         if (
-            operation._queue is not self
-            or operation._state != QUEUED
-            or operation._activation != activation
+            operation.queue is not self
+            or operation.state != QUEUED
+            or operation.activation != activation
         ):
             return False
         cut = self._is_cut(operation)
@@ -818,9 +808,9 @@ class OperationQueue:
         cut: Operation | None = None
         operation = self.head
         while operation is not None:
-            behind = operation._next
-            spared = spare_started and operation._is_started
-            if operation._owner is not None and operation._owner._leaves_with(owner) and not spared:
+            behind = operation.next
+            spared = spare_started and operation.is_started
+            if operation.owner is not None and operation.owner.leaves_with(owner) and not spared:
                 if self._is_cut(operation):
                     cut = operation
                     self._mark_torn(operation, detail)
@@ -835,15 +825,15 @@ class OperationQueue:
         self.request(partial(self._hand_over, owner, heir), halts=False)
 
     def _hand_over(self, owner: Owner, heir: Owner) -> None:
-        owner._parted(self)
+        owner.parted(self)
         operation = self.head
         while operation is not None:
-            if operation._owner is owner:
-                operation._owner = heir
-                heir._joined(self)
-                if operation._limit is not None:
-                    heir._limit_changed(operation)
-            operation = operation._next
+            if operation.owner is owner:
+                operation.owner = heir
+                heir.joined(self)
+                if operation.limit is not None:
+                    heir.limit_changed(operation)
+            operation = operation.next
         self._rewatch()
 
     def _mark_torn(self, operation: Operation, detail: str | None) -> None:
@@ -880,5 +870,5 @@ class OperationQueue:
 
     def _abort_all(self, detail: str) -> None:
         while self.head is not None:
-            self._abort(self.head, _OPERATION_ABORTED, detail)
+            self._abort(self.head, OPERATION_ABORTED, detail)
         self._look_after()

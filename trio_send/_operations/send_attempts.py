@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._base.checks import counted
 from .._base.codes import SocketError, SocketFlags, native_send_flags
+from .._base.error_numbers import FAULT, NOT_CONNECTED
 from .._base.errors import SocketException
 from .._messages.buffers import (
     JOIN_PIECE_SIZE,
@@ -24,8 +25,8 @@ from .._messages.buffers import (
 )
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .operation import HALTED
 from .queue import OPERATION_COST, STEP, UNCONNECTED, OperationQueue
+from .states import HALTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from .._messages.buffers import Message
     from .operation import Operation
 
-_NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
-_FAULT: Final = int(SocketError.FAULT)
 
 #: How many bytes one attempt of several calls may send, each call at a price of its own besides. UDP has no peer that
 #: slows it down, and that of a stream may be as fast as the sender, so without a limit an attempt would take as long as
@@ -64,17 +63,17 @@ class SendAttempts(OperationQueue):
         self.skips = 0
         self.in_vain = 0
 
-    def _attempt(self, operation: Operation) -> None:
+    def attempt(self, operation: Operation) -> None:
         """Send as much of a message as the kernel takes, or one attempt may send.
 
         With a peer that reads fast, a call that was accepted in part is worth another one at once: a wait costs much
         more. With one that reads slowly the other call is in vain, and so is one a scheduler trip later. Which kind the
         peer is, is found out by trying, and forgotten after a while.
         """
-        if operation._step is not None:
-            super()._attempt(operation)
+        if operation.step is not None:
+            super().attempt(operation)
             return
-        message = operation._message
+        message = operation.message
         assert message is not None
         self.hopeful = False
         if type(message) is Datagrams:
@@ -88,7 +87,7 @@ class SendAttempts(OperationQueue):
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         left = ATTEMPT_ALLOWANCE
         while left > 0:
-            done = operation._transferred
+            done = operation.transferred
             try:
                 took_all = self._attempt_call(operation, message)
             except BlockingIOError:
@@ -97,11 +96,11 @@ class SendAttempts(OperationQueue):
                 raise
             if left < ATTEMPT_ALLOWANCE:
                 self.in_vain = 0
-            if operation._transferred == message.size:
+            if operation.transferred == message.size:
                 return
             if not took_all and not self._may_refill():
                 raise BlockingIOError
-            left -= operation._transferred - done + OPERATION_COST
+            left -= operation.transferred - done + OPERATION_COST
         self.hopeful = True
         raise BlockingIOError
 
@@ -147,7 +146,7 @@ class SendAttempts(OperationQueue):
             # The views may have run a finaliser.
             if self.gate != STEP and self.halted:
                 raise BlockingIOError
-            if operation is not None and operation._state == HALTED:
+            if operation is not None and operation.state == HALTED:
                 raise BlockingIOError
             return self.port.send(buffer, PLAIN_FLAGS)
         finally:
@@ -158,22 +157,22 @@ class SendAttempts(OperationQueue):
         self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
 
     def _attempt_more(self, operation: Operation) -> bool:
-        message = operation._message
+        message = operation.message
         assert message is not None
-        if operation._transferred > message.size:
+        if operation.transferred > message.size:
             # It was handed over as a whole, and code that ran in the middle of the step has made it longer.
             return self._failed_first(
                 operation,
-                _FAULT,
+                FAULT,
                 errno_module.EFAULT,
                 f"the buffer was made longer than {counted(message.size, 'byte')} at the very moment of its send, so "
                 "more went out than was to be sent; leave a buffer alone until its send has ended",
             )
         if not self._may_refill():
             return False
-        done = operation._transferred
+        done = operation.transferred
         ended = self._attempt_first(operation)
-        if operation._transferred > done:
+        if operation.transferred > done:
             self.in_vain = 0
         elif not ended:
             self._refilled_in_vain()
@@ -190,14 +189,14 @@ class SendAttempts(OperationQueue):
         """Send as much of a message as fits one system call; return whether all of that was accepted."""
         data = message.direct
         if data is not None:  # it cannot change, so any part of it may be handed over as it stands
-            if operation._transferred:
-                data = memoryview(data)[operation._transferred :]
+            if operation.transferred:
+                data = memoryview(data)[operation.transferred :]
             self._account(operation, self._call(operation, data))
-            return operation._transferred == message.size
+            return operation.transferred == message.size
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
         try:
-            total = message.open(operation._transferred, views, opened, MAX_PIECES)
+            total = message.open(operation.transferred, views, opened, MAX_PIECES)
             sent = self._call_views(operation, views, total)
         finally:
             release(opened)
@@ -235,9 +234,7 @@ class SendAttempts(OperationQueue):
             return self._call(operation, views[0])
         data = [b"".join(views)] if size <= JOIN_DATAGRAM_SIZE else views
         try:
-            return self.ask(
-                self.port.send_segments, data, size, operation._flags, operation._address
-            )
+            return self.ask(self.port.send_segments, data, size, operation.flags, operation.address)
         except OSError as error:
             if error.errno not in CANNOT_SEGMENT_ERRNOS:
                 raise
@@ -276,15 +273,15 @@ class SendAttempts(OperationQueue):
 
     def _attempt_parts(self, operation: Operation, message: Packets) -> None:
         """Send buffers and ranges of files in turn, as one message on a stream."""
-        end = min(message.size, operation._transferred + ATTEMPT_SIZE)
-        while operation._transferred < end:
-            if not message.is_in_file(operation._transferred):
+        end = min(message.size, operation.transferred + ATTEMPT_SIZE)
+        while operation.transferred < end:
+            if not message.is_in_file(operation.transferred):
                 if not self._attempt_call(operation, message):
                     raise BlockingIOError
                 continue
-            start = operation._transferred
+            start = operation.transferred
             sent, tried = message.send_file(
-                self.ask, self.port, operation._flags, start, end - start
+                self.ask, self.port, operation.flags, start, end - start
             )
             if tried == 0:
                 missing = message.end_file(start)
@@ -296,29 +293,29 @@ class SendAttempts(OperationQueue):
             if sent < tried:
                 raise BlockingIOError
         # It may be past the end, for what is in buffers is not cut there.
-        if operation._transferred < message.size:
+        if operation.transferred < message.size:
             self.hopeful = True
             raise BlockingIOError
 
     def _account(self, operation: Operation, sent: int) -> None:
         """Note bytes that the kernel accepted."""
-        operation._transferred += sent
+        operation.transferred += sent
         self.accepted += sent
         self.backoff = 0.0
         self.backoffs = 0
-        if operation._limit is not None:
-            operation._limit.moved()
-        if self.audience.instruments:
-            self.audience.accepted(operation, self, sent)
+        if operation.limit is not None:
+            operation.limit.moved()
+        if self.instruments.watching:
+            self.instruments.accepted(operation, self, sent)
 
     def _call(self, operation: Operation, data: bytes | memoryview) -> int:
-        if operation._address is None:
-            return self.ask(self.port.send, data, operation._flags)
+        if operation.address is None:
+            return self.ask(self.port.send, data, operation.flags)
         return self._send_to(operation, data)
 
     def _send_to(self, operation: Operation, data: bytes | memoryview) -> int:
         try:
-            return self.ask(self.port.send_to, data, operation._flags, operation._address)
+            return self.ask(self.port.send_to, data, operation.flags, operation.address)
         except (TypeError, ValueError, OverflowError) as error:
             # An address of a family that is not checked beforehand, and the standard library cannot make use of it.
             raise SocketException(SocketError.INVALID_ARGUMENT, detail=str(error)) from None
@@ -328,20 +325,20 @@ class SendAttempts(OperationQueue):
     ) -> int:
         if len(views) == 1:
             return self._call(operation, views[0])
-        if operation._address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
-            return self.ask(self.port.send_gather, views, operation._flags)
+        if operation.address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
+            return self.ask(self.port.send_gather, views, operation.flags)
         return self._call(operation, b"".join(views))
 
     def _attempt_head(self, head: Operation) -> int:
-        message = head._message
-        if head._step is not None or message is None:
+        message = head.message
+        if head.step is not None or message is None:
             return super()._attempt_head(head)
-        if self.gate & UNCONNECTED and head._address is None:
+        if self.gate & UNCONNECTED and head.address is None:
             # The connect in front of it has failed. The kernel's answer would be EPIPE, as for a dead connection.
-            self._fail(head, _NOT_CONNECTED, errno_module.ENOTCONN)
+            self._fail(head, NOT_CONNECTED, errno_module.ENOTCONN)
             return 0
-        done = head._transferred
-        behind = head._next
+        done = head.transferred
+        behind = head.next
         if (
             behind is not None
             and self.port.is_stream
@@ -351,21 +348,21 @@ class SendAttempts(OperationQueue):
         ):
             return self._attempt_run(head)
         try:
-            self._attempt(head)
+            self.attempt(head)
         except BlockingIOError:
-            if head._transferred == done:
+            if head.transferred == done:
                 raise
         else:
             self._finish(head)
-        return head._transferred - done
+        return head.transferred - done
 
     def _is_plain(self, operation: Operation) -> bool:
         """Whether the operation sends bytes that may share a system call with its neighbours'."""
         return (
-            operation._step is None
-            and operation._flags == PLAIN_FLAGS
-            and operation._address is None
-            and type(operation._message) is not Packets
+            operation.step is None
+            and operation.flags == PLAIN_FLAGS
+            and operation.address is None
+            and type(operation.message) is not Packets
         )
 
     def _attempt_run(self, head: Operation) -> int:
@@ -377,19 +374,19 @@ class SendAttempts(OperationQueue):
         try:
             operation: Operation | None = head
             while operation is not None and total < JOIN_TOTAL and self._is_plain(operation):
-                message = operation._message
+                message = operation.message
                 assert message is not None
-                if message.direct is not None and not operation._transferred:
+                if message.direct is not None and not operation.transferred:
                     views.append(message.direct)
                     total += message.size
                     if len(views) == MAX_PIECES:
                         break
-                    operation = operation._next
+                    operation = operation.next
                     continue
                 mark = len(views)
                 try:
                     opened_bytes = message.open(
-                        operation._transferred, views, opened, MAX_PIECES - mark
+                        operation.transferred, views, opened, MAX_PIECES - mark
                     )
                 except BufferShrankError:
                     if operation is head:
@@ -397,9 +394,9 @@ class SendAttempts(OperationQueue):
                     del views[mark:]  # it fails when its turn comes
                     break
                 total += opened_bytes
-                if opened_bytes < message.size - operation._transferred or len(views) == MAX_PIECES:
+                if opened_bytes < message.size - operation.transferred or len(views) == MAX_PIECES:
                     break  # nothing may follow a message that is not here as a whole
-                operation = operation._next
+                operation = operation.next
             accepted = self._call_views(head, views, total)
         finally:
             release(opened)
@@ -408,18 +405,18 @@ class SendAttempts(OperationQueue):
         self.backoff = 0.0
         self.backoffs = 0
         while left:
-            assert self.head is not None and self.head._message is not None
+            assert self.head is not None and self.head.message is not None
             head = self.head
-            missing = self.head._message.size - head._transferred
+            missing = self.head.message.size - head.transferred
             used += OPERATION_COST
             if left < missing:
                 self._account(head, left)
                 break
             # The account of what ends here and now, without the call: that is a sixth of the price of a long queue.
-            head._transferred += missing
+            head.transferred += missing
             self.accepted += missing
-            if self.audience.instruments:
-                self.audience.accepted(head, self, missing)
+            if self.instruments.watching:
+                self.instruments.accepted(head, self, missing)
             left -= missing
             self._finish(head)
         return used

@@ -24,11 +24,16 @@ import trio
 from .._base.codes import (
     CONNECTION_DEAD_ERRNOS,
     NO_BUFFER_ERRNOS,
-    SocketError,
 )
+from .._base.error_numbers import (
+    CONNECTION_ABORTED,
+    NO_BUFFER_SPACE_AVAILABLE,
+    NOT_CONNECTED,
+    OPERATION_ABORTED,
+)
+from .cut import Cut
 from .queue import BROKEN, FULL, STEP, TORN, UNCONNECTED
 from .send_attempts import SendAttempts
-from .torn import TornMessage
 from .watermarks import Watermarks
 
 if TYPE_CHECKING:
@@ -37,10 +42,6 @@ if TYPE_CHECKING:
     from .._kernel.port import Port
     from .operation import Operation, Owner
 
-_CONNECTION_ABORTED: Final = int(SocketError.CONNECTION_ABORTED)
-_NOT_CONNECTED: Final = int(SocketError.NOT_CONNECTED)
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
-_NO_BUFFER_SPACE_AVAILABLE: Final = int(SocketError.NO_BUFFER_SPACE_AVAILABLE)
 
 _GIVEN_UP: Final = "the rest was given up in the middle of the call that was to send it"
 
@@ -77,7 +78,7 @@ class SendQueue(SendAttempts):
         self.refuse_torn = refuse_torn
         #: The first error that killed the connection, as Winsock and native number; later starts get it too.
         self.broken: tuple[int, int] | None = None
-        self.torn: TornMessage | None = None
+        self.torn: Cut | None = None
 
     def weigh(self) -> None:
         """Compare what waits with the marks, one of which was moved."""
@@ -91,21 +92,21 @@ class SendQueue(SendAttempts):
     def refusal(self, operation: Operation, waits: bool) -> tuple[int, int, str | None] | None:
         gate = self.gate
         if gate & TORN:
-            return _CONNECTION_ABORTED, 0, TORN_DETAIL
+            return CONNECTION_ABORTED, 0, TORN_DETAIL
         broken = self.broken  # which may vanish: another thread may ask while the socket is renewed
         if gate & BROKEN and broken is not None:
             return (*broken, None)
-        if gate & UNCONNECTED and operation._address is None and not self._may_be_connecting():
-            return _NOT_CONNECTED, errno_module.ENOTCONN, None
-        if gate & FULL and not waits and operation._step is None:
-            return _NO_BUFFER_SPACE_AVAILABLE, 0, FULL_DETAIL
+        if gate & UNCONNECTED and operation.address is None and not self._may_be_connecting():
+            return NOT_CONNECTED, errno_module.ENOTCONN, None
+        if gate & FULL and not waits and operation.step is None:
+            return NO_BUFFER_SPACE_AVAILABLE, 0, FULL_DETAIL
         return None
 
     def _may_be_connecting(self) -> bool:
         """Whether a connect waits in the queue. Without one, only datagrams with addresses of their own can wait."""
         operation = self.head
-        while operation is not None and operation._address is not None:
-            operation = operation._next
+        while operation is not None and operation.address is not None:
+            operation = operation.next
         return operation is not None
 
     # -- errors -------------------------------------------------------------------------------------------------------
@@ -113,11 +114,11 @@ class SendQueue(SendAttempts):
     def _failed_first(
         self, operation: Operation, code: int, errno: int, detail: str | None = None
     ) -> bool:
-        if operation._step is None:
+        if operation.step is None:
             if self._back_off(errno):
                 return False
-            if self._ends_connection(errno):
-                self._break(code, errno)
+            if self.ends_connection(errno):
+                self.break_connection(code, errno)
             elif self._is_cut(operation):  # it took several calls, or goes on with an earlier cut
                 self._mark_torn(operation, detail)
         return super()._failed_first(operation, code, errno, detail)
@@ -125,12 +126,12 @@ class SendQueue(SendAttempts):
     def _failed_head(
         self, head: Operation, code: int, errno: int, detail: str | None = None
     ) -> None:
-        if head._step is not None:
+        if head.step is not None:
             self._fail(head, code, errno, detail)
         elif self._back_off(errno):
             return
-        elif self._ends_connection(errno):
-            self._break(code, errno)
+        elif self.ends_connection(errno):
+            self.break_connection(code, errno)
             assert self.broken is not None
             code, errno = self.broken  # of which a receive may have been told before
             self._fail(head, code, errno, detail)
@@ -146,7 +147,7 @@ class SendQueue(SendAttempts):
     def _blocked(self, head: Operation) -> None:
         pause = self.backoff
         super()._blocked(head)
-        if head._address is not None and self.port.polls_send_to:
+        if head.address is not None and self.port.polls_send_to:
             self.backoff = min(max(2 * pause, FIRST_BACKOFF), LONGEST_POLL)
 
     def _back_off(self, errno: int) -> bool:
@@ -159,12 +160,12 @@ class SendQueue(SendAttempts):
         self.backoffs += 1
         return True
 
-    def _ends_connection(self, errno: int) -> bool:
+    def ends_connection(self, errno: int) -> bool:
         """Tell whether an error means that there is no connection any more."""
         is_connection = self.port.is_stream or self.port.has_one_receiver
         return is_connection and errno in CONNECTION_DEAD_ERRNOS
 
-    def _break(self, code: int, errno: int) -> None:
+    def break_connection(self, code: int, errno: int) -> None:
         if self.broken is None:
             self.broken = code, errno
             self.gate |= BROKEN
@@ -175,20 +176,20 @@ class SendQueue(SendAttempts):
         return (
             self.port.is_stream
             and self.refuse_torn
-            and operation._step is None
-            and operation._message is not None
-            and operation._is_started
-            and operation._transferred < operation._message.size
+            and operation.step is None
+            and operation.message is not None
+            and operation.is_started
+            and operation.transferred < operation.message.size
         )
 
     def _mark_torn(self, operation: Operation, detail: str | None) -> None:
-        self.torn = TornMessage(operation, detail)
+        self.torn = Cut(operation, operation.face, detail)
         self.gate |= TORN
 
     def _tear(self, operation: Operation, detail: str | None) -> None:
         while self.head is not None:
-            owner = self.head._owner
-            self._abort(self.head, _CONNECTION_ABORTED, TORN_DETAIL)
+            owner = self.head.owner
+            self._abort(self.head, CONNECTION_ABORTED, TORN_DETAIL)
             self.refused = owner
         self.refused = None
 
@@ -218,14 +219,14 @@ class SendQueue(SendAttempts):
         """
         torn, self.torn = self.torn, None
         if torn is None:
-            operation._set_error(_OPERATION_ABORTED, 0, _GIVEN_UP)
+            operation.set_error(OPERATION_ABORTED, 0, _GIVEN_UP)
             return False
         self.gate &= ~TORN
-        operation._continues = True
-        if not torn._is_about(operation):
-            torn._operation._uncut()
-        elif self.audience.instruments:
-            self.audience.started(operation, self)
+        operation.continues = True
+        if torn.operation is not operation:
+            torn.operation.uncut()
+        elif self.instruments.watching:
+            self.instruments.started(operation, self)
         return True
 
     def _resume_posted(self, operation: Operation, owner: Owner) -> None:
@@ -242,7 +243,7 @@ class SendQueue(SendAttempts):
         torn, self.torn = self.torn, None
         self.gate &= ~TORN
         if torn is not None:
-            torn._operation._uncut()
+            torn.operation.uncut()
 
     def _renew(self, port: Port, allowance: int, then: Callable[[], object]) -> None:
         super()._renew(port, allowance, partial(self._begin_anew, then))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
-from .._base.codes import SocketError
+from .._base.error_numbers import TIMED_OUT
 
 if TYPE_CHECKING:
     from .operation import Operation
-
-_TIMED_OUT: Final = int(SocketError.TIMED_OUT)
 
 
 class Timer:
@@ -73,5 +71,5 @@ class TimeLimit(Timer):
             why = f"no byte was accepted for {self._stall_timeout:g} s"
         operation = self._operation
         if operation is not None:  # else it has ended at this very moment
-            assert operation._queue is not None
-            operation._queue.stop(operation, _TIMED_OUT, why)
+            assert operation.queue is not None
+            operation.queue.stop(operation, TIMED_OUT, why)

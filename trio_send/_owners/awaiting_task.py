@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import outcome
 import trio
 
-from .._base.codes import SocketError
+from .._base.error_numbers import OPERATION_ABORTED
 from .._operations.operation import Operation, Owner, Step
 from .engine import SHORTAGE_PAUSE, SOCKET_ALLOWANCE
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from .._base.errors import SocketException
+    from .._operations.operation import Queue
     from .._operations.queue import OperationQueue
 
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _NO_SCOPE: Final = nullcontext()
 
 
@@ -57,10 +57,10 @@ class AwaitingTask(Owner):
     def __repr__(self) -> str:
         return f"<the awaiting task {self._task.name!r}>"
 
-    def _joined(self, queue: OperationQueue) -> None:
+    def joined(self, queue: Queue) -> None:
         """Nothing to note: there is one operation, in one queue."""
 
-    def _ended(self, operation: Operation, queue: OperationQueue | None) -> None:
+    def ended(self, operation: Operation, queue: Queue | None) -> None:
         """Let the task go on with what the operation ended with."""
         self._over = True
         before = None if queue is None else queue.refused
@@ -72,17 +72,17 @@ class AwaitingTask(Owner):
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def _is_about_to_sleep(self) -> bool:
+    def is_about_to_sleep(self) -> bool:
         return self._waits and trio.lowlevel.current_task() is self._task
 
-    def _limit_changed(self, operation: Operation) -> None:
+    def limit_changed(self, operation: Operation) -> None:
         """Nothing to do: the task looks at the limits whenever it begins to wait."""
 
-    def _watch(self, queue: OperationQueue) -> None:
+    def watch(self, queue: Queue) -> None:
         """Have the task wait for the socket itself."""
         self._unpark()
 
-    def _unwatch(self, queue: OperationQueue) -> None:
+    def unwatch(self, queue: Queue) -> None:
         """Nothing to do: the task's operation has left the head because it has ended."""
 
     def _unpark(self) -> None:
@@ -124,7 +124,7 @@ class AwaitingTask(Owner):
     def _stop(
         self, operation: Operation, queue: OperationQueue, interruption: BaseException
     ) -> None:
-        queue.stop(operation, _OPERATION_ABORTED, describe_interruption(interruption))
+        queue.stop(operation, OPERATION_ABORTED, describe_interruption(interruption))
 
     @trio.lowlevel.enable_ki_protection
     async def see_through(self, operation: Operation, queue: OperationQueue) -> int:
@@ -144,7 +144,7 @@ class AwaitingTask(Owner):
         # closing the socket or shutting it down; where the system tells the task of that, there need not be one.
         is_woken = (
             type(operation) is Operation
-            and operation._step is None
+            and operation.step is None
             and queue.port.wakes_when_shut_down
         )
         try:
@@ -154,8 +154,8 @@ class AwaitingTask(Owner):
                     while not self._over:
                         if bare and queue.backoff:
                             break
-                        if scope is not None and operation._limit is not None:
-                            scope.deadline = operation._limit.due()
+                        if scope is not None and operation.limit is not None:
+                            scope.deadline = operation.limit.due()
                         if queue.watcher is not self:
                             await self._park(operation, queue, scope)
                             continue
@@ -175,29 +175,30 @@ class AwaitingTask(Owner):
                             queue.drain(SOCKET_ALLOWANCE)
                 if self._over:
                     break
-                if operation._limit is not None and operation._limit.due() <= trio.current_time():
-                    operation._limit.fire()
+                if operation.limit is not None and operation.limit.due() <= trio.current_time():
+                    operation.limit.fire()
         except BaseException as interruption:
             if not self._over:
                 self._stop(operation, queue, interruption)
             note_failure(operation, queue)
             raise
         finally:
-            _, waiters = operation._release()
-            operation._wake(waiters, operation._transferred)
+            _, waiters = operation.release()
+            operation.socket = None  # which a message that was cut would keep, and it the message
+            operation.wake(waiters, operation.transferred)
             if self._behind is not None:
                 self._behind._unpark()
-        if operation._code:
+        if operation.code:
             if self._interruption is not None:
                 self._interruption()
             note_failure(operation, queue)
-            raise operation._exception()
-        return operation._transferred
+            raise operation.make_error()
+        return operation.transferred
 
 
 def note_failure(operation: Operation, queue: OperationQueue) -> None:
     """Note that a send of the calling task has failed, if somebody asks for that."""
-    if queue.failures is not None and operation._step is None:
+    if queue.failures is not None and operation.step is None:
         queue.failures[trio.lowlevel.current_task()] = operation
 
 
@@ -239,14 +240,15 @@ def perform(
 
 def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[Any, Any, int]:
     """Return what to await for the count, or the error, of an operation that has ended and never pended."""
-    operation._rest(queue)
-    if queue.audience.instruments:
-        queue.audience.ended_on_the_spot(operation, queue)
-    if operation._code:
+    operation.rest(queue)
+    operation.socket = None
+    if queue.instruments.watching:
+        queue.instruments.ended_on_the_spot(operation, queue)
+    if operation.code:
         queue.count_on_the_spot(operation)
         note_failure(operation, queue)
     # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
-    return _tell(operation._transferred, operation._exception() if operation._code else None)
+    return _tell(operation.transferred, operation.make_error() if operation.code else None)
 
 
 @trio.lowlevel.enable_ki_protection

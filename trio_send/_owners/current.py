@@ -6,19 +6,21 @@ import contextvars
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .leaving_owner import Leaver
+    from .exiting_owner import ExitingOwner
 
 #: Whose operations are started in the current context.
-current_owner: Final[contextvars.ContextVar[Leaver]] = contextvars.ContextVar("trio_send.initiator")
+current_owner: Final[contextvars.ContextVar[ExitingOwner]] = contextvars.ContextVar(
+    "trio_send.initiator"
+)
 
 
-#: The fast path's way to the initiator; None where there is none.
-get_initiator: Final = current_owner.get
+#: The fast path's way to it; None where there is none.
+get_owner: Final = current_owner.get
 
 
-def find_initiator() -> Leaver | None:
-    """Return the initiator of the current context, or who has taken over from it."""
-    initiator = current_owner.get(None)
-    while initiator is not None and initiator._successor is not None:
-        initiator = initiator._successor
-    return initiator
+def find_owner() -> ExitingOwner | None:
+    """Return the owner of what is started in the current context, or who has taken over from it."""
+    owner = current_owner.get(None)
+    while owner is not None and owner.adopted_by is not None:
+        owner = owner.adopted_by
+    return owner

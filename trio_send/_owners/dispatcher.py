@@ -16,17 +16,25 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
 from .._base.waiting_tasks import WaitingTasks
+from .._operations.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._operations.operation import Operation
-    from .._tracing.audience import Audience
+    from .._tracing.instruments import Instruments
+
+
+class Told(Protocol):
+    """What the dispatcher tells: an operation that has ended, or something else that comes in its turn."""
+
+    def tell(self, dispatcher: Dispatcher) -> None:
+        """Do what is to be done now."""
+
 
 #: Operations told before the other tasks have their turn.
 EVENTS_PER_TRIP: Final = 128
@@ -39,7 +47,7 @@ class Dispatcher:
       spawn: starts a task in the initiator's nursery.
       on_error: takes the exception of a synchronous handler.
       on_quiet: called whenever all is told and no asynchronous handler runs.
-      audience: who else is told.
+      instruments: who else is told.
     """
 
     def __init__(
@@ -47,17 +55,17 @@ class Dispatcher:
         spawn: Callable[..., None],
         on_error: Callable[[BaseException], None],
         on_quiet: Callable[[], None],
-        audience: Audience,
+        instruments: Instruments,
     ) -> None:
         self._spawn = spawn
         self._on_error = on_error
         self._on_quiet = on_quiet
-        self._audience = audience
-        self._open_batch: list[Operation] = []
+        self._instruments = instruments
+        self._open_batch: list[Told] = []
         self._is_closed = False
         self._idle: WaitingTasks[None] = WaitingTasks(None)
         #: Operations that have yet to be told, and asynchronous handlers that run.
-        self._outstanding = 0
+        self.outstanding = 0
         #: Whether an asynchronous handler has yet to take its first step, and where the dispatcher waits for it.
         self._is_beginning = False
         self._begun = trio.lowlevel.ParkingLot()
@@ -65,12 +73,12 @@ class Dispatcher:
     @property
     def is_quiet(self) -> bool:
         """Whether all is told and no asynchronous handler runs."""
-        return self._outstanding == 0
+        return self.outstanding == 0
 
-    def post(self, operation: Operation) -> None:
-        """Have an operation told. Never yields, never calls a handler."""
-        self._outstanding += 1
-        self._open_batch.append(operation)
+    def post(self, told: Told) -> None:
+        """Have something told. Never yields, never calls a handler."""
+        self.outstanding += 1
+        self._open_batch.append(told)
         self._idle.wake(None)
 
     def _has_work(self) -> bool:
@@ -95,10 +103,10 @@ class Dispatcher:
                         told = 0
                         await trio.lowlevel.checkpoint()
                     told += 1
-                    if self._audience.instruments:
-                        self._audience.raising(operation)
+                    if self._instruments.watching and isinstance(operation, Operation):
+                        self._instruments.raising(operation)
                     try:
-                        operation._completed(self)
+                        operation.tell(self)
                     except BaseException as error:
                         self._on_error(error)
                     self._settle()
@@ -109,8 +117,8 @@ class Dispatcher:
                 del batch  # or what was told last would stay alive until the next is
 
     def _settle(self) -> None:
-        self._outstanding -= 1
-        if self._outstanding == 0:
+        self.outstanding -= 1
+        if self.outstanding == 0:
             self._on_quiet()
 
     def call(
@@ -135,7 +143,7 @@ class Dispatcher:
             context = contextvars.copy_context()
         result = context.run(_call_unprotected, handler, *args)
         if result is not None and isinstance(result, Coroutine):
-            self._outstanding += 1
+            self.outstanding += 1
             context.run(self._spawn, self._run, result, begin)
             self._is_beginning = True
             return True

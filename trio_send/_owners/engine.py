@@ -42,7 +42,7 @@ from .._operations.send_attempts import MAX_SKIPS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._operations.queue import OperationQueue
+    from .._operations.operation import Queue
 
 
 #: Bytes one socket may send before the next one has its turn, and all sockets before the other tasks have theirs. With
@@ -78,7 +78,7 @@ class Engine:
         self._dozes = False
         self._bed: WaitingTasks[None] = WaitingTasks(None)
         #: Queues that blocked while the engine dozed, and ready ones whose turn has yet to come.
-        self._turns: deque[OperationQueue] = deque()
+        self._turns: deque[Queue] = deque()
         #: What marks a queue whose turn is a try, because it has just blocked.
         self._tried: object = object()
         #: How many queues that block will be armed without a try, and how many that were when the latest try was vain.
@@ -86,11 +86,11 @@ class Engine:
         self._in_vain = 0
         #: Whether the engine is draining the queue whose turn it is.
         self._draining = False
-        self._pollset: EpollSet[OperationQueue] | None = None
+        self._pollset: EpollSet[Queue] | None = None
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
-    def watch(self, queue: OperationQueue) -> None:
+    def watch(self, queue: Queue) -> None:
         """Drain ``queue`` when its socket is ready. Harmless when that is arranged already."""
         if queue.watched is not None:
             return
@@ -107,7 +107,7 @@ class Engine:
         elif not self._arm(descriptor, queue):
             self._wait_in_task(queue)
 
-    def _arm(self, descriptor: int, queue: OperationQueue) -> bool:
+    def _arm(self, descriptor: int, queue: Queue) -> bool:
         """Have the set watch ``queue``; return False if the system lacks what that takes."""
         try:
             if self._pollset is None:
@@ -121,18 +121,18 @@ class Engine:
         queue.watched = self._pollset
         return True
 
-    def _add_pollset(self, pollset: EpollSet[OperationQueue]) -> None:
+    def _add_pollset(self, pollset: EpollSet[Queue]) -> None:
         if self._pollset is None:
             self._pollset = pollset
         else:
             pollset.close()  # another queue that has blocked in the middle of this has made one
 
-    def _wait_in_task(self, queue: OperationQueue) -> None:
+    def _wait_in_task(self, queue: Queue) -> None:
         scope = trio.CancelScope(shield=True)
         queue.watched = scope
         self._spawn(self._wait_for, queue, scope)
 
-    def unwatch(self, queue: OperationQueue) -> None:
+    def unwatch(self, queue: Queue) -> None:
         """Stop watching ``queue``; no event of its socket reaches it any more."""
         watched, queue.watched = queue.watched, None
         if isinstance(watched, trio.CancelScope):
@@ -145,7 +145,7 @@ class Engine:
         # One whose turn has yet to come is passed over then.
 
     @trio.lowlevel.enable_ki_protection
-    async def _wait_for(self, queue: OperationQueue, scope: trio.CancelScope) -> None:
+    async def _wait_for(self, queue: Queue, scope: trio.CancelScope) -> None:
         """Wait for one queue in a task of its own."""
         with scope:
             # If the watch was given up before the task ran, the next watcher may be waiting for the socket already,

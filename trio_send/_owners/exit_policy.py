@@ -28,15 +28,15 @@ class ExitPolicy(enum.Enum):
     ADOPT = "adopt"
 
 
-#: The policies that bound their patience.
-PATIENT: Final = frozenset({ExitPolicy.DRAIN, ExitPolicy.FINISH_STARTED})
+#: The policies that give a time of grace.
+WITH_GRACE: Final = frozenset({ExitPolicy.DRAIN, ExitPolicy.FINISH_STARTED})
 
 
 def require_policy(on_exit: ExitPolicy, grace: float | None) -> None:
     """Raise unless ``on_exit`` is a policy, and ``grace`` fits it."""
     if not isinstance(on_exit, ExitPolicy):
         raise TypeError(f"on_exit must be an ExitPolicy, such as ExitPolicy.JOIN, not {on_exit!r}")
-    if on_exit in PATIENT:
+    if on_exit in WITH_GRACE:
         if grace is not None:
             require_number("grace", grace)
         if grace is None or not 0 <= grace < math.inf:

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
 from .._base.errors import InvalidOperationError
-from .current import current_owner, find_initiator
+from .current import current_owner, find_owner
 from .exception_groups import combine, has_cancellation
 from .exit_policy import ExitPolicy, require_policy
-from .initiator import Initiator
+from .initiator import Initiator, face_of
+from .scope_owner import ScopeOwner
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from .leaving_owner import Leaver
-    from .thread_initiator import ThreadInitiator
+    from .exiting_owner import ExitingOwner
+    from .initiator import ThreadInitiator
+
+
+def require_owner() -> ExitingOwner:
+    """Return the owner that operations started here belong to, or raise."""
+    owner = find_owner()
+    if owner is None:
+        raise InvalidOperationError(
+            "no initiator is open here to own the operation; start it inside "
+            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none; a callback that is "
+            "called from outside of that block starts it with initiator.run_sync()",
+        )
+    if get_ident() != owner.host.thread:
+        raise InvalidOperationError(
+            "the initiator that this thread has inherited lives in the Trio thread; from here, start operations with "
+            "trio_send.from_thread.start(), for which it is the host",
+        )
+    owner.require_open()
+    return owner
 
 
 def current_initiator() -> Initiator | ThreadInitiator:
@@ -34,57 +53,43 @@ def current_initiator() -> Initiator | ThreadInitiator:
 
     **Threads**: only from inside Trio.
     """
-    initiator = find_initiator()
-    if initiator is None:
-        raise InvalidOperationError(
-            "no initiator is open here to own the operation; start it inside "
-            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none; a callback that is "
-            "called from outside of that block starts it with initiator.run_sync()",
-        )
-    if get_ident() != initiator._server._thread:
-        raise InvalidOperationError(
-            "the initiator that this thread has inherited lives in the Trio thread; from here, start operations with "
-            "trio_send.from_thread.start(), for which it is the host",
-        )
-    initiator._require_open()
-    return cast("Initiator | ThreadInitiator", initiator)
+    return face_of(require_owner())
 
 
 @final
 class _OpenInitiator:
     """The context manager that `open_initiator` returns."""
 
-    __slots__ = ("_grace", "_initiator", "_manager", "_name", "_on_exit", "_token")
+    __slots__ = ("_grace", "_manager", "_name", "_on_exit", "_owner", "_token")
 
     def __init__(self, on_exit: ExitPolicy, grace: float | None, name: str | None) -> None:
         self._on_exit = on_exit
         self._grace = grace
         self._name = name
 
-    def _find_heir(self) -> Leaver | None:
+    def _find_adopter(self) -> ExitingOwner | None:
         if self._on_exit is not ExitPolicy.ADOPT:
             return None
-        heir = find_initiator()
-        if heir is None or heir._exited or heir._stopped is not None:
+        adopter = find_owner()
+        if adopter is None or adopter.has_exited or adopter.stopped is not None:
             raise InvalidOperationError(
                 "ExitPolicy.ADOPT needs an enclosing initiator that is open, and here is none; "
                 "open one around this one, or choose another policy",
             )
-        return heir
+        return adopter
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Initiator:
-        heir = self._find_heir()
+        adopter = self._find_adopter()
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        self._initiator = initiator = Initiator(
-            nursery, self._on_exit, self._grace, self._name, heir
-        )
-        self._token = current_owner.set(initiator)
-        initiator._audience.enter(initiator)
+        self._owner = owner = ScopeOwner(nursery, self._on_exit, self._grace, self._name, adopter)
+        self._token = current_owner.set(owner)
+        owner.instruments.enter(owner)
         # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
-        nursery.start_soon(initiator._engine.run, name=f"{initiator!r} engine")
-        nursery.start_soon(initiator._dispatcher.run, name=f"{initiator!r} dispatcher")
+        nursery.start_soon(owner.engine.run, name=f"{owner!r} engine")
+        nursery.start_soon(owner.dispatcher.run, name=f"{owner!r} dispatcher")
+        owner.face = initiator = Initiator(owner)
         return initiator
 
     @trio.lowlevel.enable_ki_protection
@@ -94,9 +99,9 @@ class _OpenInitiator:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        initiator = self._initiator
+        owner = self._owner
         try:
-            own = await initiator._leave(exc)
+            own = await owner.exit(exc)
         finally:
             current_owner.reset(self._token)
         # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
@@ -111,10 +116,11 @@ class _OpenInitiator:
             escaped = None if caught else passing
         except BaseException as nursery_error:
             escaped = nursery_error
-        final = combine(own, passing, escaped, initiator._errors)
-        initiator._errors = []
+        final = combine(own, passing, escaped, owner.errors)
+        owner.errors = []
         # They know the initiator too, and a scope that has been left should go away without the garbage collector.
-        del initiator._engine, initiator._dispatcher, initiator._timers, initiator._entry
+        del owner.engine, owner.dispatcher, owner.timers, owner.entry
+        owner.face = None
         try:
             if final is None:
                 return True
@@ -127,7 +133,7 @@ class _OpenInitiator:
                 final.__context__ = context
         finally:
             # A frame that holds the exception it raised is a cycle.
-            del exc, passing, own, escaped, final, initiator
+            del exc, passing, own, escaped, final, owner
 
 
 def open_initiator(

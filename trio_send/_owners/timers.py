@@ -16,7 +16,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._operations.time_limit import Timer
+    from .._operations.operation import Due
 
 
 #: Limits of operations that ended in time stay in the heap until they would have been due, or until the heap has grown
@@ -33,7 +33,7 @@ class Timers:
 
     def __init__(self, spawn: Callable[..., None]) -> None:
         self._spawn = spawn
-        self._heap: list[tuple[float, int, Timer]] = []
+        self._heap: list[tuple[float, int, Due]] = []
         self._count = 0
         #: How long the heap may become before it is swept.
         self._sweep_at = SLACK
@@ -42,7 +42,7 @@ class Timers:
         #: The scope of the current sleep, whose deadline is moved in place when an earlier limit comes.
         self._sleep: trio.CancelScope | None = None
 
-    def add(self, timer: Timer) -> None:
+    def add(self, timer: Due) -> None:
         """Watch a limit. One that has come earlier by itself must be added again."""
         due = timer.due()
         if due == math.inf:

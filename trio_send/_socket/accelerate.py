@@ -13,16 +13,19 @@ from binascii import crc32
 from pathlib import Path
 from typing import Final
 
-from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
+from .._base.codes import SocketAsyncOperation, SocketFlags
+from .._base.error_numbers import SUCCESS
 from .._messages.buffers import Piece
-from .._operations.operation import IDLE, TRYING
 from .._operations.queue import STEP
 from .._operations.send_attempts import PLAIN_FLAGS
 from .._operations.send_queue import SendQueue
+from .._operations.states import IDLE, TRYING
 from .._owners.current import current_owner
-from .._owners.leaving_owner import Leaver
+from .._owners.exiting_owner import ExitingOwner
 from .async_result import EndedResult
+from .core import SocketCore
 from .event_args import SocketAsyncEventArgs
+from .event_args_operation import EventArgsOperation
 from .socket import Socket
 
 #: 0 leaves it out. What else it can be is for the build.
@@ -44,9 +47,11 @@ def accelerate() -> bool:
     try:
         _accelerator.install(
             socket=Socket,
+            core=SocketCore,
             args=SocketAsyncEventArgs,
+            operation=EventArgsOperation,
             result=EndedResult,
-            initiator=Leaver,
+            owner=ExitingOwner,
             queue=SendQueue,
             piece=Piece,
             socket_class=stdlib_socket.SocketType,
@@ -56,7 +61,7 @@ def accelerate() -> bool:
             idle=IDLE,
             trying=TRYING,
             step=STEP,
-            success=int(SocketError.SUCCESS),
+            success=SUCCESS,
             plain_flags=PLAIN_FLAGS,
         )
     except (AttributeError, TypeError, RuntimeError):

@@ -1,20 +1,22 @@
-"""`AsyncResult`: the single-use operation that the begin methods return."""
+"""`AsyncResult`: what the begin methods return, for one call of the matching end method."""
 
 from __future__ import annotations
 
 import contextvars
 import sys
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
+import outcome as outcome_module
 import trio
 
-from .._base.checks import counted
+from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError
+from .._base.error_numbers import OPERATION_ABORTED
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step, quietly
-from .._base.wait_handle import WaitHandle
-from .._operations.operation import IDLE, Operation
+from .._base.wait_handle import WaitHandle, signal
+from .._operations.operation import Operation
 from .._tracing.log import LOST, write_soon
 
 if TYPE_CHECKING:
@@ -23,13 +25,119 @@ if TYPE_CHECKING:
     import outcome
 
     from .._base.errors import SocketException
-    from .._owners.dispatcher import Dispatcher
+    from .._operations.operation import Dispatcher
 
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
-_SUCCESS: Final = int(SocketError.SUCCESS)
+_TAKEN = (
+    "the end method was called for this result already, and can be called once; "
+    "its bytes_transferred and outcome can be read as often as you like"
+)
 
 
-class AsyncResult(Operation):
+@final
+class ResultOperation(Operation):
+    """The operation behind a result."""
+
+    __slots__ = (
+        "async_state",
+        "callback",
+        "can_be_taken",
+        "completed_synchronously",
+        "failure",
+        "handle",
+        "is_taken",
+        "origin",
+        "token",
+    )
+
+    face: AsyncResult | None
+
+    def __init__(
+        self,
+        origin: object,
+        token: trio.lowlevel.TrioToken | None,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
+    ) -> None:
+        super().__init__()
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                f"callback must be a function of the result, not {type(callback).__name__}"
+            )
+        #: Whose end method may take the result.
+        self.origin = origin
+        self.async_state = state
+        #: The run whose log is told of a failure that nobody asks for.
+        self.token = token
+        self.callback = callback
+        self.completed_synchronously = False
+        #: Whether the operation has ended for everybody, though its callback has yet to be called.
+        self.can_be_taken = False
+        self.is_taken = False
+        self.handle: WaitHandle | None = None
+        #: There if it has failed, until somebody is told of that.
+        self.failure: _Failure | None = None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the operation has ended; true before the callback is called."""
+        return not self.is_pending or self.can_be_taken
+
+    @property
+    def failed_on_the_spot(self) -> bool:
+        """Whether the begin method has to tell of a failure, and the result is of no use."""
+        return self.completed_synchronously and self.code != 0
+
+    def make_handle(self) -> WaitHandle:
+        """Return the flag that is set at the end."""
+        with LOCK:  # or two threads that ask at the same time would wait for two flags, and one is never set
+            if self.handle is None:
+                self.handle = WaitHandle()
+        if self.is_completed:
+            signal(self.handle)
+        return self.handle
+
+    @property
+    def is_listened_to(self) -> bool:
+        return self.callback is not None
+
+    def capture_context(self) -> None:
+        """Keep the caller's context for the callback, if there is one."""
+        if self.callback is not None:
+            self.context = contextvars.copy_context()
+
+    def tell(self, dispatcher: Dispatcher | None) -> None:
+        face = self.face
+        context, waiters = self.release()
+        if self.handle is not None:
+            signal(self.handle)
+        if self.code and self.code != OPERATION_ABORTED and not self.is_taken:
+            assert self.token is not None
+            self.failure = _Failure(self.token, self.kind, self.make_error())
+        self.wake(waiters, self.transferred)
+        callback, self.callback = self.callback, None
+        if dispatcher is not None and callback is not None:
+            dispatcher.call(context, callback, face)
+
+    @property
+    def value(self) -> Any:
+        """What the end method returns after a success."""
+        return self.transferred if self.step is None else self.step.result(self.transferred)
+
+    def take(self) -> None:
+        """Use up the single call of the end method."""
+        with LOCK:  # two threads may try at the same time
+            if self.is_taken:
+                raise InvalidOperationError(_TAKEN)
+            self.is_taken = True
+        self.be_told()
+
+    def be_told(self) -> None:
+        """Note that somebody learns how the operation has ended."""
+        if self.failure is not None:
+            self.failure.is_told = True
+
+
+class AsyncResult(NotCopied):
     """One operation that a begin method started: hand it to the matching end method, once.
 
     Everything can be read before and after that, and after the socket was closed. If an operation that was pending has
@@ -39,45 +147,25 @@ class AsyncResult(Operation):
     Source: the `begin_send` page's ``IAsyncResult``.
     """
 
-    __slots__ = (
-        "_async_state",
-        "_callback",
-        "_can_be_taken",
-        "_completed_synchronously",
-        "_ended",
-        "_failure",
-        "_handle",
-        "_origin",
-    )
+    __slots__ = ("__weakref__", "_operation")
 
     def __init__(
-        self, socket: Any, callback: Callable[[AsyncResult], object] | None, state: Any
+        self,
+        origin: object,
+        token: trio.lowlevel.TrioToken | None,
+        callback: Callable[[AsyncResult], object] | None,
+        state: Any,
     ) -> None:
-        super().__init__()
-        if callback is not None and not callable(callback):
-            raise TypeError(
-                f"callback must be a function of the result, not {type(callback).__name__}"
-            )
-        #: Whose end method may take it.
-        self._origin = socket
-        self._callback = callback
-        self._async_state = state
-        self._completed_synchronously = False
-        #: Whether the operation has ended for everybody, though its callback has yet to be called.
-        self._can_be_taken = False
-        self._ended = False
-        self._handle: WaitHandle | None = None
-        #: There if it has failed, until somebody is told of that.
-        self._failure: _Failure | None = None
+        self._operation = ResultOperation(origin, token, callback, state)
 
     def __repr__(self) -> str:
-        state = "pending" if self._in_flight else SocketError(self._code).name
-        return f"<AsyncResult: {self._last_operation.name}, {state}, {self._describe_count()}>"
+        state = "pending" if self._operation.in_flight else SocketError(self._operation.code).name
+        return f"<AsyncResult: {self._operation.kind.name}, {state}, {self._operation.describe_count()}>"
 
     @property
     def async_state(self) -> Any:
         """The ``state`` object that was passed to the begin method."""
-        return self._async_state
+        return self._operation.async_state
 
     @property
     def async_wait_handle(self) -> WaitHandle:
@@ -85,17 +173,12 @@ class AsyncResult(Operation):
 
         The same object at each reading (F070).
         """
-        handle = self._handle
+        handle = self._operation.handle
         return self._make_handle() if handle is None else handle
 
     @one_step
     def _make_handle(self) -> WaitHandle:
-        with LOCK:  # or two threads that ask at the same time would wait for two flags, and one is never set
-            if self._handle is None:
-                self._handle = WaitHandle()
-        if self.is_completed:
-            self._handle._signal()
-        return self._handle
+        return self._operation.make_handle()
 
     @property
     def completed_synchronously(self) -> bool:
@@ -104,17 +187,17 @@ class AsyncResult(Operation):
         False also for the one start in many that is answered as pending although the kernel has taken everything, so
         that a loop over starts yields now and then.
         """
-        return self._completed_synchronously
+        return self._operation.completed_synchronously
 
     @property
     def is_completed(self) -> bool:
         """Whether the operation has ended; true before the callback is called (F066)."""
-        return not self._pending or self._can_be_taken
+        return self._operation.is_completed
 
     @property
     def bytes_transferred(self) -> int:
         """How many bytes the kernel accepted, or gave: exact at any time, final once the operation has ended."""
-        return self._transferred
+        return self._operation.transferred
 
     @property
     def outcome(self) -> outcome.Value[int] | outcome.Error | None:
@@ -124,13 +207,13 @@ class AsyncResult(Operation):
         """
         if not self.is_completed:
             return None
-        self._be_told()
-        return self._settled_outcome()
+        self._operation.be_told()
+        return self._operation.settled_outcome()
 
     @property
     def remaining(self) -> list[memoryview]:
         """Views of the bytes of the message that were not accepted, or of the room left, for a ``buffer_list``."""
-        return self._remaining()
+        return self._operation.remaining()
 
     @trio.lowlevel.enable_ki_protection
     def cancel(self, reason: str | None = None) -> bool:
@@ -154,51 +237,7 @@ class AsyncResult(Operation):
 
         **Threads**: only from the Trio thread that uses the socket; elsewhere, `trio_send.from_thread.cancel`.
         """
-        return self._request_stop(_OPERATION_ABORTED, reason or "the operation was cancelled")
-
-    def _completed(self, dispatcher: Dispatcher | None) -> None:
-        context, waiters = self._release()
-        if self._handle is not None:
-            self._handle._signal()
-        if self._code and self._code != _OPERATION_ABORTED and not self._ended:
-            self._failure = _Failure(self._origin._token, self._last_operation, self._exception())
-        self._wake(waiters, self._transferred)
-        callback, self._callback = self._callback, None
-        if dispatcher is not None and callback is not None:
-            dispatcher.call(context, callback, self)
-
-    @property
-    def _is_listened_to(self) -> bool:
-        return self._callback is not None
-
-    def _capture_context(self) -> None:
-        if self._callback is not None:
-            self._context = contextvars.copy_context()
-
-    @property
-    def _failed_on_the_spot(self) -> bool:
-        return self._completed_synchronously and self._code != 0
-
-    def _value(self) -> Any:
-        """What the end method returns after a success."""
-        step = self._step
-        return self._transferred if step is None else step.result(self._transferred)
-
-    def _take(self) -> None:
-        """Use up the single call of the end method."""
-        with LOCK:  # two threads may try at the same time
-            if self._ended:
-                raise InvalidOperationError(
-                    "the end method was called for this result already, and can be called once; "
-                    "its bytes_transferred and outcome can be read as often as you like",
-                )
-            self._ended = True
-        self._be_told()
-
-    def _be_told(self) -> None:
-        """Note that somebody learns how the operation has ended."""
-        if self._failure is not None:
-            self._failure.is_told = True
+        return self._operation.cancel(reason)
 
 
 @final
@@ -213,13 +252,6 @@ class HandedOut:
 
     def __init__(self, result: AsyncResult) -> None:
         self.result = result
-
-
-def make_result(socket: Any, callback: Any, state: Any) -> AsyncResult:
-    """Return the result of a start that is about to be made."""
-    if type(callback) is HandedOut:
-        return callback.result
-    return AsyncResult(socket, callback, state)
 
 
 @final
@@ -258,25 +290,67 @@ class _Failure:
 class EndedResult(AsyncResult):
     """The result of a send of which the kernel took all at once, and whose end nobody has to be told.
 
-    That is what most results are, and to make a whole operation for one costs as much as the send. So what is the same
-    for all of them is said here once, and hides the attributes of the operation: there is no message to go on with, no
-    error, no place in a queue, no owner. Whoever makes one fills in the few that are left.
+    That is what most results are, and to make an operation for one costs as much as the send. So there is none: no
+    message to go on with, no error, no place in a queue, no owner. Whoever makes one fills in the attributes.
+
+    Attributes:
+      origin: whose end method may take it.
+      async_state: the ``state`` object that was passed to the begin method.
+      transferred: how many bytes were accepted.
+      is_taken: whether the single call of the end method was made.
+      handle: the flag that is set; None until it is asked for.
     """
 
-    __slots__ = ()
+    __slots__ = ("async_state", "handle", "is_taken", "origin", "transferred")
 
-    _activation = 0
-    _callback = None
-    _can_be_taken = False
-    _code = _SUCCESS
-    _completed_synchronously = True
-    _failure = None
-    _last_operation = SocketAsyncOperation.SEND
-    _message = None
-    _owner = None
-    _state = IDLE
-    _step = None
+    origin: object
+    async_state: Any
+    transferred: int
+    is_taken: bool
+    handle: WaitHandle | None
+
+    completed_synchronously = True
     is_completed = True
 
-    def _describe_count(self) -> str:
-        return f"{self._transferred} of {counted(self._transferred, 'byte')} accepted"
+    def __repr__(self) -> str:
+        size = counted(self.transferred, "byte")
+        return f"<AsyncResult: SEND, SUCCESS, {self.transferred} of {size} accepted>"
+
+    @property
+    def async_wait_handle(self) -> WaitHandle:
+        """A flag that is set."""
+        return self._make_handle() if self.handle is None else self.handle
+
+    @one_step
+    def _make_handle(self) -> WaitHandle:
+        with LOCK:
+            if self.handle is None:
+                self.handle = WaitHandle()
+        signal(self.handle)
+        return self.handle
+
+    @property
+    def bytes_transferred(self) -> int:
+        """How many bytes the kernel accepted: all of them."""
+        return self.transferred
+
+    @property
+    def outcome(self) -> outcome.Value[int]:
+        """The count."""
+        return outcome_module.Value(self.transferred)
+
+    @property
+    def remaining(self) -> list[memoryview]:
+        """Nothing."""
+        return []
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Find nothing to stop."""
+        return False
+
+    def take(self) -> None:
+        """Use up the single call of the end method."""
+        with LOCK:
+            if self.is_taken:
+                raise InvalidOperationError(_TAKEN)
+            self.is_taken = True

@@ -11,7 +11,7 @@ from .._base.checks import counted
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._kernel.tcp_totals import FIRST_PAUSE, LONGEST_PAUSE, kernel_totals
-from .endpoint import Endpoint, translate
+from .core import Verb, translate
 
 
 @final
@@ -39,7 +39,7 @@ class Audit:
         return self.bytes_acknowledged + self.bytes_unacknowledged == self.bytes_accepted
 
 
-class Auditing(Endpoint):
+class Auditing(Verb):
     """The part of `Socket` that asks the kernel."""
 
     __slots__ = ()
@@ -61,12 +61,12 @@ class Auditing(Endpoint):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        self._core.require_usable()
         try:
-            acknowledged, unacknowledged, unsent, closed = kernel_totals(self._port)
+            acknowledged, unacknowledged, unsent, closed = kernel_totals(self._core.port)
         except OSError as error:
             raise translate(error) from error
-        if self._send_was_shut_down:
+        if self._core.send_was_shut_down:
             # The end of the stream counts as one byte, the last. As long as anything is unacknowledged, it is too.
             if unacknowledged:
                 unacknowledged -= 1
@@ -74,8 +74,8 @@ class Auditing(Endpoint):
             else:
                 acknowledged -= 1
         return Audit(
-            bytes_accepted=self._sends.accepted,
-            bytes_acknowledged=acknowledged - self._acknowledged_before,
+            bytes_accepted=self._core.sends.accepted,
+            bytes_acknowledged=acknowledged - self._core.acknowledged_before,
             bytes_unacknowledged=unacknowledged,
             bytes_unsent=unsent,
             is_closed=closed,
@@ -101,7 +101,7 @@ class Auditing(Endpoint):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        accepted = self._sends.accepted
+        accepted = self._core.sends.accepted
         pause = FIRST_PAUSE
         while True:
             audit = self.audit()

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import trio
 
-from .._base.checks import NotCopied
 from .._base.errors import SocketClosedError
-from .._base.statistics import SocketStatistics
 from .._operations.queue import CLOSED
+from .core import Verb
 
 if TYPE_CHECKING:
-    from .._operations.queue import OperationQueue
-    from .._operations.send_queue import SendQueue
+    from .._base.statistics import SocketStatistics
 
 #: What becomes of sends that are started while too much waits.
 WhenFull: TypeAlias = Literal["queue", "refuse"]
@@ -21,21 +19,15 @@ WhenFull: TypeAlias = Literal["queue", "refuse"]
 _WHEN_FULL: Final = get_args(WhenFull)
 
 
-class BackPressure(NotCopied):
+class BackPressure(Verb):
     """The part of `Socket` that tells producers when to pause."""
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-        _sends: SendQueue
-        _receives: OperationQueue | None
-
-        def _require_usable(self) -> None: ...
-
     @property
     def queued_operations(self) -> int:
         """How many operations wait in the sending queue."""
-        return self._sends.length
+        return self._core.sends.length
 
     @property
     def queued_bytes(self) -> int:
@@ -43,7 +35,7 @@ class BackPressure(NotCopied):
 
         The marks count 512 bytes for each operation besides.
         """
-        return self._sends.queued_bytes
+        return self._core.sends.queued_bytes
 
     @property
     def high_water(self) -> int:
@@ -53,14 +45,14 @@ class BackPressure(NotCopied):
         while it waits. So messages of one byte, and empty datagrams, reach the mark as well. Whether starts are refused
         then `when_full` says. Setting it to less than `low_water` is a `ValueError`.
         """
-        return self._sends.marks.high
+        return self._core.sends.marks.high
 
     @high_water.setter
     @trio.lowlevel.enable_ki_protection
     def high_water(self, value: int) -> None:
-        self._require_usable()
-        self._sends.marks.set_high(value)
-        self._sends.weigh()
+        self._core.require_usable()
+        self._core.sends.marks.set_high(value)
+        self._core.sends.weigh()
 
     @property
     def low_water(self) -> int:
@@ -68,14 +60,14 @@ class BackPressure(NotCopied):
 
         It weighs as `high_water` says. Setting it to more than `high_water` is a `ValueError`.
         """
-        return self._sends.marks.low
+        return self._core.sends.marks.low
 
     @low_water.setter
     @trio.lowlevel.enable_ki_protection
     def low_water(self, value: int) -> None:
-        self._require_usable()
-        self._sends.marks.set_low(value)
-        self._sends.weigh()
+        self._core.require_usable()
+        self._core.sends.marks.set_low(value)
+        self._core.sends.weigh()
 
     @property
     def when_full(self) -> WhenFull:
@@ -93,7 +85,7 @@ class BackPressure(NotCopied):
 
         Setting it to anything else is a `ValueError`. What is queued already stays.
         """
-        return "refuse" if self._sends.marks.refuses else "queue"
+        return "refuse" if self._core.sends.marks.refuses else "queue"
 
     @when_full.setter
     @trio.lowlevel.enable_ki_protection
@@ -102,8 +94,8 @@ class BackPressure(NotCopied):
             raise ValueError(
                 f"when_full must be one of {', '.join(map(repr, _WHEN_FULL))}, not {value!r}"
             )
-        self._require_usable()
-        self._sends.set_refuses(value == "refuse")
+        self._core.require_usable()
+        self._core.sends.set_refuses(value == "refuse")
 
     async def wait_below_low_water(self) -> None:
         """Wait while the sending queue is too full.
@@ -125,12 +117,12 @@ class BackPressure(NotCopied):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        if not self._sends.marks.is_above:
+        self._core.require_usable()
+        if not self._core.sends.marks.is_above:
             await trio.lowlevel.checkpoint()
             return
-        await self._sends.marks.wait()
-        if self._sends.gate & CLOSED:
+        await self._core.sends.marks.wait()
+        if self._core.sends.gate & CLOSED:
             raise SocketClosedError("this socket was closed while its queue was waited for")
 
     def statistics(self) -> SocketStatistics:
@@ -138,20 +130,4 @@ class BackPressure(NotCopied):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        sends, receives = self._sends, self._receives
-        return SocketStatistics(
-            queued_operations=sends.length,
-            queued_bytes=sends.queued_bytes,
-            bytes_accepted=sends.accepted,
-            is_torn=sends.torn is not None,
-            is_above_high_water=sends.marks.is_above,
-            tasks_waiting_below_low_water=sends.marks.tasks_waiting,
-            queued_receives=0 if receives is None else receives.length,
-            watched_by=None if sends.watcher is None else repr(sends.watcher),
-            started=sends.started,
-            succeeded=sends.succeeded,
-            failed=sends.failed,
-            aborted=sends.aborted,
-            bytes_offered=sends.accepted - sends.drained + sends.offered,
-            bytes_abandoned=sends.abandoned,
-        )
+        return self._core.statistics()

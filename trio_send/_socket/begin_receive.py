@@ -8,8 +8,11 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._messages.buffers import require_writable
-from .receive import STEP, Receiving
-from .send import message_of
+from .core import Verb
+from .receive_starts import begin_receive
+from .receive_steps import STEP
+from .results import end, end_nowait, result_and_error, succeeded, try_take, wait_for_end
+from .starts import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
 
 
-class BeginEndReceiving(Receiving):
+class BeginReceiving(Verb):
     """The part of `Socket` that begins to receive and ends it by two calls."""
 
     __slots__ = ()
@@ -68,9 +71,7 @@ class BeginEndReceiving(Receiving):
         result = self._begin_receive_result(
             buffer_or_list, offset, size, socket_flags, callback, state
         )
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        return succeeded(result)
 
     @trio.lowlevel.enable_ki_protection
     def try_begin_receive(
@@ -113,9 +114,7 @@ class BeginEndReceiving(Receiving):
         result = self._begin_receive_result(
             buffer_or_list, offset, size, socket_flags, callback, state
         )
-        if result._failed_on_the_spot:
-            return None, SocketError(result._code)
-        return result, SocketError.SUCCESS
+        return result_and_error(result)
 
     def _begin_receive_result(
         self,
@@ -126,11 +125,13 @@ class BeginEndReceiving(Receiving):
         callback: Callable[[AsyncResult], object] | None,
         state: Any,
     ) -> AsyncResult:
-        self._require_usable()
+        self._core.require_usable()
         message = message_of("buffer_or_list", buffer_or_list, offset, size)
         is_list = isinstance(buffer_or_list, (list, tuple))
         require_writable("buffer_or_list", message, is_list=is_list)
-        return self._begin_receive(message, socket_flags, callback, state, STEP, _RECEIVE)
+        return begin_receive(
+            self._core, self, message, socket_flags, callback, state, STEP, _RECEIVE
+        )
 
     @trio.lowlevel.enable_ki_protection
     async def end_receive(self, ar: AsyncResult) -> int:
@@ -155,7 +156,7 @@ class BeginEndReceiving(Receiving):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return await self._end(ar, _RECEIVE)
+        return await end(self._core, self, ar, _RECEIVE)
 
     @trio.lowlevel.enable_ki_protection
     async def try_end_receive(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -180,9 +181,8 @@ class BeginEndReceiving(Receiving):
 
         Source: .NET's ``Socket.EndReceive``, the overload with ``errorCode``.
         """
-        await self._wait_for_end(ar, _RECEIVE)
-        self._take(ar, _RECEIVE)
-        return ar._transferred, SocketError(ar._code)
+        await wait_for_end(self._core, self, ar, _RECEIVE)
+        return try_take(self._core, self, ar, _RECEIVE)
 
     @trio.lowlevel.enable_ki_protection
     def end_receive_nowait(self, ar: AsyncResult) -> int:
@@ -207,7 +207,7 @@ class BeginEndReceiving(Receiving):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return self._end_nowait(ar, _RECEIVE)
+        return end_nowait(self._core, self, ar, _RECEIVE)
 
     @trio.lowlevel.enable_ki_protection
     def try_end_receive_nowait(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -233,5 +233,4 @@ class BeginEndReceiving(Receiving):
 
         Source: .NET's ``Socket.EndReceive``, the overload with ``errorCode``.
         """
-        self._take(ar, _RECEIVE)
-        return ar._transferred, SocketError(ar._code)
+        return try_take(self._core, self, ar, _RECEIVE)

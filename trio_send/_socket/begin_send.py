@@ -7,24 +7,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
+from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._messages.buffers import range_message, short_range_size, short_size
 from .._operations.queue import ATTEMPT_ERRORS, STEP
 from .._operations.send_attempts import PLAIN_FLAGS
-from .._owners.current import get_initiator
-from .async_result import AsyncResult, EndedResult, make_result
-from .send import NO_FLAGS, Sending, message_of
+from .._owners.current import get_owner
+from .async_result import AsyncResult, EndedResult
+from .core import Verb
+from .results import (
+    begin_message,
+    conclude,
+    end,
+    end_nowait,
+    record_of,
+    result_and_error,
+    succeeded,
+    try_take,
+    wait_for_end,
+)
+from .starts import NO_FLAGS, message_of, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
-    from .._base.errors import SocketException
     from .._messages.buffers import BufferShrankError, Message
-    from .._operations.operation import Step
-    from .._operations.queue import OperationQueue
-    from .._owners.leaving_owner import Leaver
+    from .._owners.exiting_owner import ExitingOwner
+    from .core import SocketCore
 
 _SEND: Final = SocketAsyncOperation.SEND
 _new: Final = object.__new__
@@ -32,7 +42,7 @@ _new: Final = object.__new__
 _ZERO: Final = 0
 
 
-class BeginEnd(Sending):
+class BeginSending(Verb):
     """The part of `Socket` whose operations are begun and ended by two calls."""
 
     __slots__ = ()
@@ -80,8 +90,9 @@ class BeginEnd(Sending):
         Source: the `begin_send` page.
         """
         # The fast path, as in `send_async`.
-        initiator = get_initiator(None)
-        queue = self._sends
+        owner = get_owner(None)
+        core = self._core
+        queue = core.sends
         buffer: Any = buffer_or_list
         kind = type(buffer)
         if (
@@ -89,22 +100,22 @@ class BeginEnd(Sending):
             and size is None
             and offset is _ZERO
             and socket_flags is NO_FLAGS
-            and initiator is not None
-            and initiator is self._checked
-            and get_ident() == self._thread
+            and owner is not None
+            and owner is core.checked
+            and get_ident() == core.thread
             and (count := len(buffer) if kind is bytes else short_size(buffer)) >= 0
-            and (initiator._budget > 0 or initiator._refill())
+            and (owner.budget > 0 or owner.refill())
             and not queue.gate  # the last look, for nothing may strike between this and what follows
         ):
             queue.gate = STEP
             try:
                 sent = (
-                    self._send(buffer, PLAIN_FLAGS)
+                    core.send(buffer, PLAIN_FLAGS)
                     if kind is bytes
                     else queue.send_range(buffer, 0, count)
                 )
             except ATTEMPT_ERRORS as error:
-                return self._begin_send_stuck(buffer, 0, count, state, initiator, 0, error)
+                return self._begin_send_stuck(buffer, 0, count, state, owner, 0, error)
             except BaseException:
                 queue.end_attempt()
                 raise
@@ -115,25 +126,21 @@ class BeginEnd(Sending):
                         queue.gate = 0
                     else:
                         queue.end_attempt()
-                    if (
-                        initiator._budget > 0
-                    ):  # else another start has spent it in the middle of this
-                        initiator._budget -= 1
+                    if owner.budget > 0:  # else another start has spent it in the middle of this
+                        owner.budget -= 1
                     ended = _new(EndedResult)
-                    ended._origin = self
-                    ended._async_state = state
-                    ended._transferred = sent
-                    ended._ended = False
-                    ended._handle = None
+                    ended.origin = self
+                    ended.async_state = state
+                    ended.transferred = sent
+                    ended.is_taken = False
+                    ended.handle = None
                     return ended
-                return self._begin_send_stuck(buffer, 0, count, state, initiator, sent, None)
+                return self._begin_send_stuck(buffer, 0, count, state, owner, sent, None)
         else:
             is_whole = size is None and offset is _ZERO  # and has been looked at
             begin = self._begin_fully if is_whole else self._begin_result
             result = begin(buffer, offset, size, socket_flags, callback, state)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        return succeeded(result)
 
     @trio.lowlevel.enable_ki_protection
     def _begin_send_stuck(
@@ -142,16 +149,13 @@ class BeginEnd(Sending):
         offset: int,
         count: int,
         state: Any,
-        initiator: Leaver,
+        owner: ExitingOwner,
         sent: int,
         error: OSError | BufferShrankError | None,
     ) -> AsyncResult:
         """Go on with `begin_send` after a first attempt on the fast path that did not send everything."""
         message = range_message(buffer, offset, count)
-        result = self._begin_stuck(message, state, initiator, sent, error)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        return succeeded(_go_on_result(self._core, self, message, state, owner, sent, error))
 
     @trio.lowlevel.enable_ki_protection
     def try_begin_send(
@@ -192,9 +196,7 @@ class BeginEnd(Sending):
         Source: the `begin_send` page, the overload with ``errorCode``.
         """
         result = self._begin_result(buffer_or_list, offset, size, socket_flags, callback, state)
-        if result._failed_on_the_spot:
-            return None, SocketError(result._code)
-        return result, SocketError.SUCCESS
+        return result_and_error(result)
 
     @trio.lowlevel.enable_ki_protection
     def _begin_result(
@@ -207,16 +209,17 @@ class BeginEnd(Sending):
         state: Any,
     ) -> AsyncResult:
         """Begin a send of anything, by the same short way if it can go that."""
-        initiator = get_initiator(None)
-        queue = self._sends
+        owner = get_owner(None)
+        core = self._core
+        queue = core.sends
         if (
             callback is None
             and socket_flags is NO_FLAGS
-            and initiator is not None
-            and initiator is self._checked
-            and get_ident() == self._thread
+            and owner is not None
+            and owner is core.checked
+            and get_ident() == core.thread
             and (count := short_range_size(buffer_or_list, offset, size)) >= 0
-            and (initiator._budget > 0 or initiator._refill())
+            and (owner.budget > 0 or owner.refill())
             and not queue.gate  # the last look, as above
         ):
             buffer: Any = buffer_or_list
@@ -233,19 +236,19 @@ class BeginEnd(Sending):
             queue.accepted += sent
             if sent != count or error is not None:
                 message = range_message(buffer, offset, count)
-                return self._begin_stuck(message, state, initiator, sent, error)
+                return _go_on_result(core, self, message, state, owner, sent, error)
             if queue.gate == STEP:
                 queue.gate = 0
             else:
                 queue.end_attempt()
-            if initiator._budget > 0:
-                initiator._budget -= 1
+            if owner.budget > 0:
+                owner.budget -= 1
             ended = _new(EndedResult)
-            ended._origin = self
-            ended._async_state = state
-            ended._transferred = sent
-            ended._ended = False
-            ended._handle = None
+            ended.origin = self
+            ended.async_state = state
+            ended.transferred = sent
+            ended.is_taken = False
+            ended.handle = None
             return ended
         return self._begin_fully(buffer_or_list, offset, size, socket_flags, callback, state)
 
@@ -259,68 +262,10 @@ class BeginEnd(Sending):
         state: Any,
     ) -> AsyncResult:
         """Begin a send after all the checks, as an operation like any other."""
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         message = message_of("buffer_or_list", buffer_or_list, offset, size)
-        return self._begin_message(message, None, socket_flags, callback, state, _SEND)
-
-    def _begin_message(
-        self,
-        message: Message,
-        address: Any,
-        socket_flags: SocketFlags,
-        callback: Callable[[AsyncResult], object] | None,
-        state: Any,
-        kind: SocketAsyncOperation,
-    ) -> AsyncResult:
-        """Begin a send of a message, and to an address, that were checked."""
-        require_flags(socket_flags)
-        result = make_result(self, callback, state)
-        initiator = self._require_initiator()
-        result._claim()
-        result._reset_results()
-        result._capture_context()
-        return self._conclude(
-            result, self._begin_send(result, message, socket_flags, address, kind), initiator
-        )
-
-    def _begin_stuck(
-        self,
-        message: Message,
-        state: Any,
-        initiator: Leaver,
-        sent: int,
-        error: OSError | BufferShrankError | None,
-    ) -> AsyncResult:
-        """Go on after a first attempt on the fast path that did not send everything."""
-        result = AsyncResult(self, None, state)
-        result._claim()
-        result._reset_results()
-        self._describe(result, message, NO_FLAGS, None, _SEND)
-        result._transferred = sent
-        result._socket = self
-        return self._conclude(result, self._sends.go_on(result, initiator, error), initiator)
-
-    def _conclude(self, result: AsyncResult, pending: bool, initiator: Leaver) -> AsyncResult:
-        """Settle what is left to do for a result that was begun."""
-        if pending:
-            return result
-        if result._code:
-            self._sends.count_on_the_spot(result)
-            initiator._count_failure_on_the_spot(result)
-        if initiator._spend():
-            result._queue = self._sends  # knows whether its message was cut
-            initiator._pace(result)
-        else:
-            result._completed_synchronously = True
-            if not result._code and result._callback is not None:
-                result._end_later(initiator)
-                result._can_be_taken = True
-                initiator._ended(result, None)
-            else:
-                result._rest(self._sends)
-        if self._sends.audience.instruments:
-            self._sends.audience.ended_on_the_spot(result, self._sends)
-        return result
+        return begin_message(core, self, message, socket_flags, callback, state, _SEND)
 
     @trio.lowlevel.enable_ki_protection
     async def end_send(self, ar: AsyncResult) -> int:
@@ -347,12 +292,7 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        return await self._end(ar, _SEND)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
-        await self._wait_for_end(ar, kind)
-        return self._end_nowait(ar, kind)
+        return await end(self._core, self, ar, _SEND)
 
     @trio.lowlevel.enable_ki_protection
     async def try_end_send(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -377,9 +317,8 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        await self._wait_for_end(ar, _SEND)
-        self._take(ar, _SEND)
-        return ar._transferred, SocketError(ar._code)
+        await wait_for_end(self._core, self, ar, _SEND)
+        return try_take(self._core, self, ar, _SEND)
 
     @trio.lowlevel.enable_ki_protection
     def end_send_nowait(self, ar: AsyncResult) -> int:
@@ -406,11 +345,11 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        if type(ar) is EndedResult and ar._origin is self and not ar._ended:
+        if type(ar) is EndedResult and ar.origin is self and not ar.is_taken:
             # The fast path. Nothing here is shared, so the thread may be any.
-            ar._ended = True
-            return ar._transferred
-        return self._end_nowait(ar, _SEND)
+            ar.is_taken = True
+            return ar.transferred
+        return end_nowait(self._core, self, ar, _SEND)
 
     @trio.lowlevel.enable_ki_protection
     def try_end_send_nowait(self, ar: AsyncResult) -> tuple[int, SocketError]:
@@ -436,63 +375,24 @@ class BeginEnd(Sending):
 
         Source: the `begin_send` page.
         """
-        self._take(ar, _SEND)
-        return ar._transferred, SocketError(ar._code)
+        return try_take(self._core, self, ar, _SEND)
 
-    # -- shared -------------------------------------------------------------------------------------------------------
 
-    def _require_result(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
-        if get_ident() != self._thread:
-            self._require_usable()
-        if ar is None:
-            raise TypeError("ar is None, but must be what the begin method returned")
-        if not isinstance(ar, AsyncResult):
-            raise ValueError(f"ar must be what the begin method returned, not {type(ar).__name__}")
-        if ar._origin is not self:
-            raise ValueError("ar is the result of an operation on another socket")
-        if ar._last_operation != kind:
-            raise ValueError(f"ar is the result of {ar._last_operation.name}, not of {kind.name}")
-
-    def _end_nowait(self, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
-        error = self._take(ar, kind)
-        count = ar._transferred
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del ar, error  # a frame that holds what it raised is a cycle
-        return count
-
-    async def _wait_for_end(self, ar: AsyncResult, kind: SocketAsyncOperation) -> None:
-        """Wait, with at least one checkpoint, until ``ar`` has been told."""
-        self._require_result(ar, kind)
-        if ar._ended or ar._can_be_taken or not ar._in_flight:
-            await trio.lowlevel.checkpoint()
-        else:
-            await ar._wait()
-
-    def _take(self, ar: AsyncResult, kind: SocketAsyncOperation) -> SocketException | None:
-        """Take a result; return the error to raise."""
-        self._require_result(ar, kind)
-        if not ar.is_completed:
-            raise trio.WouldBlock
-        ar._take()
-        return ar._exception() if ar._code else None
-
-    @trio.lowlevel.enable_ki_protection
-    def _begin_step(
-        self,
-        step: Step,
-        queue: OperationQueue,
-        kind: SocketAsyncOperation,
-        callback: Callable[[AsyncResult], object] | None,
-        state: Any,
-    ) -> AsyncResult:
-        result = make_result(self, callback, state)
-        initiator = self._require_initiator()
-        self._note(result, step, kind)
-        result._capture_context()
-        self._conclude(result, self._begin(result, queue, kind), initiator)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+def _go_on_result(
+    core: SocketCore,
+    socket: Verb,
+    message: Message,
+    state: Any,
+    owner: ExitingOwner,
+    sent: int,
+    error: OSError | BufferShrankError | None,
+) -> AsyncResult:
+    """Go on after a first attempt on the fast path that did not send everything."""
+    result = AsyncResult(socket, core.token, None, state)
+    operation = record_of(result)
+    operation.claim()
+    operation.message = message
+    prepare(core, socket, operation, _SEND, face=result)
+    operation.flags = PLAIN_FLAGS
+    operation.transferred = sent
+    return conclude(core, result, owner, core.sends.go_on(operation, owner, error))

@@ -10,15 +10,19 @@ import trio
 
 from .._base.checks import require_whole_number
 from .._base.codes import SocketError
+from .._base.error_numbers import NO_BUFFER_SPACE_AVAILABLE
 from .._base.errors import ObjectDisposedError, SocketException
 from .._operations.watermarks import OPERATION_WEIGHT
-from .._owners.scope import current_initiator
+from .._owners.scope import require_owner
+from .core import core_of
+from .results import record_of
 from .socket import Socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .async_result import AsyncResult
+    from .async_result import ResultOperation
+    from .core import SocketCore
 
 _WAYS: Final = ("skip", "drop_oldest", "close")
 
@@ -90,17 +94,18 @@ def broadcast(
         raise ValueError(
             f"when_behind must be one of {', '.join(map(repr, _WAYS))}, not {when_behind!r}"
         )
-    initiator = current_initiator()
+    owner = require_owner()
     targets = dict.fromkeys(sockets)
     for socket in targets:
         if not isinstance(socket, Socket):
             raise TypeError(
                 f"sockets must hold trio_send.Socket objects only, not {type(socket).__name__}"
             )
-        if socket._checked is initiator:
+        core = core_of(socket)
+        if core.checked is owner:
             continue  # the latest start there was one of the same initiator, so the socket is one of its run
         try:
-            socket._require_usable()
+            core.require_usable()
         except ObjectDisposedError:
             pass  # nobody's mistake: a peer may go at any time
     started = dropped = 0
@@ -108,12 +113,13 @@ def broadcast(
     failed: dict[Socket, SocketError] = {}
     room = max_queued_bytes - len(data) - OPERATION_WEIGHT
     for socket in targets:
-        if socket._broadcasts:
-            _forget_begun(socket._broadcasts)
-        if socket.queued_operations and socket._sends.weight > room:
+        core = core_of(socket)
+        if core.broadcasts:
+            _forget_begun(core.broadcasts)
+        if core.sends.length and core.sends.weight > room:
             if when_behind == "drop_oldest":
-                dropped += _drop_oldest(socket, room)
-            if socket.queued_operations and socket._sends.weight > room:
+                dropped += _drop_oldest(core, room)
+            if core.sends.length and core.sends.weight > room:
                 behind.append(socket)
                 if when_behind == "close":
                     socket.close()
@@ -127,25 +133,27 @@ def broadcast(
         else:
             started += 1
             if not result.completed_synchronously:
-                result._take()  # nobody else will ask for it, and what becomes of the socket the next report tells
-                if socket._broadcasts is None:
-                    socket._broadcasts = deque()
-                socket._broadcasts.append(result)
+                operation = record_of(result)
+                # Nobody else will ask for it, and what becomes of the socket the next report tells.
+                operation.take()
+                if core.broadcasts is None:
+                    core.broadcasts = deque()
+                core.broadcasts.append(operation)
     return BroadcastReport(started, tuple(behind), dropped, failed)
 
 
-def _forget_begun(waiting: deque[AsyncResult]) -> None:
+def _forget_begun(waiting: deque[ResultOperation]) -> None:
     """Forget the broadcasts that have ended or begun to go; a queue goes from its front."""
-    while waiting and (waiting[0].is_completed or waiting[0].bytes_transferred):
+    while waiting and (waiting[0].is_completed or waiting[0].transferred):
         waiting.popleft()
 
 
-def _drop_oldest(socket: Socket, room: int) -> int:
+def _drop_oldest(core: SocketCore, room: int) -> int:
     """Give up broadcasts that have not begun until there is room, as far as that goes; return how many."""
-    waiting = socket._broadcasts
+    waiting = core.broadcasts
     dropped = 0
-    while waiting and socket._sends.weight > room:
-        dropped += waiting.popleft()._request_stop(
-            SocketError.NO_BUFFER_SPACE_AVAILABLE, "a later broadcast took its place"
+    while waiting and core.sends.weight > room:
+        dropped += waiting.popleft().request_stop(
+            NO_BUFFER_SPACE_AVAILABLE, "a later broadcast took its place"
         )
     return dropped

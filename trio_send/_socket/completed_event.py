@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from .._base.checks import NotCopied, counted
+from .._owners.dispatcher import call_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,17 @@ class CompletedEvent(NotCopied):
                 break
         self._handlers = tuple(handlers)
         return self
+
+    def _call(
+        self, socket: object, args: SocketAsyncEventArgs
+    ) -> Coroutine[Any, Any, object] | None:
+        """Call the handlers; return a coroutine that still has to run, if one of them is asynchronous."""
+        handlers: tuple[Callable[..., object], ...] = self._handlers
+        if len(handlers) == 1:
+            result = handlers[0](socket, args)
+            # To ask None whether it is a coroutine takes longer than to call a small handler.
+            return result if result is not None and isinstance(result, Coroutine) else None
+        return call_in_order(iter(handlers), socket, args)
 
     def __len__(self) -> int:
         return len(self._handlers)

@@ -19,14 +19,18 @@ from .._operations.operation import Operation, Step, describe_os_error
 from .._operations.queue import UNCONNECTED
 from .._operations.send_queue import FIRST_BACKOFF, LONGEST_POLL
 from .._owners.awaiting_task import perform
+from .connection_end import close
+from .core import Verb, core_of
 from .event_args import SocketAsyncEventArgs
-from .send_datagrams import SendingDatagrams
+from .event_args_operation import EventArgsOperation
+from .results import begin_step, end, end_nowait
+from .starts import args_to_start, begin, make_step, prepare, record_of, set_send_flags, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .async_result import AsyncResult
-    from .endpoint import Endpoint
+    from .core import SocketCore
 
 _CONNECT: Final = SocketAsyncOperation.CONNECT
 
@@ -79,10 +83,12 @@ class _ConnectStep(Step):
                 await trio.sleep(self._pause)
             else:
                 with trio.move_on_at(self._leave_at):
-                    await operation._socket._port.wait_writable()
+                    await core_of(operation.socket).port.wait_writable()
             return
         try:
-            self._addresses = await look_up(operation._socket._require_kernel(), *self.address[:2])
+            self._addresses = await look_up(
+                core_of(operation.socket).require_kernel(), *self.address[:2]
+            )
         except SocketException as error:
             code, _, detail = describe_os_error(error)
             self._failure = code, detail
@@ -93,44 +99,39 @@ class _ConnectStep(Step):
             raise SocketException(code, detail=detail)
         if self._addresses is None:
             raise BlockingIOError
-        socket: Endpoint = operation._socket
-        self._connect(socket, self._addresses)
-        socket._note_connection(self._addresses[0])
+        core = core_of(operation.socket)
+        self._connect(core, self._addresses)
+        core.note_connection(self._addresses[0])
         # The kernel counts the opening of a connection by its active side.
-        socket._acknowledged_before = 1 - socket._sends.accepted
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._connect_socket = socket
-            if operation._message is not None and operation._message.size:
-                # From here on it is a send like any other, the first on the connection (F239).
-                operation._step = None
-                socket._sends._attempt(operation)
+        core.acknowledged_before = 1 - core.sends.accepted
+        stand_connected(core, operation)
 
-    def _connect(self, socket: Endpoint, addresses: list[Any]) -> None:
+    def _connect(self, core: SocketCore, addresses: list[Any]) -> None:
         """Go on connecting to the first address, or if that fails to the next; return when connected."""
-        port = socket._port
+        port = core.port
         assert isinstance(port, KernelPort)
         while True:
             try:
                 if self._begun:
                     self._go_on(port, addresses[0])
                 else:
-                    self._begin(socket, port, addresses)
+                    self._begin(core, port, addresses)
                 return
             except BlockingIOError:
                 raise
             except OSError:
                 self._begun = False
                 self._leave_at = math.inf
-                socket._note_failed_connect(port)
+                core.note_failed_connect(port)
                 if len(addresses) == 1:
                     raise
                 del addresses[0]
 
-    def _begin(self, socket: Endpoint, port: KernelPort, addresses: list[Any]) -> None:
+    def _begin(self, core: SocketCore, port: KernelPort, addresses: list[Any]) -> None:
         """Begin to connect to the first address, and return if the connection stands at once."""
-        socket._renew_descriptor(port)
+        core.renew_descriptor(port)
         try:
-            connected = socket._sends.ask(port.connect_begin, addresses[0])
+            connected = core.sends.ask(port.connect_begin, addresses[0])
         except BlockingIOError:  # there is no room, or a stop was noted
             self._pause = min(max(2 * self._pause, FIRST_BACKOFF), LONGEST_POLL)
             raise
@@ -153,13 +154,13 @@ class _ConnectStep(Step):
     def result(self, count: int) -> None:
         return None
 
-    def abandon(self, socket: Endpoint) -> None:
+    def abandon(self, socket: object) -> None:
         # The kernel goes on connecting, and nothing can call it back. A socket whose state nobody knows is of no use.
         if self._begun:
-            socket.close()
+            close(core_of(socket))
 
 
-class Connecting(SendingDatagrams):
+class Connecting(Verb):
     """The part of `Socket` that connects."""
 
     __slots__ = ()
@@ -197,11 +198,10 @@ class Connecting(SendingDatagrams):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._connect_step("address", address)
+        core = self._core
+        step = _connect_step(core, "address", address)
         await trio.lowlevel.checkpoint_if_cancelled()
-        operation = Operation()
-        self._note(operation, step, _CONNECT)
-        await perform(operation, self._sends)
+        await perform(make_step(core, self, step, _CONNECT), core.sends)
 
     @trio.lowlevel.enable_ki_protection
     def connect_async(self, args: SocketAsyncEventArgs) -> bool:
@@ -235,22 +235,10 @@ class Connecting(SendingDatagrams):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._require_args(args)
-        self._require_startable(args)
-        if args._buffer_list is not None:
-            raise ValueError(
-                "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
-            )
-        step = self._connect_step("remote_end_point", args._remote_end_point)
-        self._require_initiator()
-        args._connect_socket = None
-        args._is_by_name = step.is_by_name
-        self._note(args, step, _CONNECT)
-        args._capture_context()
-        if args._message is not None and not self._describe_flags(args, args._socket_flags):
-            return self._settle(args)
-        return self._begin(args, self._sends, _CONNECT) or self._settle(args)
+        core = self._core
+        operation = args_to_connect(core, args)
+        step = _connect_step(core, "remote_end_point", operation.remote_end_point)
+        return start_connect(core, self, args, step, is_by_name=step.is_by_name)
 
     @staticmethod
     def cancel_connect_async(args: SocketAsyncEventArgs) -> None:
@@ -274,7 +262,7 @@ class Connecting(SendingDatagrams):
         """
         if not isinstance(args, SocketAsyncEventArgs):
             raise TypeError(f"args must be a SocketAsyncEventArgs, not {type(args).__name__}")
-        if args._last_operation == _CONNECT:
+        if args.last_operation == _CONNECT:
             args.cancel("cancel_connect_async() was called")
 
     @trio.lowlevel.enable_ki_protection
@@ -308,8 +296,9 @@ class Connecting(SendingDatagrams):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._connect_step("address", address)
-        return self._begin_step(step, self._sends, _CONNECT, callback, state)
+        core = self._core
+        step = _connect_step(core, "address", address)
+        return begin_step(core, self, step, core.sends, callback, state, _CONNECT)
 
     @trio.lowlevel.enable_ki_protection
     async def end_connect(self, ar: AsyncResult) -> None:
@@ -330,7 +319,7 @@ class Connecting(SendingDatagrams):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        await self._end(ar, _CONNECT)
+        await end(self._core, self, ar, _CONNECT)
 
     @trio.lowlevel.enable_ki_protection
     def end_connect_nowait(self, ar: AsyncResult) -> None:
@@ -352,19 +341,55 @@ class Connecting(SendingDatagrams):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._end_nowait(ar, _CONNECT)
+        end_nowait(self._core, self, ar, _CONNECT)
 
-    def _connect_step(self, name: str, address: Any) -> _ConnectStep:
-        self._require_usable()
-        if address is None:
-            raise TypeError(f"{name} is None, but must be the address to connect to")
-        if self._listening:
-            raise InvalidOperationError(
-                "this socket listens for connections and cannot be connected; make another"
-            )
-        sock = self._require_kernel()
-        if sock.type != stdlib_socket.SOCK_DGRAM and not self._sends.gate & UNCONNECTED:
-            raise SocketException(
-                SocketError.IS_CONNECTED, detail="make another socket for another connection"
-            )
-        return _ConnectStep(sock, name, address)
+
+def _connect_step(core: SocketCore, name: str, address: Any) -> _ConnectStep:
+    core.require_usable()
+    if address is None:
+        raise TypeError(f"{name} is None, but must be the address to connect to")
+    if core.is_listening:
+        raise InvalidOperationError(
+            "this socket listens for connections and cannot be connected; make another"
+        )
+    sock = core.require_kernel()
+    if sock.type != stdlib_socket.SOCK_DGRAM and not core.sends.gate & UNCONNECTED:
+        raise SocketException(
+            SocketError.IS_CONNECTED, detail="make another socket for another connection"
+        )
+    return _ConnectStep(sock, name, address)
+
+
+def args_to_connect(core: SocketCore, args: SocketAsyncEventArgs) -> EventArgsOperation:
+    """Return the operation of args that can connect, or raise."""
+    operation = args_to_start(core, args)
+    if operation.buffer_list is not None:
+        raise ValueError(
+            "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
+        )
+    return operation
+
+
+def start_connect(
+    core: SocketCore, socket: Verb, args: SocketAsyncEventArgs, step: Step, *, is_by_name: bool
+) -> bool:
+    """Begin to connect with args that were checked, and to send their buffer; return whether it is pending."""
+    core.require_owner()
+    operation = record_of(args)
+    operation.connect_socket = None
+    operation.is_by_name = is_by_name
+    operation.claim()
+    prepare(core, socket, operation, _CONNECT, face=args, step=step)
+    if operation.message is not None and not set_send_flags(operation, operation.socket_flags):
+        return settle(core, operation)
+    return begin(core, operation, core.sends) or settle(core, operation)
+
+
+def stand_connected(core: SocketCore, operation: Operation) -> None:
+    """Go on with an operation whose connection stands: give args their socket, and send their buffer."""
+    if isinstance(operation, EventArgsOperation):
+        operation.connect_socket = operation.socket
+        if operation.message is not None and operation.message.size:
+            # From here on it is a send like any other, the first on the connection (F239).
+            operation.step = None
+            core.sends.attempt(operation)

@@ -23,14 +23,14 @@ from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._kernel.addresses import numeric
 from .._kernel.name_lookup import look_up_all
-from .endpoint import require_on_torn
+from .core import require_on_torn
 from .socket import Socket
 
 if TYPE_CHECKING:
     import os
 
     from .._kernel.name_lookup import Found
-    from .endpoint import OnTorn
+    from .core import OnTorn
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import errno as errno_module
-import socket as stdlib_socket
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
+from .._base.codes import SocketAsyncOperation
 from .._base.errors import SocketException
-from .._kernel.port import KernelPort
 from .._operations.operation import Operation, Step, describe_os_error
-from .._operations.queue import CLOSED, UNCONNECTED
-from .._owners.engine import SOCKET_ALLOWANCE
-from .endpoint import translate
-from .listen import Accepting
+from .connection_end import end_connection
+from .core import Verb
+from .starts import args_to_start, prepare, settle
 
 if TYPE_CHECKING:
+    from .core import SocketCore
     from .event_args import SocketAsyncEventArgs
 
 _DISCONNECT: Final = SocketAsyncOperation.DISCONNECT
-_SHUTDOWN: Final = int(SocketError.SHUTDOWN)
 
 #: It is no send, and there is nothing to attempt twice.
 _STEP: Final = Step()
 
 
-class Disconnecting(Accepting):
+class Disconnecting(Verb):
     """The part of `Socket` that disconnects."""
 
     __slots__ = ()
@@ -58,17 +53,14 @@ class Disconnecting(Accepting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._require_args(args)
-        self._require_startable(args)
-        initiator = self._require_initiator()
-        self._note(args, _STEP, _DISCONNECT)
-        args._capture_context()
-        if initiator._stopped is not None:
-            args._set_error(SocketError.OPERATION_ABORTED, 0, initiator._stopped)
-        else:
-            self._disconnect(args, args.disconnect_reuse_socket)
-        return self._settle(args)
+        core = self._core
+        operation = args_to_start(core, args)
+        owner = core.require_owner()
+        operation.claim()
+        prepare(core, self, operation, _DISCONNECT, face=args, step=_STEP)
+        if not owner.refuses(operation):
+            _disconnect(core, operation, args.disconnect_reuse_socket)
+        return settle(core, operation)
 
     @trio.lowlevel.enable_ki_protection
     async def disconnect(self, *, reuse_socket: bool = False) -> None:
@@ -94,69 +86,24 @@ class Disconnecting(Accepting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         await trio.lowlevel.checkpoint_if_cancelled()
         operation = Operation()
-        self._note(operation, _STEP, _DISCONNECT)
-        self._disconnect(operation, reuse_socket)
-        operation._rest(self._sends)
-        if self._sends.audience.instruments:
-            self._sends.audience.ended_on_the_spot(operation, self._sends)
+        operation.claim()
+        prepare(core, self, operation, _DISCONNECT, step=_STEP)
+        _disconnect(core, operation, reuse_socket)
+        operation.rest(core.sends)
+        if core.sends.instruments.watching:
+            core.sends.instruments.ended_on_the_spot(operation, core.sends)
         await trio.lowlevel.cancel_shielded_checkpoint()
-        if operation._code:
-            raise operation._exception()
+        if operation.code:
+            raise operation.make_error()
 
-    def _disconnect(self, operation: Operation, reuse: bool) -> None:
-        """Disconnect; write what went wrong into the results."""
-        try:
-            self._end_connection(reuse)
-        except SocketException as error:
-            operation._set_error(*describe_os_error(error))
 
-    def _end_connection(self, reuse: bool) -> None:
-        if self._sends.gate & UNCONNECTED:
-            raise SocketException(SocketError.NOT_CONNECTED)
-        fresh = self._fresh_port() if reuse else None
-        try:
-            self.shutdown(SocketShutdown.BOTH)
-        except SocketException as error:
-            # The peer has reset the connection, and that is an end too.
-            if error.socket_error_code is not SocketError.NOT_CONNECTED:
-                if fresh is not None:
-                    fresh.close(reset=False)
-                raise
-        self._sends._break(_SHUTDOWN, errno_module.EPIPE)
-        if fresh is not None:
-            self._replace_port(fresh)
-
-    def _fresh_port(self) -> KernelPort:
-        sock = self._require_kernel()
-        try:
-            return KernelPort(stdlib_socket.socket(sock.family, sock.type, sock.proto))
-        except OSError as error:
-            raise translate(error) from error
-
-    def _replace_port(self, port: KernelPort) -> None:
-        """Stand on another descriptor, that is not connected."""
-        stand_on = partial(self._stand_on, port)
-        receives = self._receives
-        self._sends.renew(
-            port,
-            SOCKET_ALLOWANCE,
-            stand_on
-            if receives is None
-            else partial(receives.renew, port, SOCKET_ALLOWANCE, stand_on),
-        )
-
-    def _stand_on(self, port: KernelPort) -> None:
-        # An instrument, or a buffer's own code, has closed the socket meanwhile.
-        if self._sends.gate & CLOSED:
-            port.close(reset=False)
-            return
-        self._port.close(reset=False)
-        self._port = port
-        self._kernel = port.sock
-        self._send = port.send
-        self._send_was_shut_down = self._receive_was_shut_down = False
-        self._acknowledged_before = -self._sends.accepted
-        self._trio = self._peer = None
+def _disconnect(core: SocketCore, operation: Operation, reuse: bool) -> None:
+    """Disconnect; write what went wrong into the results."""
+    try:
+        end_connection(core, reuse)
+    except SocketException as error:
+        operation.set_error(*describe_os_error(error))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
-from .._messages.packet_element import TransmitFileOptions
-from .._owners.dispatcher import Dispatcher, call_in_order
+from .._base.codes import SocketAsyncOperation, SocketError
 from .completed_event import CompletedEvent
-from .event_args_settings import ConfiguredOperation
+from .event_args_operation import EventArgsOperation
+from .event_args_settings import EventArgsSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Coroutine, Sequence
     from types import TracebackType
 
     import outcome
@@ -26,11 +23,10 @@ if TYPE_CHECKING:
     from .._messages.packet_element import SendPacketsElement
     from .socket import Socket
 
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
 _RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
-class SocketAsyncEventArgs(ConfiguredOperation):
+class SocketAsyncEventArgs(EventArgsSettings):
     """One reusable operation: what to send or where to receive into, how it went, and whom to tell.
 
     An object serves one operation at a time (F093), any number of them in turn, on any sockets (F159). It is free again
@@ -54,17 +50,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
     Source: the `send_async` page.
     """
 
-    __slots__ = (
-        "_accept_socket",
-        "_caller",
-        "_closing",
-        "_completed_event",
-        "_connect_socket",
-        "_flow_context",
-        "_is_by_name",
-        "disconnect_reuse_socket",
-        "user_token",
-    )
+    __slots__ = ("disconnect_reuse_socket", "user_token")
 
     def __init__(
         self,
@@ -76,50 +62,38 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         user_token: Any = None,
         flow_context: bool = True,
     ) -> None:
-        super().__init__()
-        self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
-        self._snapshot = ()
-        self._socket_flags = SocketFlags.NONE
-        self._send_packets_flags = TransmitFileOptions.USE_DEFAULT_WORKER_THREAD
-        self._remote_end_point = None
-        self._direct = self._piece = None
-        self._size = 0
-        self._closed = False
+        kind = type(self)
+        self._operation = EventArgsOperation(
+            flows_context=flow_context,
+            is_overridden=kind is not SocketAsyncEventArgs
+            and kind.on_completed is not SocketAsyncEventArgs.on_completed,
+        )
         self.user_token: Any = user_token
-        self._accept_socket: Any = None
-        self._connect_socket: Any = None
-        self._is_by_name = False
         #: Whether `Socket.disconnect_async` leaves a socket that can be connected again. It can be set at any time.
         self.disconnect_reuse_socket: bool = False
-        self._completed_event: CompletedEvent | None = None
-        self._flow_context = flow_context
-        #: What calls `on_completed` for the current activation, if it is not called directly.
-        self._caller: Callable[[], object] | None = None
-        #: Whether to close them when the operation that is pending has ended.
-        self._closing = False
         if buffer is not None:
             self.set_buffer(buffer, offset, count)
         if buffer_list is not None:
             self.buffer_list = buffer_list
 
     def __repr__(self) -> str:
-        if self._closed:
+        if self._operation.is_closed:
             return "<SocketAsyncEventArgs: closed>"
-        state = "pending" if self._in_flight else SocketError(self._code).name
-        kind = self._last_operation.name
-        return f"<SocketAsyncEventArgs: {kind}, {state}, {self._describe_count()}>"
+        state = "pending" if self._operation.in_flight else SocketError(self._operation.code).name
+        kind = self._operation.kind.name
+        return f"<SocketAsyncEventArgs: {kind}, {state}, {self._operation.describe_count()}>"
 
     # -- how it went --------------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> bool:
         """Whether an operation was started with these args that has not been told as ended."""
-        return self._pending
+        return self._operation.is_pending
 
     @property
     def activation(self) -> int:
         """The number of the current or latest pending operation; each gets the next one."""
-        return self._activation
+        return self._operation.activation
 
     @property
     def bytes_transferred(self) -> int:
@@ -127,17 +101,21 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         The same on success, failure and abort. Accepted is not delivered.
         """
-        return self._transferred
+        return self._operation.transferred
 
     @property
     def socket_error(self) -> SocketError:
         """How the latest operation ended; IO_PENDING while it is pending."""
-        return SocketError.IO_PENDING if self._pending else SocketError(self._code)
+        return (
+            SocketError.IO_PENDING
+            if self._operation.is_pending
+            else SocketError(self._operation.code)
+        )
 
     @property
     def last_operation(self) -> SocketAsyncOperation:
         """The kind of the current or latest operation, set at its start (F139)."""
-        return self._last_operation
+        return self._operation.kind
 
     @property
     def outcome(self) -> outcome.Value[int] | outcome.Error | None:
@@ -145,7 +123,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         None while it is pending and before the first. Each reading makes another one, so each can be unwrapped once.
         """
-        return self._outcome()
+        return self._operation.make_outcome()
 
     @property
     def remaining(self) -> list[memoryview]:
@@ -154,7 +132,7 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         While you hold them, the buffers are locked against resizing. Of packets that are being sent or were cut, there
         are none if something lies in a file, and reading it raises `InvalidOperationError`; see `remaining_elements`.
         """
-        return self._remaining()
+        return self._operation.remaining()
 
     @property
     def remaining_elements(self) -> list[SendPacketsElement]:
@@ -163,18 +141,21 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         A file that was given by its path is named by its path, and opened anew when it is sent. To send the rest of
         the very file that was cut, whatever has become of its path, use `Socket.resume` or `Socket.send_rest`.
         """
-        if self._packets is None or self._last_operation != SocketAsyncOperation.SEND_PACKETS:
-            return list(self._snapshot)
-        return self._packets.rest(self._transferred)
+        if (
+            self._operation.packets is None
+            or self._operation.kind != SocketAsyncOperation.SEND_PACKETS
+        ):
+            return list(self._operation.snapshot)
+        return self._operation.packets.rest(self._operation.transferred)
 
     @property
     def accept_socket(self) -> Socket | None:
         """The socket that the latest accept made; it must be None before the next one."""
-        return self._accept_socket  # type: ignore[no-any-return]
+        return cast("Socket | None", self._operation.accept_socket)
 
     @accept_socket.setter
     def accept_socket(self, socket: Socket | None) -> None:
-        self._accept_socket = socket
+        self._operation.accept_socket = socket
 
     @property
     def connect_socket(self) -> Socket | None:
@@ -184,12 +165,13 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         Later operations leave it alone, so args that have connected keep their socket alive. Set it to None to let the
         socket go; so does `SocketAsyncEventArgsPool.push`. Nothing else can be set, and not while the args are in use.
         """
+        operation = self._operation
         # The step is done when the connection stands; what fails after that is the send of the message.
-        if self._last_operation == SocketAsyncOperation.CONNECT and (
-            self._pending or (self._code and self._step is not None)
+        if operation.kind == SocketAsyncOperation.CONNECT and (
+            operation.is_pending or (operation.code and operation.step is not None)
         ):
             return None
-        return self._connect_socket  # type: ignore[no-any-return]
+        return cast("Socket | None", self._operation.connect_socket)
 
     @connect_socket.setter
     @trio.lowlevel.enable_ki_protection
@@ -198,9 +180,9 @@ class SocketAsyncEventArgs(ConfiguredOperation):
             raise TypeError(
                 f"connect_socket can be set to None alone, not to {socket!r}; a connect sets it to its socket"
             )
-        if not self._closed:  # closed ones should let it go more than any
-            self._require_idle()
-        self._connect_socket = None
+        if not self._operation.is_closed:  # closed ones should let it go more than any
+            self._operation.require_idle()
+        self._operation.connect_socket = None
 
     @property
     def connect_by_name_error(self) -> SocketException | None:
@@ -209,13 +191,13 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         The looking up, or the last of the addresses that were tried.
         """
         if (
-            self._last_operation != SocketAsyncOperation.CONNECT
-            or not self._is_by_name
-            or self._pending
-            or not self._code
+            self._operation.kind != SocketAsyncOperation.CONNECT
+            or not self._operation.is_by_name
+            or self._operation.is_pending
+            or not self._operation.code
         ):
             return None
-        return self._exception()
+        return self._operation.make_error()
 
     @property
     def receive_message_from_packet_info(self) -> IPPacketInformation | None:
@@ -224,10 +206,10 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         None after other operations, and where the system does not tell: on Windows, and of other sockets than those of
         UDP.
         """
-        step = self._step
-        if self._last_operation != _RECEIVE_MESSAGE_FROM or step is None:
+        step = self._operation.step
+        if self._operation.kind != _RECEIVE_MESSAGE_FROM or step is None:
             return None
-        return step.information  # type: ignore[no-any-return]
+        return step.information
 
     # -- whom to tell -------------------------------------------------------------------------------------------------
 
@@ -238,14 +220,15 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         ``args.completed += handler`` adds a handler, called as ``handler(socket, args)``; ``-=`` takes one off.
         """
-        self._ask()  # a handler that is added before the end is told is called
-        if self._completed_event is None:
-            self._completed_event = CompletedEvent()
-        return self._completed_event
+        self._operation.tell_if_held()  # a handler that is added before the end is told is called
+        event = self._operation.event
+        if event is None:
+            event = self._operation.event = CompletedEvent()
+        return cast("CompletedEvent", event)
 
     @completed.setter
     def completed(self, event: CompletedEvent) -> None:
-        if event is not self._completed_event:
+        if event is not self._operation.event:
             raise AttributeError(
                 "completed cannot be replaced; add a handler with +=, take one off with -="
             )
@@ -259,64 +242,8 @@ class SocketAsyncEventArgs(ConfiguredOperation):
         **Threads**: called in the Trio thread that uses the socket, or in a worker thread if the operation
         was started so.
         """
-        event = self._completed_event
-        if event is None:
-            return None
-        handlers = event._handlers
-        if len(handlers) == 1:
-            result = handlers[0](self._socket, self)
-            # To ask None whether it is a coroutine takes longer than to call a small handler.
-            return result if result is not None and isinstance(result, Coroutine) else None
-        return call_in_order(iter(handlers), self._socket, self)
-
-    @property
-    def _is_listened_to(self) -> bool:
-        event = self._completed_event
-        if event is not None and event._handlers:
-            return True
-        kind = type(self)
-        return (
-            kind is not SocketAsyncEventArgs
-            and kind.on_completed is not SocketAsyncEventArgs.on_completed
-        )
-
-    def _capture_context(self) -> None:
-        """Keep the caller's context for the handlers, if there is anybody to call."""
-        if self._flow_context and self._is_listened_to:
-            self._context = contextvars.copy_context()
-
-    def _completed(self, dispatcher: Dispatcher | None) -> None:
-        queue = self._queue
-        context, waiters = self._release()
-        count, socket = self._transferred, self._socket  # a handler may start the args anew
-        caller, self._caller = self._caller, None
-        if dispatcher is None:
-            if waiters:
-                self._wake(waiters, count)
-            self._socket = None
-            return
-        is_to_begin = False
-        try:
-            if self._is_listened_to:
-                handler = caller or self.on_completed
-                is_to_begin = dispatcher.call(context, handler, begin=self._handler_begins)
-        finally:
-            if is_to_begin and not self._in_flight:
-                # Somebody else's turn may come first, and the handler is to find them as they are, not started anew.
-                self._keep(queue, waiters)
-            else:
-                if waiters:
-                    self._wake(waiters, count)
-                if not self._in_flight and self._socket is socket:
-                    self._socket = None  # args in a pool must not keep their last socket alive
-
-    def _handler_begins(self) -> None:
-        """Be free, for an asynchronous handler takes its first step; whoever waits goes on after that."""
-        if self._is_kept:
-            _, waiters = self._release()
-            if waiters:
-                self._wake(waiters, self._transferred)
-            self._socket = None
+        event = cast("CompletedEvent | None", self._operation.event)
+        return None if event is None else event._call(self._operation.socket, self)
 
     async def wait(self) -> int:
         """Wait until the operation that is pending has ended and its handlers were called.
@@ -334,11 +261,11 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if not self._in_flight:
-            count = self._transferred
+        if not self._operation.in_flight:
+            count = self._operation.transferred
             await trio.lowlevel.checkpoint()
             return count
-        return await self._wait()
+        return await self._operation.wait()
 
     # -- stopping and closing -----------------------------------------------------------------------------------------
 
@@ -365,9 +292,9 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         **Threads**: only from the Trio thread that uses the socket; elsewhere, `trio_send.from_thread.cancel`.
         """
-        if activation is not None and activation != self._activation:
+        if activation is not None and activation != self._operation.activation:
             return False
-        return self._request_stop(_OPERATION_ABORTED, reason or "the operation was cancelled")
+        return self._operation.cancel(reason)
 
     def close(self) -> None:
         """Let go of the buffers and refuse further use; repeated calls are harmless (F155).
@@ -377,14 +304,10 @@ class SocketAsyncEventArgs(ConfiguredOperation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if self._pending:
-            self._closing = True
+        if self._operation.is_pending:
+            self._operation.is_closing = True
         else:
-            self._dispose()
-
-    def _dispose(self) -> None:
-        self._closing = False
-        self._retire()
+            self._operation.dispose()
 
     def __enter__(self) -> Self:
         return self

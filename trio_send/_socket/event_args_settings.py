@@ -5,149 +5,47 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from .._base.checks import counted, require_seconds
+from .._base.checks import NotCopied, require_seconds
 from .._base.codes import SocketAsyncOperation, SocketFlags, require_flags
-from .._base.errors import ObjectDisposedError, OperationInProgressError
-from .._messages.buffers import (
-    WholeBytes,
-    message_from_buffer,
-    message_from_list,
-    short_range_size,
-)
+from .._messages.buffers import WholeBytes, message_from_buffer, message_from_list
 from .._messages.packet_element import require_elements, require_options
-from .._operations.operation import IDLE, IN_USE, Operation
+from .event_args_operation import NO_FLAGS, EventArgsOperation, short_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
 
-    from .._messages.buffers import Message, Piece
     from .._messages.packet_element import SendPacketsElement, TransmitFileOptions
-    from .._messages.packets import Packets
 
-_NO_FLAGS: Final = SocketFlags.NONE
 _RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
-def _short_parts(message: Message | None) -> tuple[bytes | memoryview | None, Piece | None]:
-    """Return what the fast path can send of a message: as it stands, or looked at for each send; one or none."""
-    if message is None:
-        return None, None
-    if message.direct is not None or len(message.pieces) != 1:
-        return message.direct, None
-    piece = message.pieces[0]
-    return None, piece if short_range_size(piece.buffer, piece.offset, piece.size) >= 0 else None
-
-
-class ConfiguredOperation(Operation):
+class EventArgsSettings(NotCopied):
     """The part of `SocketAsyncEventArgs` that is set before an operation, and that no operation changes."""
 
-    __slots__ = (
-        "_buffer",
-        "_buffer_list",
-        "_closed",
-        "_direct",
-        "_elements",
-        "_packets",
-        "_piece",
-        "_prepared",
-        "_remote_end_point",
-        "_send_packets_flags",
-        "_size",
-        "_snapshot",
-        "_socket_flags",
-    )
+    __slots__ = ("__weakref__", "_operation")
 
-    # `SocketAsyncEventArgs` sets them all: a constructor here would be one more call for every object that is made.
-    _buffer: Buffer | None
-    _buffer_list: Sequence[Buffer] | None
-    _socket_flags: SocketFlags
-    _send_packets_flags: TransmitFileOptions
-    _remote_end_point: Any
-    _closed: bool
-    # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
-    _direct: bytes | memoryview | None
-    _size: int
-    # What it can send as well, though it may change.
-    _piece: Piece | None
-    #: The message of the buffer or the buffer list. So is `_message`, except while packets are being sent.
-    _prepared: Message | None
-    _elements: Sequence[SendPacketsElement] | None
-    #: What `_elements` was when it was set, and the message that was made of it for the latest operation.
-    _snapshot: tuple[SendPacketsElement, ...]
-    _packets: Packets | None
-
-    def _describe_count(self) -> str:
-        if self._last_operation == SocketAsyncOperation.SEND_PACKETS and self._packets is not None:
-            return f"{self._transferred} of {counted(self._packets.size, 'byte')} accepted"
-        return super()._describe_count()
-
-    def _require_configurable(self) -> None:
-        self._require_idle()
-        self._require_free()
-
-    def _require_idle(self) -> None:
-        if self._closed:
-            raise ObjectDisposedError("these args were closed; make others")
-        if self._pending:
-            raise OperationInProgressError(IN_USE)
-
-    def _assign(
-        self,
-        buffer: Buffer | None,
-        buffers: Sequence[Buffer] | None,
-        message: Message | None,
-        direct: bytes | memoryview | None,
-        piece: Piece | None,
-    ) -> None:
-        """Set what to send: all that says so, or nothing of it, whenever Ctrl-C strikes.
-
-        Python looks at signals where a function begins, behind a call, and where a loop goes round. There is nothing of
-        the kind between the first of the assignments and the last, nor is anything finalised there. So nobody has to
-        keep Ctrl-C for later, and a loop that does nothing else can be interrupted.
-        """
-        size = 0 if message is None else message.size
-        before = self._buffer_list, self._prepared, self._message  # which hold all the others
-        while self._state != IDLE or self._closed:
-            self._require_configurable()  # what has struck since the last look has changed the answer
-        is_plain = self._socket_flags is _NO_FLAGS
-        self._buffer = buffer
-        self._buffer_list = buffers
-        self._prepared = self._message = message
-        self._fresh = True
-        self._size = size
-        self._direct = direct if is_plain else None
-        self._piece = piece if is_plain else None
-        del before
-
-    def _use_prepared(self) -> None:
-        self._message = self._prepared
-        self._fresh = True
-
-    def _let_go(self) -> None:
-        super()._let_go()
-        if self._state == IDLE and self._message is not self._prepared:
-            self._use_prepared()
+    _operation: EventArgsOperation
 
     @property
     def buffer(self) -> Buffer | None:
         """The buffer that was set, the very object; None if none was."""
-        return self._buffer
+        return self._operation.buffer
 
     @property
     def offset(self) -> int:
         """Where in the buffer the message, or the room for one, begins, in bytes; no operation moves it (F146)."""
-        if self._buffer is None or self._prepared is None:
+        if self._operation.buffer is None or self._operation.prepared is None:
             return 0
-        return self._prepared.pieces[0].offset
+        return self._operation.prepared.pieces[0].offset
 
     @property
     def count(self) -> int:
         """How many bytes of the buffer to send, or to receive at most; no operation changes it (F146)."""
-        if self._buffer is None or self._prepared is None:
+        if self._operation.buffer is None or self._operation.prepared is None:
             return 0
-        return self._prepared.size
+        return self._operation.prepared.size
 
     def set_buffer(self, buffer: Buffer | None, offset: int = 0, count: int | None = None) -> None:
         """Set what to send, or where to receive into: a range of one buffer, which is not copied.
@@ -167,16 +65,21 @@ class ConfiguredOperation(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if type(buffer) is bytes and count is None and offset == 0 and self._buffer_list is None:
+        if (
+            type(buffer) is bytes
+            and count is None
+            and offset == 0
+            and self._operation.buffer_list is None
+        ):
             # The same by the shortest way: there are programs that do it for each message.
-            self._assign(buffer, None, WholeBytes(buffer), buffer, None)
+            self._operation.assign(buffer, None, WholeBytes(buffer), buffer, None)
             return
-        self._require_configurable()
+        self._operation.require_configurable()
         if buffer is None:
-            if self._buffer_list is None:
-                self._assign(None, None, None, None, None)
+            if self._operation.buffer_list is None:
+                self._operation.assign(None, None, None, None, None)
             return
-        if self._buffer_list is not None:
+        if self._operation.buffer_list is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; set buffer_list to None first"
             )
@@ -186,7 +89,7 @@ class ConfiguredOperation(Operation):
                 "call set_range(offset, count)"
             )
         message = message_from_buffer("buffer", buffer, offset, count, "count")
-        self._assign(buffer, None, message, *_short_parts(message))
+        self._operation.assign(buffer, None, message, *short_parts(message))
 
     def set_range(self, offset: int, count: int | None = None) -> None:
         """Choose another range of the buffer that is set; without one, do nothing (F103).
@@ -203,9 +106,9 @@ class ConfiguredOperation(Operation):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_configurable()
-        if self._buffer is not None:
-            self.set_buffer(self._buffer, offset, count)
+        self._operation.require_configurable()
+        if self._operation.buffer is not None:
+            self.set_buffer(self._operation.buffer, offset, count)
 
     @property
     def buffer_list(self) -> Sequence[Buffer] | None:
@@ -214,21 +117,21 @@ class ConfiguredOperation(Operation):
         What is sent is the list as it was when it was set (F112). Setting it while a `buffer` is set is a `ValueError`
         (F097); setting None is always fine (F100); a bad member changes nothing (F114).
         """
-        return self._buffer_list
+        return self._operation.buffer_list
 
     @buffer_list.setter
     def buffer_list(self, buffers: Sequence[Buffer] | None) -> None:
-        self._require_configurable()
+        self._operation.require_configurable()
         if buffers is None:
-            if self._buffer_list is not None:
-                self._assign(None, None, None, None, None)
+            if self._operation.buffer_list is not None:
+                self._operation.assign(None, None, None, None, None)
             return
-        if self._buffer is not None:
+        if self._operation.buffer is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; call set_buffer(None) first"
             )
         message = message_from_list("buffer_list", buffers)
-        self._assign(None, buffers, message, *_short_parts(message))
+        self._operation.assign(None, buffers, message, *short_parts(message))
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
@@ -237,16 +140,18 @@ class ConfiguredOperation(Operation):
         What is sent is the list as it was when it was set. It has nothing to do with `buffer` and `buffer_list`, which
         may be set beside it. It can be set when no operation is pending (F106).
         """
-        return self._elements
+        return self._operation.elements
 
     @send_packets_elements.setter
     def send_packets_elements(self, elements: Sequence[SendPacketsElement] | None) -> None:
-        self._require_configurable()
+        self._operation.require_configurable()
         snapshot = () if elements is None else require_elements(elements)
-        before = self._elements, self._snapshot, self._packets
-        self._elements = elements  # one step with the others, as in `_assign`
-        self._snapshot = snapshot
-        self._packets = None
+        before = self._operation.elements, self._operation.snapshot, self._operation.packets
+        self._operation.elements = (
+            elements  # one step with the others, as in `EventArgsOperation.assign`
+        )
+        self._operation.snapshot = snapshot
+        self._operation.packets = None
         del before
 
     @property
@@ -256,11 +161,11 @@ class ConfiguredOperation(Operation):
         It can be set at any time, and is looked at by the start. Setting it to something else than
         `TransmitFileOptions` is a `ValueError`.
         """
-        return self._send_packets_flags
+        return self._operation.send_packets_flags
 
     @send_packets_flags.setter
     def send_packets_flags(self, options: TransmitFileOptions) -> None:
-        self._send_packets_flags = require_options(options)
+        self._operation.send_packets_flags = require_options(options)
 
     @property
     def socket_flags(self) -> SocketFlags:
@@ -269,25 +174,27 @@ class ConfiguredOperation(Operation):
         After a `Socket.receive_message_from_async`, it shows besides what the system said of the message, such as
         TRUNCATED, until it is set or another operation is started. The next receive does not use that.
         """
-        step = self._step
-        if self._last_operation != _RECEIVE_MESSAGE_FROM or step is None:
-            return self._socket_flags
-        return self._socket_flags | step.flags
+        step = self._operation.step
+        if self._operation.kind != _RECEIVE_MESSAGE_FROM or step is None:
+            return self._operation.socket_flags
+        return self._operation.socket_flags | step.flags
 
     @socket_flags.setter
     def socket_flags(self, flags: SocketFlags) -> None:
         require_flags(flags)
         flags = SocketFlags(flags)
-        is_plain = flags is _NO_FLAGS
+        is_plain = flags is NO_FLAGS
         message = direct = piece = None
-        while message is not self._prepared:  # or another has been set while it was looked at
-            message = self._prepared
-            direct, piece = _short_parts(message)
-        self._socket_flags = flags
-        self._direct = direct if is_plain else None
-        self._piece = piece if is_plain else None
-        if self._last_operation == _RECEIVE_MESSAGE_FROM and self._step is not None:
-            self._step.forget_flags()
+        while (
+            message is not self._operation.prepared
+        ):  # or another has been set while it was looked at
+            message = self._operation.prepared
+            direct, piece = short_parts(message)
+        self._operation.socket_flags = flags
+        self._operation.direct = direct if is_plain else None
+        self._operation.piece = piece if is_plain else None
+        if self._operation.kind == _RECEIVE_MESSAGE_FROM and self._operation.step is not None:
+            self._operation.step.forget_flags()
 
     @property
     def remote_end_point(self) -> Any:
@@ -297,11 +204,11 @@ class ConfiguredOperation(Operation):
         changes it (F154). It is None then if the sender has no address. It can be set at any time. Whether it is an
         address is looked at by the start that needs one.
         """
-        return self._remote_end_point
+        return self._operation.remote_end_point
 
     @remote_end_point.setter
     def remote_end_point(self, address: Any) -> None:
-        self._remote_end_point = address
+        self._operation.remote_end_point = address
 
     @property
     def timeout(self) -> float:
@@ -310,7 +217,7 @@ class ConfiguredOperation(Operation):
         One that takes longer ends with TIMED_OUT and its exact count. It can be set when no operation is pending.
         Setting it to less than 0 is a `ValueError`.
         """
-        return math.inf if self._limits is None else self._limits[0]
+        return math.inf if self._operation.limits is None else self._operation.limits[0]
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
@@ -323,7 +230,7 @@ class ConfiguredOperation(Operation):
         One that stands still longer ends with TIMED_OUT and its exact count. It can be set when no operation is
         pending. Setting it to less than 0 is a `ValueError`.
         """
-        return math.inf if self._limits is None else self._limits[1]
+        return math.inf if self._operation.limits is None else self._operation.limits[1]
 
     @stall_timeout.setter
     def stall_timeout(self, seconds: float) -> None:
@@ -331,28 +238,6 @@ class ConfiguredOperation(Operation):
 
     def _set_limits(self, name: str, seconds: float, other: float) -> None:
         seconds = require_seconds(name, seconds)
-        self._require_idle()
+        self._operation.require_idle()
         limits = (seconds, other) if name == "timeout" else (other, seconds)
-        self._limits = None if limits == (math.inf, math.inf) else limits
-
-    def _retire(self) -> None:
-        """Let go of everything that was set, and refuse to have more set; one step, as `_assign` is."""
-        before = (
-            self._direct,
-            self._piece,
-            self._buffer,
-            self._buffer_list,
-            self._elements,
-            self._prepared,
-            self._packets,
-            self._snapshot,
-            self._message,
-        )
-        self._closed = True
-        self._direct = self._piece = None
-        self._size = 0
-        self._buffer = self._buffer_list = self._elements = self._prepared = self._packets = None
-        self._snapshot = ()
-        if self._state == IDLE:  # of a message that was cut, the socket may still want the rest
-            self._message = None
-        del before
+        self._operation.limits = None if limits == (math.inf, math.inf) else limits

@@ -14,9 +14,10 @@ from .._kernel.addresses import require_numeric
 from .._kernel.port import KernelPort
 from .._operations.operation import Operation, Step
 from .._owners.awaiting_task import perform
-from .connect import Connecting
-from .endpoint import Endpoint, translate
-from .event_args import SocketAsyncEventArgs
+from .core import Verb, core_of, translate
+from .event_args_operation import EventArgsOperation
+from .results import begin_step, end_value, wait_for_end
+from .starts import args_to_start, make_step, start_step
 
 if TYPE_CHECKING:
     import socket as stdlib_socket
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .async_result import AsyncResult
+    from .core import OnTorn, SocketCore
+    from .event_args import SocketAsyncEventArgs
 
 _ACCEPT: Final = SocketAsyncOperation.ACCEPT
 
@@ -60,19 +63,20 @@ class _AcceptStep(Step):
         self._pauses_until = None
 
     def attempt(self, operation: Operation) -> None:
-        listener: Accepting = operation._socket
-        if trio.current_time() < listener._accepts_again_at:
-            self._pauses_until = listener._accepts_again_at
+        listener = operation.socket
+        core = core_of(listener)
+        if trio.current_time() < core.accepts_again_at:
+            self._pauses_until = core.accepts_again_at
             raise BlockingIOError
         try:
-            connection, self.address = listener._require_kernel().accept()
+            connection, self.address = core.require_kernel().accept()
         except OSError as error:
             if error.errno in _SHORTAGE_ERRNOS:
-                listener._accepts_again_at = trio.current_time() + SHORTAGE_PAUSE
+                core.accepts_again_at = trio.current_time() + SHORTAGE_PAUSE
             raise
-        accepted = listener._adopt(connection, self.address)
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._accept_socket = accepted
+        accepted = _adopt(core, type(listener), connection, self.address)
+        if isinstance(operation, EventArgsOperation):
+            operation.accept_socket = accepted
         else:
             self.accepted = accepted
 
@@ -80,23 +84,10 @@ class _AcceptStep(Step):
         return self.accepted
 
 
-class Accepting(Connecting):
+class Accepting(Verb):
     """The part of `Socket` that listens and accepts."""
 
     __slots__ = ()
-
-    def _adopt(self, connection: stdlib_socket.socket, peer: Any) -> Self:
-        """Make a socket of the same kind and settings of an accepted connection."""
-        adopted = type(self).__new__(type(self))
-        Endpoint.__init__(
-            adopted,
-            KernelPort(connection),
-            connected=True,
-            on_torn="refuse" if self._sends.refuse_torn else "allow",
-        )
-        adopted._peer = peer
-        adopted._require_usable()  # from now on it is of this run, and its end is told there
-        return adopted
 
     # -- the listening side -------------------------------------------------------------------------------------------
 
@@ -122,9 +113,9 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        sock = self._require_kernel()
-        port = self._port
+        self._core.require_usable()
+        sock = self._core.require_kernel()
+        port = self._core.port
         assert isinstance(port, KernelPort)
         address = require_numeric(int(sock.family), sock, "address", address, "bind()")
         try:
@@ -147,13 +138,13 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        self._core.require_usable()
         backlog = require_whole_number("backlog", backlog, "connections")
         try:
-            self._require_kernel().listen(backlog)
+            self._core.require_kernel().listen(backlog)
         except OSError as error:
             raise translate(error) from error
-        self._listening = True
+        self._core.is_listening = True
 
     # -- accept -------------------------------------------------------------------------------------------------------
 
@@ -175,11 +166,10 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._accept_step()
+        core = self._core
+        step = _accept_step(core)
         await trio.lowlevel.checkpoint_if_cancelled()
-        operation = Operation()
-        self._note(operation, step, _ACCEPT)
-        await perform(operation, self._reading_queue())
+        await perform(make_step(core, self, step, _ACCEPT), core.reading_queue())
         return step.accepted  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection
@@ -212,27 +202,24 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._require_args(args)
-        self._require_startable(args)
-        if args._buffer_list is not None:
+        core = self._core
+        operation = args_to_start(core, args)
+        if operation.buffer_list is not None:
             raise ValueError(
                 "buffer_list is set, but an accept receives nothing; set it to None first"
             )
-        if args._buffer is not None:
+        if operation.buffer is not None:
             raise ValueError(
                 "buffer is set, but an accept receives nothing; call set_buffer(None) first"
             )
-        if args._accept_socket is not None:
+        if operation.accept_socket is not None:
             raise InvalidOperationError(
                 "accept_socket is set already, to a connection that was accepted before or to a socket of yours, "
                 "but each accept makes a socket of its own; set it to None first"
             )
-        step = self._accept_step()
-        self._require_initiator()
-        self._note(args, step, _ACCEPT)
-        args._capture_context()
-        return self._begin(args, self._reading_queue(), _ACCEPT) or self._settle(args)
+        step = _accept_step(core)
+        core.require_owner()
+        return start_step(core, self, args, step, core.reading_queue(), _ACCEPT)
 
     @trio.lowlevel.enable_ki_protection
     def begin_accept(
@@ -262,8 +249,9 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        step = self._accept_step()
-        return self._begin_step(step, self._reading_queue(), _ACCEPT, callback, state)
+        core = self._core
+        step = _accept_step(core)
+        return begin_step(core, self, step, core.reading_queue(), callback, state, _ACCEPT)
 
     @trio.lowlevel.enable_ki_protection
     async def end_accept(self, ar: AsyncResult) -> Self:
@@ -287,7 +275,7 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        await self._wait_for_end(ar, _ACCEPT)
+        await wait_for_end(self._core, self, ar, _ACCEPT)
         return self.end_accept_nowait(ar)
 
     @trio.lowlevel.enable_ki_protection
@@ -313,13 +301,23 @@ class Accepting(Connecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._end_nowait(ar, _ACCEPT)
-        return ar._value()  # type: ignore[no-any-return]
+        return end_value(self._core, self, ar, _ACCEPT)  # type: ignore[no-any-return]
 
-    def _accept_step(self) -> _AcceptStep:
-        self._require_usable()
-        if not self._listening:
-            raise InvalidOperationError(
-                "this socket does not listen; call bind() and listen() before accepting"
-            )
-        return _AcceptStep()
+
+def _accept_step(core: SocketCore) -> _AcceptStep:
+    core.require_usable()
+    if not core.is_listening:
+        raise InvalidOperationError(
+            "this socket does not listen; call bind() and listen() before accepting"
+        )
+    return _AcceptStep()
+
+
+def _adopt(core: SocketCore, kind: type[Any], connection: stdlib_socket.socket, peer: Any) -> Any:
+    """Make a socket of the same kind and settings as a listener's of an accepted connection."""
+    on_torn: OnTorn = "refuse" if core.sends.refuse_torn else "allow"
+    adopted = kind.from_port(KernelPort(connection), on_torn=on_torn)
+    inner = core_of(adopted)
+    inner.peer = peer
+    inner.require_usable()  # from now on it is of this run, and its end is told there
+    return adopted

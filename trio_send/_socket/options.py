@@ -13,7 +13,7 @@ from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._kernel.port import INET, LINGER
 from .._kernel.readable_bytes import readable_bytes
-from .endpoint import Endpoint, translate
+from .core import Verb, translate
 
 _SOL_SOCKET: Final = stdlib_socket.SOL_SOCKET
 _TCP: Final = stdlib_socket.IPPROTO_TCP
@@ -39,7 +39,7 @@ def _require_range(name: str, value: int, unit: str, highest: int) -> int:
     return value
 
 
-class Options(Endpoint):
+class Options(Verb):
     """The part of `Socket` that reads and sets options by .NET's names."""
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.ProtocolType``.
         """
-        return self._require_kernel().proto
+        return self._core.require_kernel().proto
 
     @property
     def available(self) -> int:
@@ -60,9 +60,9 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.Available``.
         """
-        self._require_open()
+        self._core.require_open()
         try:
-            return readable_bytes(self._require_kernel())
+            return readable_bytes(self._core.require_kernel())
         except OSError as error:
             raise translate(error) from error
 
@@ -74,11 +74,11 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.NoDelay``.
         """
-        return bool(self.getsockopt(_TCP, stdlib_socket.TCP_NODELAY))
+        return bool(self._core.get_option(_TCP, stdlib_socket.TCP_NODELAY))
 
     @no_delay.setter
     def no_delay(self, value: bool) -> None:
-        self.setsockopt(_TCP, stdlib_socket.TCP_NODELAY, _require_flag("no_delay", value))
+        self._core.set_option(_TCP, stdlib_socket.TCP_NODELAY, _require_flag("no_delay", value))
 
     @property
     def linger_state(self) -> int | None:
@@ -93,7 +93,7 @@ class Options(Endpoint):
         Source: .NET's ``Socket.LingerState``; fact F213.
         """
         is_on, seconds = LINGER.unpack(
-            self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.size)
+            self._core.get_option(_SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.size)
         )
         return seconds if is_on else None
 
@@ -105,7 +105,7 @@ class Options(Endpoint):
             else _require_range("linger_state", value, "seconds", _LONGEST_LINGER)
         )
         option = LINGER.pack(value is not None, seconds)
-        self.setsockopt(_SOL_SOCKET, stdlib_socket.SO_LINGER, option)
+        self._core.set_option(_SOL_SOCKET, stdlib_socket.SO_LINGER, option)
 
     @property
     def send_buffer_size(self) -> int:
@@ -116,12 +116,12 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.SendBufferSize``.
         """
-        return self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_SNDBUF)
+        return self._core.get_option(_SOL_SOCKET, stdlib_socket.SO_SNDBUF)
 
     @send_buffer_size.setter
     def send_buffer_size(self, value: int) -> None:
         size = _require_range("send_buffer_size", value, "bytes", _LARGEST_SIZE)
-        self.setsockopt(_SOL_SOCKET, stdlib_socket.SO_SNDBUF, size)
+        self._core.set_option(_SOL_SOCKET, stdlib_socket.SO_SNDBUF, size)
 
     @property
     def receive_buffer_size(self) -> int:
@@ -132,12 +132,12 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.ReceiveBufferSize``.
         """
-        return self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_RCVBUF)
+        return self._core.get_option(_SOL_SOCKET, stdlib_socket.SO_RCVBUF)
 
     @receive_buffer_size.setter
     def receive_buffer_size(self, value: int) -> None:
         size = _require_range("receive_buffer_size", value, "bytes", _LARGEST_SIZE)
-        self.setsockopt(_SOL_SOCKET, stdlib_socket.SO_RCVBUF, size)
+        self._core.set_option(_SOL_SOCKET, stdlib_socket.SO_RCVBUF, size)
 
     @property
     def dual_mode(self) -> bool:
@@ -149,13 +149,13 @@ class Options(Endpoint):
         Source: .NET's ``Socket.DualMode``.
         """
         self._require_ipv6("dual_mode")
-        return not self.getsockopt(_IPV6, stdlib_socket.IPV6_V6ONLY)
+        return not self._core.get_option(_IPV6, stdlib_socket.IPV6_V6ONLY)
 
     @dual_mode.setter
     def dual_mode(self, value: bool) -> None:
         _require_flag("dual_mode", value)
         self._require_ipv6("dual_mode")
-        self.setsockopt(_IPV6, stdlib_socket.IPV6_V6ONLY, not value)
+        self._core.set_option(_IPV6, stdlib_socket.IPV6_V6ONLY, not value)
 
     @property
     def enable_broadcast(self) -> bool:
@@ -163,12 +163,12 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.EnableBroadcast``.
         """
-        return bool(self.getsockopt(_SOL_SOCKET, stdlib_socket.SO_BROADCAST))
+        return bool(self._core.get_option(_SOL_SOCKET, stdlib_socket.SO_BROADCAST))
 
     @enable_broadcast.setter
     def enable_broadcast(self, value: bool) -> None:
         flag = _require_flag("enable_broadcast", value)
-        self.setsockopt(_SOL_SOCKET, stdlib_socket.SO_BROADCAST, flag)
+        self._core.set_option(_SOL_SOCKET, stdlib_socket.SO_BROADCAST, flag)
 
     @property
     def ttl(self) -> int:
@@ -179,10 +179,10 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.Ttl``.
         """
-        self._require_open()
+        self._core.require_open()
         if self._is_ipv6("ttl"):
-            return self.getsockopt(_IPV6, stdlib_socket.IPV6_UNICAST_HOPS)
-        return self.getsockopt(_IP, stdlib_socket.IP_TTL)
+            return self._core.get_option(_IPV6, stdlib_socket.IPV6_UNICAST_HOPS)
+        return self._core.get_option(_IP, stdlib_socket.IP_TTL)
 
     @ttl.setter
     @trio.lowlevel.enable_ki_protection
@@ -198,10 +198,10 @@ class Options(Endpoint):
 
         Source: .NET's ``Socket.MulticastLoopback``.
         """
-        self._require_open()
+        self._core.require_open()
         if self._is_ipv6("multicast_loopback"):
-            return bool(self.getsockopt(_IPV6, stdlib_socket.IPV6_MULTICAST_LOOP))
-        return bool(self.getsockopt(_IP, stdlib_socket.IP_MULTICAST_LOOP))
+            return bool(self._core.get_option(_IPV6, stdlib_socket.IPV6_MULTICAST_LOOP))
+        return bool(self._core.get_option(_IP, stdlib_socket.IP_MULTICAST_LOOP))
 
     @multicast_loopback.setter
     @trio.lowlevel.enable_ki_protection
@@ -214,7 +214,7 @@ class Options(Endpoint):
 
     def _is_ipv6(self, name: str) -> bool:
         """Tell IPv6 from IPv4, and refuse what is neither."""
-        family = self.family
+        family = self._core.require_kernel().family
         if family not in INET:
             raise SocketException(
                 SocketError.OPERATION_NOT_SUPPORTED,
@@ -223,7 +223,7 @@ class Options(Endpoint):
         return family == stdlib_socket.AF_INET6
 
     def _require_ipv6(self, name: str) -> None:
-        self._require_open()
+        self._core.require_open()
         if not self._is_ipv6(name):
             raise SocketException(
                 SocketError.OPERATION_NOT_SUPPORTED,
@@ -232,11 +232,11 @@ class Options(Endpoint):
 
     def _set_ip(self, name: str, ipv4_option: int, ipv6_option: int, value: int) -> None:
         """Set an option of the IP that the socket speaks, or of both."""
-        self._require_open()
+        self._core.require_open()
         if not self._is_ipv6(name):
-            self.setsockopt(_IP, ipv4_option, value)
+            self._core.set_option(_IP, ipv4_option, value)
             return
-        self.setsockopt(_IPV6, ipv6_option, value)
+        self._core.set_option(_IPV6, ipv6_option, value)
         if self.dual_mode:
             with suppress(SocketException):  # not every system has it
-                self.setsockopt(_IP, ipv4_option, value)
+                self._core.set_option(_IP, ipv4_option, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
@@ -10,14 +10,19 @@ from .._base.checks import NotCopied, require_whole_number
 from .._base.errors import InvalidOperationError
 from .event_args import SocketAsyncEventArgs
 
+if TYPE_CHECKING:
+    from .event_args_operation import EventArgsOperation
 
-def _require_args(args: SocketAsyncEventArgs) -> None:
+
+def _operation_of(args: SocketAsyncEventArgs) -> EventArgsOperation:
+    """Return the operation of args, which may be closed."""
     if not isinstance(args, SocketAsyncEventArgs):
         raise TypeError(
             "args is None, but must be a SocketAsyncEventArgs"
             if args is None
             else f"args must be a SocketAsyncEventArgs, not {type(args).__name__}"
         )
+    return args._operation
 
 
 @final
@@ -59,13 +64,13 @@ class SocketAsyncEventArgsPool(NotCopied):
 
         **Threads**: only from the Trio thread that uses the args.
         """
-        _require_args(args)
-        args._require_configurable()
+        operation = _operation_of(args)
+        operation.require_configurable()
         if id(args) in self._args:
             raise InvalidOperationError(
                 "these args are in the pool already; push them once, when whoever popped them is done with them"
             )
-        args._connect_socket = None
+        operation.connect_socket = None
         self._args[id(args)] = args
 
     @trio.lowlevel.enable_ki_protection
@@ -171,8 +176,8 @@ class BufferManager(NotCopied):
 
         **Threads**: only from the Trio thread that uses the args.
         """
-        _require_args(args)
-        args._require_configurable()
+        operation = _operation_of(args)
+        operation.require_configurable()
         if id(args) in self._held:
             raise InvalidOperationError(
                 "these args hold a buffer of this manager already; free it first, or keep it"
@@ -202,15 +207,15 @@ class BufferManager(NotCopied):
 
         **Threads**: only from the Trio thread that uses the args.
         """
-        _require_args(args)
+        operation = _operation_of(args)
         if id(args) not in self._held:
             raise ValueError(
                 "args hold no buffer of this manager: they were never given one here, or it was freed already"
             )
-        args._require_free()
-        if not args._closed:
-            args._require_idle()
-            if args._buffer is self._block:
+        operation.require_free()
+        if not operation.is_closed:
+            operation.require_idle()
+            if operation.buffer is self._block:
                 args.set_buffer(None)
         _, offset = self._held.pop(id(args))
         self._block[offset : offset + self._buffer_size] = bytes(self._buffer_size)

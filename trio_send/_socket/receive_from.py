@@ -9,9 +9,10 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._messages.buffers import message_from_buffer, require_writable
-from .begin_receive import BeginEndReceiving
-from .receive import require_max_bytes
+from .core import Verb
+from .receive_starts import begin_receive, receive_args, receive_awaited, require_max_bytes
 from .receive_steps import ReceiveFromStep
+from .results import end_value, succeeded, wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ class ReceivedFrom:
     truncated: bool
 
 
-class ReceivingFrom(BeginEndReceiving):
+class ReceivingFrom(Verb):
     """The part of `Socket` that receives and tells the sender."""
 
     __slots__ = ()
@@ -82,7 +83,7 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.ReceiveFromAsync``; fact F154.
         """
-        return self._receive_args(args, ReceiveFromStep(), _RECEIVE_FROM)
+        return receive_args(self._core, self, args, ReceiveFromStep(), _RECEIVE_FROM)
 
     @trio.lowlevel.enable_ki_protection
     def begin_receive_from(
@@ -125,14 +126,14 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.BeginReceiveFrom``.
         """
-        self._require_usable()
+        self._core.require_usable()
         message = message_from_buffer("buffer", buffer, offset, size)
         require_writable("buffer", message, is_list=False)
         step = ReceiveFromStep()
-        result = self._begin_receive(message, socket_flags, callback, state, step, _RECEIVE_FROM)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        result = begin_receive(
+            self._core, self, message, socket_flags, callback, state, step, _RECEIVE_FROM
+        )
+        return succeeded(result)
 
     @trio.lowlevel.enable_ki_protection
     async def end_receive_from(self, ar: AsyncResult) -> tuple[int, Any]:
@@ -159,7 +160,7 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.EndReceiveFrom``.
         """
-        await self._wait_for_end(ar, _RECEIVE_FROM)
+        await wait_for_end(self._core, self, ar, _RECEIVE_FROM)
         return self.end_receive_from_nowait(ar)
 
     @trio.lowlevel.enable_ki_protection
@@ -187,8 +188,7 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.EndReceiveFrom``.
         """
-        self._end_nowait(ar, _RECEIVE_FROM)
-        return ar._value()  # type: ignore[no-any-return]
+        return end_value(self._core, self, ar, _RECEIVE_FROM)  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection
     async def receive_from(self, max_bytes: int = 65536) -> ReceivedFrom:
@@ -216,8 +216,8 @@ class ReceivingFrom(BeginEndReceiving):
 
         Source: .NET's ``Socket.ReceiveFromAsync``.
         """
-        self._require_usable()
+        self._core.require_usable()
         step = ReceiveFromStep(require_max_bytes(max_bytes))
-        await self._receive(step, None, _RECEIVE_FROM)
+        await receive_awaited(self._core, self, step, None, _RECEIVE_FROM)
         truncated = bool(step.flags & SocketFlags.TRUNCATED)
         return ReceivedFrom(step.data, step.address, truncated)

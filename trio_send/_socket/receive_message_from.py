@@ -9,9 +9,10 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._messages.buffers import message_from_buffer, require_writable
-from .receive import require_max_bytes
-from .receive_from import ReceivingFrom
+from .core import Verb
+from .receive_starts import begin_receive, receive_args, receive_awaited, require_max_bytes
 from .receive_steps import ReceiveFromStep
+from .results import end_value, succeeded, wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ class ReceivedMessageFrom:
     packet_information: IPPacketInformation | None
 
 
-class ReceivingMessageFrom(ReceivingFrom):
+class ReceivingMessageFrom(Verb):
     """The part of `Socket` that receives and tells how a message came."""
 
     __slots__ = ()
@@ -84,7 +85,9 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.ReceiveMessageFromAsync``; fact F154.
         """
-        return self._receive_args(args, ReceiveFromStep(informs=True), _RECEIVE_MESSAGE_FROM)
+        return receive_args(
+            self._core, self, args, ReceiveFromStep(informs=True), _RECEIVE_MESSAGE_FROM
+        )
 
     @trio.lowlevel.enable_ki_protection
     def begin_receive_message_from(
@@ -127,14 +130,12 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.BeginReceiveMessageFrom``.
         """
-        self._require_usable()
+        self._core.require_usable()
         message = message_from_buffer("buffer", buffer, offset, size)
         require_writable("buffer", message, is_list=False)
         step, kind = ReceiveFromStep(informs=True), _RECEIVE_MESSAGE_FROM
-        result = self._begin_receive(message, socket_flags, callback, state, step, kind)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        result = begin_receive(self._core, self, message, socket_flags, callback, state, step, kind)
+        return succeeded(result)
 
     @trio.lowlevel.enable_ki_protection
     async def end_receive_message_from(
@@ -164,7 +165,7 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.EndReceiveMessageFrom``.
         """
-        await self._wait_for_end(ar, _RECEIVE_MESSAGE_FROM)
+        await wait_for_end(self._core, self, ar, _RECEIVE_MESSAGE_FROM)
         return self.end_receive_message_from_nowait(ar)
 
     @trio.lowlevel.enable_ki_protection
@@ -194,8 +195,7 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.EndReceiveMessageFrom``.
         """
-        self._end_nowait(ar, _RECEIVE_MESSAGE_FROM)
-        return ar._value()  # type: ignore[no-any-return]
+        return end_value(self._core, self, ar, _RECEIVE_MESSAGE_FROM)  # type: ignore[no-any-return]
 
     @trio.lowlevel.enable_ki_protection
     async def receive_message_from(self, max_bytes: int = 65536) -> ReceivedMessageFrom:
@@ -224,7 +224,7 @@ class ReceivingMessageFrom(ReceivingFrom):
 
         Source: .NET's ``Socket.ReceiveMessageFromAsync``.
         """
-        self._require_usable()
+        self._core.require_usable()
         step = ReceiveFromStep(require_max_bytes(max_bytes), informs=True)
-        await self._receive(step, None, _RECEIVE_MESSAGE_FROM)
+        await receive_awaited(self._core, self, step, None, _RECEIVE_MESSAGE_FROM)
         return ReceivedMessageFrom(step.data, step.flags, step.address, step.information)

@@ -18,12 +18,13 @@ from .._kernel.received_message import (
 )
 from .._messages.buffers import MAX_PIECES, release
 from .._operations.operation import Operation, Step, describe_os_error
-from .event_args import SocketAsyncEventArgs
+from .core import core_of
+from .event_args_operation import EventArgsOperation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .endpoint import Endpoint
+    from .core import SocketCore
 
 T = TypeVar("T")
 
@@ -42,20 +43,24 @@ class ReceiveStep(Step):
     __slots__ = ()
 
     def attempt(self, operation: Operation) -> None:
-        socket: Endpoint = operation._socket
+        core = core_of(operation.socket)
         if _has_no_room(operation):
-            if _look(socket, operation).size == 0:
-                _require_true_end(socket)
+            if _look(core, operation).size == 0:
+                _require_true_end(core)
             return
         opened: list[memoryview] = []
         try:
-            views = _open(socket, operation, opened)
-            call = socket._require_receiver()
-            operation._transferred = _ask(socket, 0, call, views, operation._flags)
+            views = _open(core, operation, opened)
+            call = core.require_receiver()
+            operation.transferred = _ask(core, 0, call, views, operation.flags)
         finally:
             release(opened)
-        if operation._transferred == 0:
-            _require_true_end(socket)
+        if operation.transferred == 0:
+            _require_true_end(core)
+
+
+#: What receives into the message of an operation; it has no state of its own.
+STEP: Final = ReceiveStep()
 
 
 class ReceiveBytesStep(Step):
@@ -68,16 +73,16 @@ class ReceiveBytesStep(Step):
         self.data = b""
 
     def attempt(self, operation: Operation) -> None:
-        socket: Endpoint = operation._socket
-        if isinstance(socket._port, KernelPort):
-            self.data = _ask(socket, b"", socket._port.sock.recv, self._max_bytes)
+        core = core_of(operation.socket)
+        if isinstance(core.port, KernelPort):
+            self.data = _ask(core, b"", core.port.sock.recv, self._max_bytes)
         else:
             room = bytearray(self._max_bytes)
-            count = _ask(socket, 0, socket._require_receiver(), [memoryview(room)], 0)
+            count = _ask(core, 0, core.require_receiver(), [memoryview(room)], 0)
             self.data = bytes(room[:count])
         if not self.data:
-            _require_true_end(socket)
-        operation._transferred = len(self.data)
+            _require_true_end(core)
+        operation.transferred = len(self.data)
 
 
 class ReceiveFromStep(Step):
@@ -107,59 +112,59 @@ class ReceiveFromStep(Step):
         return count, self.address
 
     def attempt(self, operation: Operation) -> None:
-        socket: Endpoint = operation._socket
-        port = _kernel_port(socket)
+        core = core_of(operation.socket)
+        port = _kernel_port(core)
         if self._informs and not port.informs:
-            _ask(socket, None, ask_for_information, port.sock)
+            _ask(core, None, ask_for_information, port.sock)
             port.informs = True
         opened: list[memoryview] = []
         try:
             if self._max_bytes is None and _has_no_room(operation):
-                received = _look(socket, operation, informs=self._informs)
+                received = _look(core, operation, informs=self._informs)
             else:
-                room = self._max_bytes or _open(socket, operation, opened)
+                room = self._max_bytes or _open(core, operation, opened)
                 call = partial(receive_message, informs=self._informs)
-                received = _ask(socket, _END, call, port.sock, room, operation._flags)
-                operation._transferred = received.size
+                received = _ask(core, _END, call, port.sock, room, operation.flags)
+                operation.transferred = received.size
         finally:
             release(opened)
         if received.size == 0:
-            _require_true_end(socket)
+            _require_true_end(core)
         # On a connection the kernel does not say it, for there is but one.
-        sender = socket._peer if port.is_stream or port.has_one_receiver else received.address
+        sender = core.peer if port.is_stream or port.has_one_receiver else received.address
         self.address = sender or None  # some systems say "" of a Unix socket that has no name
         self.data = received.data
         self.flags = received.flags
         self.information = received.information
-        if isinstance(operation, SocketAsyncEventArgs):
-            operation._remote_end_point = self.address
+        if isinstance(operation, EventArgsOperation):
+            operation.remote_end_point = self.address
 
 
 def _has_no_room(operation: Operation) -> bool:
-    return operation._message is not None and operation._message.size == 0
+    return operation.message is not None and operation.message.size == 0
 
 
-def _look(socket: Endpoint, operation: Operation, *, informs: bool = False) -> Received:
+def _look(core: SocketCore, operation: Operation, *, informs: bool = False) -> Received:
     """Return what there is to receive, of which one byte was looked at and all is left where it is.
 
     To ask for no bytes would not do: on a stream the answer is always that there they are.
     """
-    flags = operation._flags | int(stdlib_socket.MSG_PEEK)
-    if not isinstance(socket._port, KernelPort):
+    flags = operation.flags | int(stdlib_socket.MSG_PEEK)
+    if not isinstance(core.port, KernelPort):
         views = [memoryview(bytearray(1))]
-        size = _ask(socket, 0, socket._require_receiver(), views, flags)
+        size = _ask(core, 0, core.require_receiver(), views, flags)
         return Received(size, b"", None, SocketFlags.NONE, None)
     call = partial(receive_message, informs=informs)
-    found = _ask(socket, _END, call, socket._port.sock, 1, flags)
+    found = _ask(core, _END, call, core.port.sock, 1, flags)
     # That there is more than one byte was not asked.
     return found._replace(data=b"", flags=found.flags & ~SocketFlags.TRUNCATED)
 
 
-def _open(socket: Endpoint, operation: Operation, opened: list[memoryview]) -> list[memoryview]:
+def _open(core: SocketCore, operation: Operation, opened: list[memoryview]) -> list[memoryview]:
     """Return views of the room that the operation has, all of which are in ``opened`` too."""
-    message = operation._message
+    message = operation.message
     assert message is not None
-    if len(message.pieces) > MAX_PIECES and not socket._port.is_stream:
+    if len(message.pieces) > MAX_PIECES and not core.port.is_stream:
         # What the kernel would not take in one call would be lost.
         raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
     views: list[memoryview] = []
@@ -167,36 +172,36 @@ def _open(socket: Endpoint, operation: Operation, opened: list[memoryview]) -> l
     return views
 
 
-def _ask(socket: Endpoint, end: T, call: Callable[..., T], *args: Any) -> T:
+def _ask(core: SocketCore, end: T, call: Callable[..., T], *args: Any) -> T:
     """Make a system call that receives, unless a stop was noted; return ``end`` if the socket was shut down."""
-    queue = socket._receives
+    queue = core.receives
     assert queue is not None
     try:
         return queue.ask(call, *args)
     except BlockingIOError:
-        if not socket._receive_was_shut_down:
+        if not core.receive_was_shut_down:
             raise
         return end
     except OSError as error:
-        _take_note(socket, error)
+        _take_note(core, error)
         raise
 
 
-def _kernel_port(socket: Endpoint) -> KernelPort:
-    socket._require_kernel()
-    assert isinstance(socket._port, KernelPort)
-    return socket._port
+def _kernel_port(core: SocketCore) -> KernelPort:
+    core.require_kernel()
+    assert isinstance(core.port, KernelPort)
+    return core.port
 
 
-def _take_note(socket: Endpoint, error: OSError) -> None:
+def _take_note(core: SocketCore, error: OSError) -> None:
     """Note an error that has killed the connection, because the kernel reports it to one caller only."""
     code, errno, _ = describe_os_error(error)
-    if socket._sends._ends_connection(errno):
-        socket._sends._break(code, errno)
+    if core.sends.ends_connection(errno):
+        core.sends.break_connection(code, errno)
 
 
-def _require_true_end(socket: Endpoint) -> None:
+def _require_true_end(core: SocketCore) -> None:
     """Raise if the stream has not ended but broken, of which another caller was told before."""
-    broken = socket._sends.broken
+    broken = core.sends.broken
     if broken is not None and broken[1] not in _ONE_WAY_ERRNOS:
         raise SocketException(broken[0], native_error_code=broken[1])

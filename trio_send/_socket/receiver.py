@@ -17,6 +17,7 @@ from .._base.checks import NotCopied, counted, require_whole_number
 from .._base.codes import SocketError
 from .._base.errors import SocketException
 from .._messages.buffers import measure
+from .core import core_of
 from .guard import Guard
 from .socket import Socket
 
@@ -99,7 +100,7 @@ class Receiver(NotCopied):
         n = require_whole_number("n", n, "bytes")
         if n < 0:
             raise ValueError(f"n is {n}, but must be a number of bytes from 0 on")
-        self._socket._require_usable()
+        core_of(self._socket).require_usable()
         with self._guard:
             if len(self._held) >= n:
                 await trio.lowlevel.checkpoint()
@@ -142,7 +143,7 @@ class Receiver(NotCopied):
         max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}, but must be a number of bytes from 0 on")
-        self._socket._require_usable()
+        core_of(self._socket).require_usable()
         limit = max_bytes + len(end)
         searched, waited = 0, False
         with self._guard:

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .._base.checks import counted
-from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
+from .._base.codes import SocketAsyncOperation
+from .._base.error_numbers import SUCCESS
 from .._base.errors import InvalidOperationError
 from .._messages.packets import Packets
 from .._operations.operation import Operation
 from .._owners.awaiting_task import perform
-from .event_args import SocketAsyncEventArgs
-from .send import Sending
+from .core import Verb
+from .event_args_operation import EventArgsOperation
+from .starts import operation_of, prepare, refuse_cut, require_startable, set_send_flags, settle
+from .torn_message import TornMessage
 
 if TYPE_CHECKING:
-    from .._operations.torn import TornMessage
+    from .._operations.cut import Cut
+    from .core import SocketCore
+    from .event_args import SocketAsyncEventArgs
 
 _SEND: Final = SocketAsyncOperation.SEND
-_SUCCESS: Final = int(SocketError.SUCCESS)
 
 
-class Resuming(Sending):
+class Resuming(Verb):
     """The part of `Socket` that makes a torn stream whole again."""
 
     __slots__ = ()
@@ -34,7 +38,8 @@ class Resuming(Sending):
         As long as it is not None, starts are refused with CONNECTION_ABORTED, because the peer would read what comes
         next as the continuation of the message that was cut.
         """
-        return self._sends.torn
+        cut = self._core.sends.torn
+        return None if cut is None else TornMessage(cut)
 
     @trio.lowlevel.enable_ki_protection
     def forget_torn(self) -> None:
@@ -49,8 +54,8 @@ class Resuming(Sending):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._sends.forget_torn()
+        self._core.require_usable()
+        self._core.sends.forget_torn()
 
     @trio.lowlevel.enable_ki_protection
     def resume(self, args: SocketAsyncEventArgs) -> bool:
@@ -78,36 +83,37 @@ class Resuming(Sending):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        self._require_args(args)
-        if args._pending:
-            self._require_startable(args)
-        torn = self._require_torn()
-        if not torn._is_about(args):
-            self._require_startable(args)
-            rest = torn.size - torn.bytes_transferred
-            if args._message is None or args._size != rest:
+        core = self._core
+        core.require_usable()
+        operation = operation_of(args)
+        if operation.is_pending:
+            require_startable(operation)
+        cut = _require_cut(core)
+        is_cut = cut.operation is operation
+        if not is_cut:
+            require_startable(operation)
+            rest = cut.operation.size_to_send
+            if operation.message is None or operation.size != rest:
                 raise ValueError(
-                    f"args holds {counted(args._size, 'byte')}, but the rest of the message that was cut is {rest}; "
-                    "make args with buffer_list=socket.torn.remaining",
+                    f"args holds {counted(operation.size, 'byte')}, but the rest of the message that was cut is "
+                    f"{rest}; make args with buffer_list=socket.torn.remaining",
                 )
-        initiator = self._require_initiator()
-        if initiator._stopped is not None:
-            if not torn._is_about(args):
-                args._reset_results()
-            return self._refuse(args)
-        args._claim()
-        if not torn._is_about(args):
-            args._reset_results()
-            assert args._message is not None
-            if not self._describe(args, args._message, args._socket_flags, None, _SEND):
-                args._socket = self
-                return self._settle(args)
-        args._set_error(_SUCCESS, 0)
-        args._socket = self
-        args._capture_context()
-        pending = self._sends.resume(args, initiator) or self._settle(args)
-        args._let_go()
+        owner = core.require_owner()
+        if owner.why_refused() is not None:
+            if not is_cut:
+                operation.reset_results()
+            return refuse_cut(core, self, args)
+        operation.claim()
+        if not is_cut:
+            prepare(core, self, operation, _SEND, face=args)
+            if not set_send_flags(operation, operation.socket_flags):
+                return settle(core, operation)
+        operation.set_error(SUCCESS, 0)
+        operation.socket = self
+        operation.face = args
+        operation.capture_context()
+        pending = core.sends.resume(operation, owner) or settle(core, operation)
+        operation.let_go()
         return pending
 
     @trio.lowlevel.enable_ki_protection
@@ -134,34 +140,37 @@ class Resuming(Sending):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
-        torn = self._require_torn()
-        cut = torn._operation
-        if isinstance(cut, SocketAsyncEventArgs) and cut._pending:
-            self._require_startable(cut)
+        core = self._core
+        core.require_usable()
+        cut = _require_cut(core)
+        if isinstance(cut.operation, EventArgsOperation) and cut.operation.is_pending:
+            require_startable(cut.operation)
         await trio.lowlevel.checkpoint_if_cancelled()
-        before = cut._transferred
-        if isinstance(cut, SocketAsyncEventArgs) or type(cut._message) is Packets:
-            operation: Operation = cut  # which holds the files open
-            operation._claim()
+        before = cut.operation.transferred
+        message = cut.operation.message
+        if isinstance(cut.operation, EventArgsOperation) or type(message) is Packets:
+            operation = cut.operation  # which holds the files open
+            operation.claim()
+            operation.face = cut.face
         else:
-            assert cut._message is not None
+            assert message is not None
             operation = Operation()
-            operation._claim()
-            operation._reset_results()
-            self._describe(operation, cut._message.tail(before), SocketFlags.NONE, None, _SEND)
-            operation._flags = cut._flags
+            operation.claim()
+            operation.message = message.tail(before)
+            prepare(core, self, operation, _SEND)
+            operation.flags = cut.operation.flags
             before = 0
-        operation._set_error(_SUCCESS, 0)
+        operation.set_error(SUCCESS, 0)
         try:
-            return await perform(operation, self._sends, self._sends.resume) - before
+            return await perform(operation, core.sends, core.sends.resume) - before
         finally:
-            operation._let_go()
+            operation.let_go()
 
-    def _require_torn(self) -> TornMessage:
-        torn = self._sends.torn
-        if torn is None:
-            raise InvalidOperationError(
-                "this stream is not torn, so there is no rest to send; start a send instead"
-            )
-        return torn
+
+def _require_cut(core: SocketCore) -> Cut:
+    cut = core.sends.torn
+    if cut is None:
+        raise InvalidOperationError(
+            "this stream is not torn, so there is no rest to send; start a send instead"
+        )
+    return cut

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from .._base.checks import counted
+from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._base.errors import OperationInProgressError, SocketException
 from .._messages.datagrams import Datagrams, datagrams_from_list
 from .._operations.operation import Operation
-from .send_to import SendingTo
+from .core import Verb
+from .starts import send_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @final
-class DatagramBatch(Operation):
+class DatagramBatch(NotCopied):
     """Datagrams for `Socket.send_datagrams`, and how many of them were accepted, whatever became of the call.
 
     To send a batch again means to go on with those that remain.
@@ -33,13 +34,11 @@ class DatagramBatch(Operation):
       TypeError: one of them is not bytes-like or not contiguous; the message names it by its index.
     """
 
-    __slots__ = ("_earlier_bytes", "_earlier_datagrams")
-
-    _message: Datagrams
+    __slots__ = ("__weakref__", "_datagrams", "_earlier_bytes", "_earlier_datagrams", "_operation")
 
     def __init__(self, datagrams: Iterable[Buffer]) -> None:
-        super().__init__()
-        self._message = datagrams_from_list("datagrams", datagrams)
+        self._operation = Operation()
+        self._datagrams: Datagrams = datagrams_from_list("datagrams", datagrams)
         # What earlier calls have sent.
         self._earlier_datagrams = 0
         self._earlier_bytes = 0
@@ -48,36 +47,41 @@ class DatagramBatch(Operation):
         return f"<DatagramBatch: {self.datagrams_transferred} of {counted(len(self), 'datagram')} accepted>"
 
     def __len__(self) -> int:
-        return self._earlier_datagrams + self._message.count
+        return self._earlier_datagrams + self._datagrams.count
+
+    def _begin(self) -> tuple[Operation, Datagrams]:
+        """Be about what remains; return what is to be sent."""
+        if self._datagrams.sent:
+            self._continue()
+        return self._operation, self._datagrams
 
     def _continue(self) -> None:
-        """Be about what remains."""
         self._earlier_datagrams = self.datagrams_transferred
         self._earlier_bytes = self.bytes_transferred
-        self._message = self._message.rest()
+        self._datagrams = self._datagrams.rest()
 
     @property
     def pending(self) -> bool:
         """Whether a call is under way that sends it."""
-        return self._pending
+        return self._operation.is_pending
 
     @property
     def datagrams_transferred(self) -> int:
         """How many of the datagrams the kernel has accepted, exact at any time: the first ones, each as a whole."""
-        return self._earlier_datagrams + self._message.sent
+        return self._earlier_datagrams + self._datagrams.sent
 
     @property
     def bytes_transferred(self) -> int:
         """How many bytes those have."""
-        return self._earlier_bytes + self._message.bytes_sent
+        return self._earlier_bytes + self._datagrams.bytes_sent
 
     @property
     def remaining(self) -> list[Buffer]:
         """The datagrams that were not accepted: the very objects of the list."""
-        return self._message.unsent
+        return self._datagrams.unsent
 
 
-class SendingDatagrams(SendingTo):
+class SendingDatagrams(Verb):
     """The part of `Socket` that sends many datagrams at once."""
 
     __slots__ = ()
@@ -122,22 +126,23 @@ class SendingDatagrams(SendingTo):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         batch = datagrams if isinstance(datagrams, DatagramBatch) else DatagramBatch(datagrams)
-        if batch._pending:
+        if batch.pending:
             raise OperationInProgressError(
                 "these datagrams are being sent already; wait for the end of that, or make another batch",
             )
         destination, kind = None, SocketAsyncOperation.SEND
         if address is not None:
-            destination, kind = self._destination("address", address), SocketAsyncOperation.SEND_TO
-        if self._port.is_stream:
+            destination, kind = core.destination("address", address), SocketAsyncOperation.SEND_TO
+        if core.port.is_stream:
             raise SocketException(
                 SocketError.OPERATION_NOT_SUPPORTED,
                 detail="a stream has no datagrams; send a list as one message with send()",
             )
-        if batch._message.sent:
-            batch._continue()
-        message = batch._message
-        await self._send_awaited(batch, message, socket_flags, destination, kind)
+        operation, message = batch._begin()
+        await send_awaited(
+            core, self, operation, message, socket_flags, kind, face=batch, address=destination
+        )
         return message.sent

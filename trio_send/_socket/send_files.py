@@ -12,7 +12,18 @@ from .._base.errors import SocketException
 from .._messages.packet_element import TransmitFileOptions, file_element
 from .._messages.packets import Packets
 from .._operations.operation import Operation
-from .disconnect import Disconnecting
+from .connection_end import end_connection
+from .core import Verb
+from .starts import (
+    is_refused_as_cut,
+    operation_of,
+    prepare,
+    refuse_cut,
+    require_startable,
+    send_awaited,
+    settle,
+    start_args,
+)
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +37,7 @@ _NO_STREAM: Final = (
 )
 
 
-class SendingFiles(Disconnecting):
+class SendingFiles(Verb):
     """The part of `Socket` that sends files."""
 
     __slots__ = ()
@@ -80,32 +91,32 @@ class SendingFiles(Disconnecting):
 
         Source: .NET's ``Socket.SendPacketsAsync``; facts F106, F203, F204 and F260.
         """
-        self._require_usable()
-        self._require_args(args)
-        if self._is_refused_as_cut(args):
-            return self._refuse(args)
-        self._require_startable(args)
-        if args._elements is None:
+        core = self._core
+        core.require_usable()
+        operation = operation_of(args)
+        if is_refused_as_cut(core, operation):
+            return refuse_cut(core, self, args)
+        require_startable(operation)
+        if operation.elements is None:
             raise ValueError("args has no send_packets_elements; set them to a list")
-        self._require_initiator()
-        options = args._send_packets_flags
+        core.require_owner()
+        options = operation.send_packets_flags
         afterwards = None
         if options:
             is_reused = bool(options & TransmitFileOptions.REUSE_SOCKET)
-            afterwards = partial(self._end_connection, is_reused)
-        apart = not self._port.is_stream
-        packets = args._packets = Packets(args._snapshot, apart=apart, afterwards=afterwards)
-        if args._socket_flags == SocketFlags.NONE:
-            pending = self._begin_args(args, packets, None, _SEND_PACKETS)
+            afterwards = partial(end_connection, core, is_reused)
+        apart = not core.port.is_stream
+        packets = Packets(operation.snapshot, apart=apart, afterwards=afterwards)
+        operation.packets = packets
+        if operation.socket_flags == SocketFlags.NONE:
+            pending = start_args(core, self, args, _SEND_PACKETS, packets)
         else:
-            args._claim()
-            args._reset_results()
-            args._capture_context()
-            self._describe(args, packets, SocketFlags.NONE, None, _SEND_PACKETS)
-            args._set_error(SocketError.OPERATION_NOT_SUPPORTED, 0, _NO_FLAGS)
-            args._socket = self
-            pending = self._settle(args)
-        args._let_go()
+            operation.claim()
+            operation.message = packets
+            prepare(core, self, operation, _SEND_PACKETS, face=args)
+            operation.set_error(SocketError.OPERATION_NOT_SUPPORTED, 0, _NO_FLAGS)
+            pending = settle(core, operation)
+        operation.let_go()
         return pending
 
     @trio.lowlevel.enable_ki_protection
@@ -152,19 +163,20 @@ class SendingFiles(Disconnecting):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         element = file_element(file, offset, count, copy)
-        if not self._port.is_stream:
+        if not core.port.is_stream:
             raise SocketException(SocketError.OPERATION_NOT_SUPPORTED, detail=_NO_STREAM)
         operation = Operation()
         try:
-            operation._message = packets = Packets([element])
+            operation.message = packets = Packets([element])
         except (OSError, ValueError):
             await trio.lowlevel.checkpoint()
             raise
         try:
-            return await self._send_awaited(
-                operation, packets, SocketFlags.NONE, None, _SEND_PACKETS
+            return await send_awaited(
+                core, self, operation, packets, SocketFlags.NONE, _SEND_PACKETS
             )
         finally:
-            operation._let_go()
+            operation.let_go()

@@ -25,13 +25,13 @@ class SendReport:
     @property
     def size(self) -> int:
         """How many bytes the message has."""
-        message = self._operation._message
+        message = self._operation.message
         return 0 if message is None else message.size
 
     @property
     def bytes_transferred(self) -> int:
         """How many of them the kernel accepted: all of them if the task was cancelled in the moment of success."""
-        return self._operation._transferred
+        return self._operation.transferred
 
     @property
     def remaining(self) -> list[memoryview]:
@@ -39,9 +39,9 @@ class SendReport:
 
         They are taken of the buffer when this is read, and keep it from being resized as long as they live.
         """
-        return self._operation._remaining()
+        return self._operation.remaining()
 
     @property
     def error(self) -> SocketException | None:
         """Why it was not sent: with OPERATION_ABORTED if the task was cancelled; None if all of it was accepted."""
-        return self._operation._exception() if self._operation._code else None
+        return self._operation.make_error() if self._operation.code else None

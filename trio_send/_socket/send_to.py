@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
-from .._kernel.addresses import require_numeric
 from .._messages.buffers import message_from_buffer
 from .._operations.operation import Operation
-from .begin_send import BeginEnd
+from .core import Verb
+from .results import begin_message, end, end_nowait, succeeded
+from .starts import args_to_send, refuse_cut, send_awaited, start_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _SEND_TO: Final = SocketAsyncOperation.SEND_TO
 
 
-class SendingTo(BeginEnd):
+class SendingTo(Verb):
     """The part of `Socket` that sends to a given address."""
 
     __slots__ = ()
@@ -58,11 +59,13 @@ class SendingTo(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        if self._require_message(args) is None:
-            return self._refuse(args)
-        address = self._destination("remote_end_point", args._remote_end_point)
-        self._require_initiator()
-        return self._begin_args(args, None, address, _SEND_TO)
+        core = self._core
+        operation = args_to_send(core, args)
+        if operation is None:
+            return refuse_cut(core, self, args)
+        address = core.destination("remote_end_point", operation.remote_end_point)
+        core.require_owner()
+        return start_args(core, self, args, _SEND_TO, address=address)
 
     @trio.lowlevel.enable_ki_protection
     def begin_send_to(
@@ -107,13 +110,14 @@ class SendingTo(BeginEnd):
 
         Source: the `begin_send` page, "you should use BeginSendTo".
         """
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         message = message_from_buffer("buffer", buffer, offset, size)
-        address = self._destination("remote_end_point", remote_end_point)
-        result = self._begin_message(message, address, socket_flags, callback, state, _SEND_TO)
-        if result._failed_on_the_spot:
-            raise result._exception()
-        return result
+        address = core.destination("remote_end_point", remote_end_point)
+        result = begin_message(
+            core, self, message, socket_flags, callback, state, _SEND_TO, address
+        )
+        return succeeded(result)
 
     async def end_send_to(self, ar: AsyncResult) -> int:
         """Wait until a send to an address has ended and take its result; once for each.
@@ -137,7 +141,7 @@ class SendingTo(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return await self._end(ar, _SEND_TO)
+        return await end(self._core, self, ar, _SEND_TO)
 
     @trio.lowlevel.enable_ki_protection
     def end_send_to_nowait(self, ar: AsyncResult) -> int:
@@ -162,7 +166,7 @@ class SendingTo(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return self._end_nowait(ar, _SEND_TO)
+        return end_nowait(self._core, self, ar, _SEND_TO)
 
     @trio.lowlevel.enable_ki_protection
     async def send_to(
@@ -194,16 +198,10 @@ class SendingTo(BeginEnd):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_usable()
+        core = self._core
+        core.require_usable()
         message = message_from_buffer("data", data, 0, None)
-        destination = self._destination("address", address)
-        return await self._send_awaited(Operation(), message, socket_flags, destination, _SEND_TO)
-
-    def _destination(self, name: str, address: Any) -> Any:
-        """Check an address and return what to give the kernel: None where there is no choice of receivers."""
-        if address is None:
-            raise TypeError(f"{name} is None, but must be the address to send to")
-        port = self._port
-        if port.family is not None:
-            address = require_numeric(port.family, self._kernel, name, address, "sending")
-        return None if port.is_stream or port.has_one_receiver else address
+        destination = core.destination("address", address)
+        return await send_awaited(
+            core, self, Operation(), message, socket_flags, _SEND_TO, address=destination
+        )

@@ -1,38 +1,65 @@
-"""The public `Socket`: the faces put together, and the ways to make one."""
+"""`Socket`: what it can do, verb by verb, and the ways to make one."""
 
 from __future__ import annotations
 
 import socket as stdlib_socket
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, final
 
-from trio import Event, lowlevel, socket as trio_socket
+from trio import lowlevel, socket as trio_socket
 
-from .._base.codes import SocketAsyncOperation, SocketShutdown
 from .._base.errors import SocketException
-from .._kernel.orderly_end import read_until_acknowledged
 from .._kernel.port import INET, KernelPort, Port
 from .._kernel.tcp_totals import kernel_totals
-from .._operations.operation import Operation
-from .._operations.queue import CLOSED, FORKED, TORN, UNCONNECTED
-from .._owners.awaiting_task import TurnStep, perform
 from .audit import Auditing
-from .endpoint import Endpoint, OnTorn, require_on_torn, translate
+from .back_pressure import BackPressure
+from .begin_receive import BeginReceiving
+from .begin_send import BeginSending
+from .close import Closing
+from .connect import Connecting
+from .connection_end import close
+from .core import OnTorn, SocketCore, core_of, require_on_torn, translate
+from .disconnect import Disconnecting
+from .endpoint import Endpoint
+from .listen import Accepting
 from .options import Options
+from .receive import Receiving
+from .receive_from import ReceivingFrom
 from .receive_message_from import ReceivingMessageFrom
 from .resume import Resuming
+from .send import Sending
+from .send_datagrams import SendingDatagrams
 from .send_files import SendingFiles
+from .send_to import SendingTo
 from .stream import SocketStream
 from .trio_face import TrioFace
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
 @final
-class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
+class Socket(
+    Sending,
+    BeginSending,
+    SendingTo,
+    SendingDatagrams,
+    SendingFiles,
+    Resuming,
+    Receiving,
+    BeginReceiving,
+    ReceivingFrom,
+    ReceivingMessageFrom,
+    Connecting,
+    Accepting,
+    Disconnecting,
+    BackPressure,
+    Auditing,
+    Options,
+    Endpoint,
+    Closing,
+):
     """A socket whose sends are operations: counted exactly, in order, and owned by who started them.
 
     It belongs to the thread that made it and to the call of `trio.run` in which it was first used.
@@ -51,7 +78,7 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
     Source: the two pages' ``Socket``.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_core")
 
     @lowlevel.enable_ki_protection
     def __init__(
@@ -68,7 +95,7 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
         except OSError as error:
             raise translate(error) from error
         try:
-            super().__init__(KernelPort(sock), connected=False, on_torn=on_torn)
+            self._core = SocketCore(KernelPort(sock), connected=False, on_torn=on_torn)
         except BaseException:
             sock.close()
             raise
@@ -97,7 +124,7 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
         if not isinstance(port, Port):
             raise TypeError(f"port must be a trio_send.abc.Port, not {type(port).__name__}")
         made = cls.__new__(cls)
-        Endpoint.__init__(made, port, connected=connected, on_torn=on_torn)
+        made._core = SocketCore(port, connected=connected, on_torn=on_torn)
         return made
 
     @classmethod
@@ -130,14 +157,15 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
         else:
             connected = True
         made = cls.from_port(KernelPort(sock), connected=connected, on_torn=on_torn)
-        made._peer = peer
+        core = core_of(made)
+        core.peer = peer
         try:
-            acknowledged, unacknowledged, _, _ = kernel_totals(made._port)
-            made._acknowledged_before = acknowledged + unacknowledged
+            acknowledged, unacknowledged, _, _ = kernel_totals(core.port)
+            core.acknowledged_before = acknowledged + unacknowledged
         except OSError:
             pass  # not TCP, or not Linux: there will be no audit
         try:
-            made._listening = bool(
+            core.is_listening = bool(
                 sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN)
             )
         except OSError:
@@ -181,15 +209,17 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
         them. Once this one is closed, and in a process that was forked off, its calls are refused as those of this one
         are.
         """
-        if self._trio is None:
-            self._require_open()
-            self._trio = TrioFace(
-                trio_socket.from_stdlib_socket(self._require_kernel()),
-                self.close,
-                self._note_shutdown,
-                self._require_own,
+        core = self._core
+        if core.trio_face is None:
+            core.require_open()
+            # It must not keep the socket, which keeps it.
+            core.trio_face = TrioFace(
+                trio_socket.from_stdlib_socket(core.require_kernel()),
+                partial(close, core),
+                core.note_shutdown,
+                core.require_own,
             )
-        return self._trio  # type: ignore[no-any-return]
+        return core.trio_face
 
     @lowlevel.enable_ki_protection
     def as_stream(self, *, shared: bool = False, no_delay: bool = True) -> SocketStream:
@@ -230,98 +260,17 @@ class Socket(ReceivingMessageFrom, Resuming, SendingFiles, Auditing, Options):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._require_own()
-        if not self._port.is_stream:
+        self._core.require_own()
+        if not self._core.port.is_stream:
             raise ValueError(
                 "a datagram socket cannot be a stream, for it would join what was apart"
             )
-        if no_delay and self._port.family in INET:
+        if no_delay and self._core.port.family in INET:
             with suppress(
                 SocketException
             ):  # another protocol than TCP, or a connection that is gone
                 self.no_delay = True
         return SocketStream(self, shared=shared)
-
-    @lowlevel.enable_ki_protection
-    async def aclose(self) -> None:
-        """Let the queued sends finish, tell the peer that nothing more comes, and close; lose no accepted byte.
-
-        From the moment at which the peer is told, the socket is closed for everybody else: receives that are pending
-        end as by `close`. But if something has arrived that nobody has read, or still arrives, the kernel would answer
-        the close with a reset, and drop accepted bytes that have not reached the peer yet. So input is read and thrown
-        away until the peer's kernel has acknowledged everything, or the peer is gone. **A peer that neither reads nor
-        goes holds this call until its scope ends**, so limit it:
-
-        .. code-block:: python
-
-           with trio.move_on_after(10):
-               await socket.aclose()
-
-        No event tells of acknowledgements. The kernel is asked when input comes, and after 1 ms first and at last every
-        50 ms. Only Linux can be asked, and only about TCP; where nobody tells, and with Unix sockets, what has arrived
-        is read, and then the socket is closed. SO_LINGER neither limits the wait nor adds to it.
-
-        A torn stream cannot be finished, so it is closed at once, with a reset.
-
-        Raises:
-          InvalidOperationError: the call comes from another thread.
-
-        **Checkpoints**: always.
-
-        **If cancelled**: `trio.Cancelled`, and the socket is closed at once, as by `close`.
-
-        **Threads**: only from the Trio thread that uses the socket.
-        """
-        try:
-            if self._sends.gate & (CLOSED | FORKED):
-                if self._ending is None or self._sends.gate & FORKED:
-                    await lowlevel.checkpoint()
-                else:
-                    await self._ending.wait()
-                return
-            self._require_usable()
-            await lowlevel.checkpoint_if_cancelled()
-            turn = Operation()
-            while True:
-                self._note(turn, TurnStep(), SocketAsyncOperation.NONE)
-                try:
-                    await perform(turn, self._sends)
-                except SocketException:
-                    pass  # whatever ended the queue has told its operations
-                if not self._sends.length:
-                    break  # or something was started meanwhile, and would be cut
-            if self.connected and self._port.is_stream and not self._sends.gate & TORN:
-                try:
-                    self.shutdown(SocketShutdown.SEND)
-                except SocketException:
-                    pass  # the peer is gone, so there is nobody to tell
-            port = self._port
-            if (
-                isinstance(port, KernelPort)
-                and port.sock.type != stdlib_socket.SOCK_DGRAM
-                and not self._sends.gate & (UNCONNECTED | CLOSED | TORN)
-            ):
-                self._ending = ending = Event()
-                self._close_queues(lambda: None)
-                if not ending.is_set():  # or whoever was told of an end has closed it
-                    port.wake_all()
-                    await read_until_acknowledged(port, ending)
-        finally:
-            self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    @lowlevel.enable_ki_protection
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc is not None:
-            self.close()
-        await self.aclose()
 
 
 @lowlevel.enable_ki_protection

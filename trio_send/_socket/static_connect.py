@@ -8,25 +8,25 @@ as the first on the connection, from the queue in which it has waited all the ti
 from __future__ import annotations
 
 import socket as stdlib_socket
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
-from .._base.codes import SocketAsyncOperation
 from .._base.errors import SocketException
 from .._kernel.addresses import numeric
 from .._kernel.name_lookup import look_up_all
 from .._kernel.port import KernelPort, Port
 from .._operations.operation import Operation, Step
 from .._operations.queue import UNCONNECTED
+from .connect import args_to_connect, stand_connected, start_connect
 from .connect_by_name import DELAY, Race, in_turn, unix_family
+from .core import core_of
 from .socket import Socket
 
 if TYPE_CHECKING:
     from .._kernel.name_lookup import Found
+    from .core import SocketCore
     from .event_args import SocketAsyncEventArgs
-
-_CONNECT: Final = SocketAsyncOperation.CONNECT
 
 
 class _NoPort(Port):
@@ -103,33 +103,28 @@ class _ConnectNewStep(Step):
             raise self._failure
         if self._winner is None:
             raise BlockingIOError
-        args: SocketAsyncEventArgs = operation  # type: ignore[assignment]
-        socket: Socket = operation._socket
+        core = core_of(operation.socket)
         winner, self._winner = self._winner, None
-        _take_over(socket, winner)
-        args._connect_socket = socket
-        if args._message is not None and args._message.size:
-            # From here on it is a send like any other, the first on the connection (F239).
-            args._step = None
-            socket._sends._attempt(args)
+        _take_over(core, core_of(winner))
+        stand_connected(core, operation)
 
-    def abandon(self, socket: Any) -> None:
+    def abandon(self, socket: object) -> None:
         self._is_over = True
         if self._winner is not None:
             self._winner.close()
 
 
-def _take_over(socket: Socket, other: Socket) -> None:
+def _take_over(core: SocketCore, other: SocketCore) -> None:
     """Stand on the descriptor of a socket that is connected, and leave it with none."""
-    port = other._port
+    port = other.port
     assert isinstance(port, KernelPort)
-    other._port = _NoPort()
-    socket._port = socket._sends.port = port
-    socket._kernel = port.sock
-    socket._send = port.send
-    socket._peer = other._peer
-    socket._acknowledged_before = other._acknowledged_before
-    socket._sends.gate &= ~UNCONNECTED
+    other.port = _NoPort()
+    core.port = core.sends.port = port
+    core.kernel = port.sock
+    core.send = port.send
+    core.peer = other.peer
+    core.acknowledged_before = other.acknowledged_before
+    core.sends.gate &= ~UNCONNECTED
 
 
 def _targets(name: str, address: Any) -> list[Found] | None:
@@ -187,20 +182,8 @@ def connect_async(args: SocketAsyncEventArgs) -> bool:
 
     Source: .NET's static ``Socket.ConnectAsync``.
     """
-    nobody = Socket.from_port(_NoPort(), connected=False)
-    nobody._require_usable()
-    nobody._require_args(args)
-    nobody._require_startable(args)
-    if args._buffer_list is not None:
-        raise ValueError(
-            "buffer_list is set, but a connect sends a single buffer at most; set it to None first"
-        )
-    step = _ConnectNewStep(args._remote_end_point)
-    nobody._require_initiator()
-    args._connect_socket = None
-    args._is_by_name = step.is_by_name
-    nobody._note(args, step, _CONNECT)
-    args._capture_context()
-    if args._message is not None and not nobody._describe_flags(args, args._socket_flags):
-        return nobody._settle(args)
-    return nobody._begin(args, nobody._sends, _CONNECT) or nobody._settle(args)
+    socket = Socket.from_port(_NoPort(), connected=False)
+    core = core_of(socket)
+    operation = args_to_connect(core, args)
+    step = _ConnectNewStep(operation.remote_end_point)
+    return start_connect(core, socket, args, step, is_by_name=step.is_by_name)

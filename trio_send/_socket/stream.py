@@ -15,15 +15,16 @@ import trio
 
 from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
-from .._base.errors import SocketClosedError, SocketException
+from .._base.errors import SocketClosedError, SocketException, detail_of
 from .._messages.buffers import measure
 from .._operations.operation import CLOSED_DETAIL, Operation, Step
 from .._operations.queue import TORN
 from .._operations.send_queue import TORN_DETAIL
 from .._owners.awaiting_task import TurnStep, describe_interruption, perform
+from .core import core_of
 from .guard import Guard
-from .send import message_of
 from .send_report import SendReport
+from .starts import make_step, message_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,8 +93,9 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         #: Whether the end was announced, or is about to be.
         self._is_ended = False
         self._reports: WeakKeyDictionary[trio.lowlevel.Task, SendReport] = WeakKeyDictionary()
-        if socket._sends.failures is None:
-            socket._sends.failures = WeakKeyDictionary()
+        self._core = core_of(socket)
+        if self._core.sends.failures is None:
+            self._core.sends.failures = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<stream of {self.socket!r}>"
@@ -110,7 +112,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         """Send all of ``data``, behind whatever is queued on the socket already."""
         if type(data) is not bytes:
             measure("data", data)  # the socket would take lists and args too
-        failures = self.socket._sends.failures
+        failures = self._core.sends.failures
         if failures:
             failures.pop(trio.lowlevel.current_task(), None)  # that of another send
         try:
@@ -131,14 +133,14 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     def _report(self, data: Buffer, error: BaseException) -> None:
         """Note what became of the calling task's message."""
         task = trio.lowlevel.current_task()
-        failures = self.socket._sends.failures
+        failures = self._core.sends.failures
         assert failures is not None
         operation = failures.pop(task, None)
         if operation is None:  # it had not begun
             operation = Operation()
-            operation._fresh = False
+            operation.is_fresh = False
             with suppress(Exception):  # a buffer that is gone meanwhile, or a program that raises
-                operation._message = message_of("data", data, 0, None)
+                operation.message = message_of("data", data, 0, None)
             code, detail = SocketError.OPERATION_ABORTED, describe_interruption(error)
             if isinstance(error, SocketClosedError):
                 detail = CLOSED_DETAIL
@@ -146,7 +148,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
                 code, detail = SocketError.SHUTDOWN, str(error)
             elif isinstance(error, trio.BusyResourceError):
                 code, detail = SocketError.IN_PROGRESS, str(error)
-            operation._set_error(code, 0, detail)
+            operation.set_error(code, 0, detail)
         self._reports[task] = SendReport(operation)
 
     @trio.lowlevel.enable_ki_protection
@@ -154,20 +156,20 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
         """Wait until the queue is empty and the kernel has room."""
         with self._send_guard:
             self._require_sendable()
-            await self._wait_for(_WritableStep(self.socket._port))
+            await self._wait_for(_WritableStep(self._core.port))
 
     @trio.lowlevel.enable_ki_protection
     async def send_eof(self) -> None:
         """Tell the peer that nothing more comes, behind whatever is queued on the socket already."""
         with self._send_guard:
-            self.socket._require_own()
-            if self._is_ended or self.socket._send_was_shut_down:
+            self._core.require_own()
+            if self._is_ended or self._core.send_was_shut_down:
                 await trio.lowlevel.checkpoint()
                 return
             self._is_ended = True
             try:
                 await self._wait_for(TurnStep())
-                if self.socket._sends.gate & TORN:
+                if self._core.sends.gate & TORN:
                     # The peer would take what it has for all there was.
                     raise self._broken()
                 try:
@@ -182,12 +184,11 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
 
     async def _wait_for(self, step: Step) -> None:
         """Wait for the turn, and then for the step."""
-        socket = self.socket
+        core = self._core
         await trio.lowlevel.checkpoint_if_cancelled()
-        operation = Operation()
-        socket._note(operation, step, SocketAsyncOperation.NONE)
+        operation = make_step(core, self.socket, step, SocketAsyncOperation.NONE)
         try:
-            await perform(operation, socket._sends)
+            await perform(operation, core.sends)
         except SocketClosedError:
             raise
         except SocketException as error:
@@ -199,7 +200,7 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what has arrived, as soon as something has; ``b""`` when the peer has finished."""
         with self._receive_guard:
-            self.socket._require_own()
+            self._core.require_own()
             size = DEFAULT_RECEIVE_SIZE if max_bytes is None else operator.index(max_bytes)
             try:
                 return await self.socket.receive(size)
@@ -219,17 +220,17 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
     # -- errors -------------------------------------------------------------------------------------------------------
 
     def _require_sendable(self) -> None:
-        self.socket._require_own()
-        if self._is_ended or self.socket._send_was_shut_down:
+        self._core.require_own()
+        if self._is_ended or self._core.send_was_shut_down:
             raise trio.ClosedResourceError(
                 "the end of this stream was announced, so nothing can be sent any more"
             )
 
     def _translated(self, error: SocketException) -> Exception:
         """Return what a Trio stream raises instead."""
-        if self.socket._sends.gate & TORN:
+        if self._core.sends.gate & TORN:
             return self._broken()
-        if error._detail is TORN_DETAIL:
+        if detail_of(error) is TORN_DETAIL:
             return trio.BrokenResourceError(
                 "nothing of this message was sent, for the one before it was cut; that has been settled meanwhile, so "
                 "send this one again"

@@ -11,13 +11,18 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from .._base.codes import SocketAsyncOperation, SocketError
+from .._base.error_numbers import OPERATION_ABORTED
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
-from .._operations.operation import ARRIVED, CLOSED_DETAIL, describe_os_error
+from .._operations.operation import CLOSED_DETAIL, describe_os_error
 from .._operations.queue import CLOSED
-from .._socket.async_result import AsyncResult, HandedOut
+from .._operations.states import ARRIVED
+from .._socket.async_result import HandedOut, ResultOperation
+from .._socket.core import core_of
+from .._socket.results import result_and_operation
 from .._socket.socket import Socket
-from .lifetime import find_owner, prepare_for_handlers, require_plain_thread
+from .._socket.starts import operation_of, require_startable
+from .lifetime import find_thread_owner, prepare_for_handlers, require_plain_thread
 from .starts import begin_send, deliver, require_socket, send_async, try_begin_send
 
 if TYPE_CHECKING:
@@ -25,8 +30,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
-    from .._owners.thread_initiator import ThreadInitiator
+    from .._owners.thread_owner import ThreadOwner
+    from .._socket.async_result import AsyncResult
     from .._socket.event_args import SocketAsyncEventArgs
+    from .._socket.event_args_operation import EventArgsOperation
 
     P = ParamSpec("P")
 
@@ -60,16 +67,18 @@ _KINDS: Final = {
 class _AnyStart:
     """A call of a start on its way into the Trio thread."""
 
-    __slots__ = ("_call", "_context", "_operation", "_owner", "_socket")
+    __slots__ = ("_call", "_context", "_face", "_operation", "_owner", "_socket")
 
     def __init__(
         self,
         socket: Socket,
-        operation: AsyncResult | SocketAsyncEventArgs,
-        owner: ThreadInitiator,
+        face: AsyncResult | SocketAsyncEventArgs,
+        operation: EventArgsOperation | ResultOperation,
+        owner: ThreadOwner,
         call: Callable[[], Any],
     ) -> None:
         self._socket = socket
+        self._face = face
         self._operation = operation
         self._owner = owner
         self._call = call
@@ -79,21 +88,22 @@ class _AnyStart:
 
     def __call__(self) -> None:
         """Call the method; the end is told in any case, because the thread was answered "pending"."""
-        socket, operation, owner = self._socket, self._operation, self._owner
-        owner._arrive()
-        operation._arrive()
+        operation, owner = self._operation, self._owner
+        owner.be_served()
+        operation.arrive()
         if not self._ends_on_the_spot():
             return
-        if operation._state == ARRIVED:
-            operation._trace = None  # whoever watches has not seen it start
-        if owner._stopped is not None:
-            owner._note_late_start()
+        if operation.state == ARRIVED:
+            operation.trace = None  # whoever watches has not seen it start
+        if owner.stopped is not None:
+            owner.note_late_start()
         # What has ended on the spot has let go of these.
-        operation._socket = socket
-        self._context.run(operation._capture_context)
-        operation._end_later(owner)
-        operation._queue = socket._sends  # which knows whether a message was cut
-        owner._ended(operation, None)
+        operation.socket = self._socket
+        operation.face = self._face
+        self._context.run(operation.capture_context)
+        operation.end_later(owner)
+        operation.queue = core_of(self._socket).sends  # which knows whether a message was cut
+        owner.ended(operation, None)
 
     def _ends_on_the_spot(self) -> bool:
         """Call the method; return whether that ended the operation, and nobody tells of it yet."""
@@ -101,23 +111,23 @@ class _AnyStart:
         try:
             answer = self._context.run(self._call)
         except Exception as error:
-            if not operation._code:
-                operation._set_error(*self._describe(error))
+            if not operation.code:
+                operation.set_error(*self._describe(error))
             answer = False
-        if not isinstance(operation, AsyncResult):
+        if not isinstance(operation, ResultOperation):
             return not answer
-        on_the_spot = operation._completed_synchronously or answer is False
-        operation._completed_synchronously = False  # the thread could not have taken it
-        return on_the_spot and not operation._can_be_taken  # else its callback is told anyway
+        on_the_spot = operation.completed_synchronously or answer is False
+        operation.completed_synchronously = False  # the thread could not have taken it
+        return on_the_spot and not operation.can_be_taken  # else its callback is told anyway
 
     def _describe(self, error: Exception) -> tuple[int, int, str | None]:
         """Return the numbers and the sentence of an error that nobody is there to catch."""
-        if self._socket._sends.gate & CLOSED:
-            return int(SocketError.OPERATION_ABORTED), 0, CLOSED_DETAIL
+        if core_of(self._socket).sends.gate & CLOSED:
+            return OPERATION_ABORTED, 0, CLOSED_DETAIL
         if isinstance(error, OSError):
             return describe_os_error(error)
-        if self._owner._stopped is not None:
-            return int(SocketError.OPERATION_ABORTED), 0, self._owner._stopped
+        if self._owner.stopped is not None:
+            return OPERATION_ABORTED, 0, self._owner.stopped
         code = SocketError.SOCKET_ERROR
         if isinstance(error, (TypeError, ValueError)):
             code = SocketError.INVALID_ARGUMENT
@@ -174,37 +184,47 @@ def start(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if name in _SENDS:
         return cast("T", _SENDS[name](socket, *args, **kwargs))
     bound = inspect.signature(method).bind(*args, **kwargs)
-    owner = find_owner(None, "start")
+    owner = find_thread_owner(None, "start")
     require_socket(socket, owner)
     if name.endswith("_async"):
-        (operation,) = bound.args
-        _post(socket, operation, owner, _KINDS[name], lambda: method(*args, **kwargs))
+        (event_args,) = bound.args
+        operation = operation_of(event_args)
+        _post(socket, event_args, operation, owner, _KINDS[name], lambda: method(*args, **kwargs))
         return cast("T", True)
     values = bound.arguments
-    result = AsyncResult(socket, values.get("callback"), values.get("state"))
+    result, made = result_and_operation(
+        socket, owner.inbox.token, values.get("callback"), values.get("state")
+    )
     values["callback"] = HandedOut(result)
-    _post(socket, result, owner, _KINDS[name], lambda: method(*bound.args, **bound.kwargs))
+    _post(
+        socket,
+        result,
+        made,
+        owner,
+        _KINDS[name],
+        lambda: method(*bound.args, **bound.kwargs),
+    )
     return cast("T", (result, SocketError.SUCCESS) if name.startswith("try_") else result)
 
 
 def _post(
     socket: Socket,
-    operation: AsyncResult | SocketAsyncEventArgs,
-    owner: ThreadInitiator,
+    face: AsyncResult | SocketAsyncEventArgs,
+    operation: EventArgsOperation | ResultOperation,
+    owner: ThreadOwner,
     kind: SocketAsyncOperation,
     call: Callable[[], Any],
 ) -> None:
     """Have a start made in the Trio thread, for an operation that is in use from now on."""
-    post = _AnyStart(socket, operation, owner, call)
+    post = _AnyStart(socket, face, operation, owner, call)
     with LOCK:
-        owner._require_open()
-        if not isinstance(operation, AsyncResult):
-            socket._require_args(operation)
-            socket._require_startable(operation)
-        operation._claim()
-        operation._reset_results()
-        operation._last_operation = kind
-        operation._socket = socket
-        operation._post(owner)
-        owner._door.put(post)
-    deliver(post, operation, owner, socket)
+        owner.require_open()
+        require_startable(operation)
+        operation.claim()
+        operation.reset_results()
+        operation.kind = kind
+        operation.socket = socket
+        operation.face = face
+        operation.post(owner)
+        owner.inbox.put(post)
+    deliver(post, operation, owner, core_of(socket))

@@ -37,9 +37,11 @@ import trio
 
 from .._base.errors import InvalidOperationError
 from .._base.interrupts import one_step, quietly
-from .._owners.current import current_owner, find_initiator
-from .._owners.initiator import Initiator
-from .._owners.thread_initiator import ThreadInitiator
+from .._base.wait_handle import enlist, withdraw
+from .._owners.current import current_owner, find_owner
+from .._owners.initiator import Initiator, owner_of
+from .._owners.scope_owner import ScopeOwner
+from .._owners.thread_owner import ThreadOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .._base.wait_handle import WaitHandle
-    from .._owners.leaving_owner import Leaver
+    from .._owners.exiting_owner import ExitingOwner
 
 #: Trio tells a thread that its call of `trio.to_thread.run_sync` was cancelled when it is asked, and only then; so a
 #: thread that blocks asks this often, in seconds. One that asks costs 0.2 % of a core.
@@ -79,40 +81,40 @@ def is_trio_call() -> bool:
 class _Life:
     """What the life of a thread, or of a call, holds on to; when it is finalised, the thread or call is over."""
 
-    __slots__ = ("__weakref__", "_why", "ident", "initiators", "is_over")
+    __slots__ = ("__weakref__", "_why", "ident", "is_over", "owners")
 
     def __init__(self, why: str) -> None:
         self._why = why
         self.ident = get_ident()
         self.is_over = False
-        #: The implicit initiators, by host.
-        self.initiators: dict[Leaver, ThreadInitiator] = {}
+        #: The implicit owners, by host.
+        self.owners: dict[ScopeOwner, ThreadOwner] = {}
 
-    def initiator(self, host: Initiator) -> ThreadInitiator:
-        """Return the implicit initiator that ``host`` serves."""
-        found = self.initiators.get(host)
-        if found is None or found._host is not host:
+    def owner(self, host: ScopeOwner) -> ThreadOwner:
+        """Return the implicit owner that ``host`` serves."""
+        found = self.owners.get(host)
+        if found is None or found.host is not host:
             # A thread that outlives many hosts must not keep them.
-            for past, initiator in list(self.initiators.items()):
-                if initiator._host._exited:
-                    del self.initiators[past]
+            for past, owner in list(self.owners.items()):
+                if owner.host.has_exited:
+                    del self.owners[past]
             name = f"thread {threading.current_thread().name}"
-            found = self.initiators[host] = ThreadInitiator(host, name=name)
+            found = self.owners[host] = ThreadOwner(host, name=name)
         return found
 
     @one_step
     def end(self) -> None:
-        """Have the sends of the implicit initiators end."""
+        """Have the sends of the implicit owners end."""
         self.is_over = True
-        while self.initiators:
-            _, initiator = self.initiators.popitem()
-            initiator._post_over(self._why)
+        while self.owners:
+            _, owner = self.owners.popitem()
+            owner.post_end(self._why)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At the end of the process daemon threads stop where they are, with the locks that they hold. The one that runs
-        # Trio may hold the lock of Trio's way in for other threads, and whoever knocks then would wait for ever.
+        # Trio may hold the lock of Trio's way in for other threads, and whoever wakes it then would wait for ever.
         # And Ctrl-C may have struck before there was anything to end.
-        if not is_finalizing() and hasattr(self, "initiators"):
+        if not is_finalizing() and hasattr(self, "owners"):
             _ = [*map(interrupt_main, quietly(self.end))]
 
 
@@ -152,8 +154,8 @@ _call: Final[contextvars.ContextVar[_Life | None]] = contextvars.ContextVar(
 )
 
 #: The innermost ``with`` block, and in which thread it is; a copy of the context may be anywhere.
-_entered: Final[contextvars.ContextVar[tuple[int, ThreadInitiator] | None]] = (
-    contextvars.ContextVar("trio_send.thread_initiator", default=None)
+_entered: Final[contextvars.ContextVar[tuple[int, ThreadOwner] | None]] = contextvars.ContextVar(
+    "trio_send.thread_initiator", default=None
 )
 
 
@@ -172,58 +174,58 @@ def _current_life() -> _Life:
     return life
 
 
-def entered_initiator() -> ThreadInitiator | None:
-    """Return the initiator of the innermost ``with`` block of this thread."""
+def entered_owner() -> ThreadOwner | None:
+    """Return the owner of the innermost ``with`` block of this thread."""
     entered = _entered.get()
     if entered is None or entered[0] != get_ident():
         return None
-    initiator: Leaver | None = entered[1]
-    while initiator is not None and initiator._successor is not None:
-        initiator = initiator._successor
-    return initiator if isinstance(initiator, ThreadInitiator) and not initiator._exited else None
+    owner: ExitingOwner | None = entered[1]
+    while owner is not None and owner.adopted_by is not None:
+        owner = owner.adopted_by
+    return owner if isinstance(owner, ThreadOwner) and not owner.has_exited else None
 
 
-def enter(initiator: ThreadInitiator) -> contextvars.Token[tuple[int, ThreadInitiator] | None]:
-    """Have the sends that this thread starts belong to ``initiator``."""
-    return _entered.set((get_ident(), initiator))
+def enter(owner: ThreadOwner) -> contextvars.Token[tuple[int, ThreadOwner] | None]:
+    """Have the sends that this thread starts belong to ``owner``."""
+    return _entered.set((get_ident(), owner))
 
 
 leave: Final = _entered.reset
 
 
-def find_host(host: Initiator | None, name: str) -> Initiator:
+def find_host(host: Initiator | None, name: str) -> ScopeOwner:
     """Return who serves this thread: ``host``, or who was inherited."""
     if host is not None and not isinstance(host, Initiator):
         raise TypeError(
             f"host must be what 'async with trio_send.open_initiator()' gave, not {type(host).__name__}"
         )
-    found: Leaver | None = find_initiator() if host is None else host
+    found: ExitingOwner | None = find_owner() if host is None else owner_of(host)
     if found is None:
         raise InvalidOperationError(
             f"no initiator serves this thread; pass one that is open as host= to from_thread.{name}(), or start the "
             "thread with trio.to_thread.run_sync() inside 'async with trio_send.open_initiator():'",
         )
-    while found._successor is not None:
-        found = found._successor
-    server = found._server
-    assert isinstance(server, Initiator)
-    if server._closed:
+    while found.adopted_by is not None:
+        found = found.adopted_by
+    served_by = found.host
+    assert isinstance(served_by, ScopeOwner)
+    if served_by.is_closed:
         raise InvalidOperationError(
             "the initiator that would serve this thread has exited, and perhaps its run of Trio with it; "
             "pass host= one that is open",
         )
-    return server
+    return served_by
 
 
-def find_owner(host: Initiator | None, name: str) -> ThreadInitiator:
+def find_thread_owner(host: Initiator | None, name: str) -> ThreadOwner:
     """Return who owns what this thread starts."""
-    entered = entered_initiator()
-    if entered is not None and (host is None or host is entered._host):
+    entered = entered_owner()
+    if entered is not None and (host is None or owner_of(host) is entered.host):
         return entered
-    return _current_life().initiator(find_host(host, name))
+    return _current_life().owner(find_host(host, name))
 
 
-def prepare_for_handlers(owner: ThreadInitiator) -> None:
+def prepare_for_handlers(owner: ThreadOwner) -> None:
     """Make the current context one for the handlers of a send: what they start belongs to ``owner`` as well."""
     current_owner.set(owner)
     _entered.set(None)
@@ -242,11 +244,11 @@ def wait(handle: WaitHandle, timeout: float = math.inf, *, cancellable: bool = T
     lock = threading.Lock()
     lock.acquire()
     try:
-        if handle._enlist(lock) or _acquire(lock, timeout, polls=cancellable and is_trio_call()):
+        if enlist(handle, lock) or _acquire(lock, timeout, polls=cancellable and is_trio_call()):
             return True
-        return handle._withdraw(lock)
+        return withdraw(handle, lock)
     except BaseException:
-        handle._withdraw(lock)
+        withdraw(handle, lock)
         raise
 
 

@@ -12,15 +12,16 @@ from .._base.inbox import LOCK
 from .._base.interrupts import one_step, quietly
 from .._base.wait_handle import WaitHandle
 from .._owners.exit_policy import ExitPolicy, require_policy
-from .._owners.thread_initiator import ThreadInitiator
-from .lifetime import enter, entered_initiator, find_host, leave, require_plain_thread, wait
+from .._owners.initiator import Initiator, ThreadInitiator, face_of, owner_of
+from .._owners.thread_owner import ThreadOwner
+from .lifetime import enter, entered_owner, find_host, leave, require_plain_thread, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from .._owners.initiator import Initiator
+    from .._owners.exiting_owner import ExitingOwner
 
 _INTERRUPTED: Final = "the wait at its exit was interrupted"
 
@@ -29,10 +30,10 @@ _INTERRUPTED: Final = "the wait at its exit was interrupted"
 class _ThreadScope:
     """The context manager that `initiator` returns."""
 
-    __slots__ = ("_grace", "_host", "_initiator", "_name", "_on_exit", "_token")
+    __slots__ = ("_grace", "_host", "_name", "_on_exit", "_owner", "_token")
 
     #: There while the block is entered.
-    _initiator: ThreadInitiator
+    _owner: ThreadOwner
 
     def __init__(
         self, host: Initiator | None, on_exit: ExitPolicy, grace: float | None, name: str | None
@@ -44,29 +45,31 @@ class _ThreadScope:
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Ctrl-C may strike where `__exit__` begins, and then nothing of it is done.
-        if hasattr(self, "_initiator") and not is_finalizing():
+        if hasattr(self, "_owner") and not is_finalizing():
             with suppress(ValueError):  # another context would not be concerned
                 leave(self._token)
-            end = partial(self._initiator._post_over, _INTERRUPTED)
+            end = partial(self._owner.post_end, _INTERRUPTED)
             _ = [*map(interrupt_main, quietly(end))]
 
     @one_step
     def __enter__(self) -> ThreadInitiator:
         require_plain_thread("initiator", "use 'async with trio_send.open_initiator():'")
-        around = entered_initiator()
-        if around is not None and (self._host is None or self._host is around._host):
-            host = around._host
+        around = entered_owner()
+        if around is not None and (self._host is None or owner_of(self._host) is around.host):
+            host = around.host
         else:
             host = find_host(self._host, "initiator")
-        heir = None
+        adopter: ExitingOwner | None = None
         if self._on_exit is ExitPolicy.ADOPT:
-            heir = around if around is not None and around._host is host else host
-        initiator = ThreadInitiator(host, self._on_exit, self._grace, self._name, heir)
+            adopter = around if around is not None and around.host is host else host
+        owner = ThreadOwner(host, self._on_exit, self._grace, self._name, adopter)
         with LOCK:
-            initiator._require_open()
-        self._token = enter(initiator)
-        self._initiator = initiator
-        return initiator
+            owner.require_open()
+        self._token = enter(owner)
+        self._owner = owner
+        face = face_of(owner)
+        assert isinstance(face, ThreadInitiator)
+        return face
 
     def __exit__(
         self,
@@ -74,7 +77,7 @@ class _ThreadScope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        initiator = self._initiator
+        owner = self._owner
         left = WaitHandle()
         why = (
             "its thread's initiator exited"
@@ -84,18 +87,18 @@ class _ThreadScope:
         try:
             leave(self._token)
             # Otherwise it has ended everything, and there may be no Trio left to ask.
-            if not initiator._host._exited and initiator._door.post(
-                partial(initiator._leave, left, why, exc is not None)
+            if not owner.host.has_exited and owner.inbox.post(
+                partial(owner.begin_exit, left, why, exc is not None)
             ):
                 wait(left)
         except BaseException:
-            if not initiator._host._exited and initiator._door.post(
-                partial(initiator._give_up, left, _INTERRUPTED)
+            if not owner.host.has_exited and owner.inbox.post(
+                partial(owner.give_up, left, _INTERRUPTED)
             ):
                 wait(left, cancellable=False)
             raise
         finally:
-            del self._initiator
+            del self._owner
 
 
 def initiator(

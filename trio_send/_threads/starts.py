@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
+from .._base.error_numbers import OPERATION_ABORTED, SOCKET_ERROR
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
-from .._operations.operation import CLOSED_DETAIL, CUT
+from .._operations.operation import CANCELLED_DETAIL, Operation
 from .._operations.queue import CLOSED
-from .._owners.leaving_owner import Leaver
-from .._socket.async_result import AsyncResult
+from .._operations.states import CUT
+from .._owners.exiting_owner import ExitingOwner
+from .._socket.async_result import AsyncResult, ResultOperation
+from .._socket.core import SocketCore, core_of
 from .._socket.event_args import SocketAsyncEventArgs
-from .._socket.send import message_of
+from .._socket.event_args_operation import EventArgsOperation
+from .._socket.results import operation_behind, result_and_error, result_and_operation, succeeded
 from .._socket.socket import Socket
-from .lifetime import (
-    enter,
-    find_owner,
-    prepare_for_handlers,
-    require_plain_thread,
+from .._socket.starts import (
+    NOTHING_TO_SEND,
+    admit,
+    message_of,
+    operation_of,
+    require_startable,
+    set_send_flags,
 )
+from .lifetime import enter, find_thread_owner, prepare_for_handlers, require_plain_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,141 +40,137 @@ if TYPE_CHECKING:
 
     from .._messages.buffers import Message
     from .._owners.initiator import Initiator
-    from .._owners.thread_initiator import ThreadInitiator
-
-_OPERATION_ABORTED: Final = int(SocketError.OPERATION_ABORTED)
-_SOCKET_ERROR: Final = int(SocketError.SOCKET_ERROR)
+    from .._owners.thread_owner import ThreadOwner
 
 
 class _Start:
     """A start on its way into the Trio thread."""
 
-    __slots__ = ("_operation", "_owner", "_socket")
+    __slots__ = ("_core", "_operation", "_owner")
 
     def __init__(
-        self, socket: Socket, operation: AsyncResult | SocketAsyncEventArgs, owner: ThreadInitiator
+        self, core: SocketCore, operation: EventArgsOperation | ResultOperation, owner: ThreadOwner
     ) -> None:
-        self._socket = socket
+        self._core = core
         self._operation = operation
         self._owner = owner
 
     def __call__(self) -> None:
         """Make the first attempt; the end is told in any case, because the thread was answered "pending"."""
-        socket, operation, owner = self._socket, self._operation, self._owner
-        owner._arrive()
-        sends = socket._sends
-        if owner._stopped is not None:
-            operation._set_error(_OPERATION_ABORTED, 0, owner._stopped)
-            owner._note_late_start()
-        elif operation._code:
+        core, operation, owner = self._core, self._operation, self._owner
+        owner.be_served()
+        sends = core.sends
+        if owner.stopped is not None:
+            owner.refuses(operation)
+            owner.note_late_start()
+        elif operation.code:
             pass  # it has failed in its thread, which was answered "pending" to have it wait
         elif sends.gate & CLOSED:
-            operation._set_error(_OPERATION_ABORTED, 0, CLOSED_DETAIL)
+            sends.refuse_closed(operation)
         else:
             try:
-                socket._require_usable()  # which notes the run that it is used in
-                if sends.audience.instruments:
-                    sends.audience.started(operation, sends)
-                if socket._admit(operation) and sends.start(operation, owner):
+                core.require_usable()  # which notes the run that it is used in
+                if sends.instruments.watching:
+                    sends.instruments.started(operation, sends)
+                if admit(core, operation) and sends.start(operation, owner):
                     return
             except Exception as error:
                 # A buffer may be a program that raises; there is nobody here to hear of it.
-                operation._set_error(_SOCKET_ERROR, 0, f"its buffer raised {error!r}")
-        operation._end_later(owner)
-        operation._queue = sends  # which knows whether the message was cut
+                operation.set_error(SOCKET_ERROR, 0, f"its buffer raised {error!r}")
+        operation.end_later(owner)
+        operation.queue = sends  # which knows whether the message was cut
         sends.count_on_the_spot(operation)
-        owner._ended(operation, None)
-        if sends.audience.instruments:
-            sends.audience.ended_on_the_spot(operation, sends)
+        owner.ended(operation, None)
+        if sends.instruments.watching:
+            sends.instruments.ended_on_the_spot(operation, sends)
 
 
-def require_socket(socket: Socket, owner: ThreadInitiator) -> None:
+def require_socket(socket: Socket, owner: ThreadOwner) -> SocketCore:
+    """Return the core of a socket that can be used by the run of an owner's host, or raise."""
     if not isinstance(socket, Socket):
         raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
-    socket._sends.require_own()
-    if socket._thread != owner._host._thread:
+    core = core_of(socket)
+    core.sends.require_own()
+    if core.thread != owner.host.thread:
         raise InvalidOperationError(
             "this socket belongs to another thread than the one in which the host's run of Trio takes place; make it "
             "in the Trio thread",
         )
-    if socket._token is not None and socket._token is not owner._door.token:
+    if core.token is not None and core.token is not owner.inbox.token:
         raise InvalidOperationError(
             "this socket was used in another call of trio.run() than the host's; make a socket for each",
         )
-    if socket._sends.gate & CLOSED:
+    if core.sends.gate & CLOSED:
         raise SocketClosedError("this socket was closed")
+    return core
 
 
 def _start(
     socket: Socket,
-    operation: AsyncResult | SocketAsyncEventArgs,
+    face: AsyncResult | SocketAsyncEventArgs,
+    operation: EventArgsOperation | ResultOperation,
     message: Message,
     flags: SocketFlags,
-    owner: ThreadInitiator,
+    owner: ThreadOwner,
     caller: Callable[[], object] | None = None,
 ) -> bool:
     """Post a send; return False if it has failed on the spot, with the reason in the results."""
-    start = _Start(socket, operation, owner)
+    core = core_of(socket)
+    start = _Start(core, operation, owner)
     with LOCK:
-        owner._require_open()
-        if isinstance(operation, SocketAsyncEventArgs):
-            socket._require_args(operation)
-        refusal = owner._why_refused()
-        # As in Trio, a blind restart while the owner leaves keeps its count.
-        keeps = (
-            refusal is not None and operation._state == CUT and socket._sends.is_torn_by(operation)
-        )
-        if not keeps and isinstance(operation, SocketAsyncEventArgs):
-            socket._require_startable(operation)
-        operation._claim()
+        owner.require_open()
+        if isinstance(face, SocketAsyncEventArgs):
+            operation_of(face)
+        # As in Trio, a blind restart while the owner exits keeps its count.
+        is_refused = owner.why_refused() is not None
+        keeps = is_refused and operation.state == CUT and core.sends.is_torn_by(operation)
+        if not keeps:
+            require_startable(operation)
+        operation.claim()
         try:
             if not keeps:
-                operation._reset_results()
-                operation._message = message
-                operation._address = operation._step = None
-                operation._last_operation = SocketAsyncOperation.SEND
-            operation._socket = socket
-            if refusal is not None:
-                operation._set_error(_OPERATION_ABORTED, 0, refusal)
+                operation.reset_results()
+                operation.message = message
+                operation.address = operation.step = None
+                operation.kind = SocketAsyncOperation.SEND
+            operation.socket = socket
+            operation.face = face
             if (
-                refusal is None
-                and socket._describe_flags(operation, flags)
-                and socket._admit(operation)
+                not owner.refuses(operation)
+                and set_send_flags(operation, flags)
+                and admit(core, operation)
             ):
-                owner._failures = 0
-            elif not owner._spend_in_thread():
-                operation._rest(socket._sends)
+                owner.failures_in_a_row = 0
+            elif not owner.spend_in_thread():
+                operation.rest(core.sends)
                 return False
-            operation._capture_context()
-            if operation._context is not None:
-                operation._context.run(prepare_for_handlers, owner)
-            if isinstance(operation, SocketAsyncEventArgs):
-                operation._caller = caller
-            operation._post(owner)
-            owner._door.put(start)
+            operation.capture_context()
+            if operation.context is not None:
+                operation.context.run(prepare_for_handlers, owner)
+            if isinstance(operation, EventArgsOperation):
+                operation.caller = caller
+            operation.post(owner)
+            owner.inbox.put(start)
         except BaseException:
-            if operation._in_flight:
-                operation._rest(socket._sends)
+            if operation.in_flight:
+                operation.rest(core.sends)
             raise
-    deliver(start, operation, owner, socket)
+    deliver(start, operation, owner, core)
     return True
 
 
 def deliver(
-    start: Callable[[], None],
-    operation: AsyncResult | SocketAsyncEventArgs,
-    owner: ThreadInitiator,
-    socket: Socket,
+    start: Callable[[], None], operation: Operation, owner: ThreadOwner, core: SocketCore
 ) -> None:
-    """Have the start of an operation taken in that was put at the door, or raise and leave all as it was."""
+    """Have the start of an operation taken in that was put into the inbox, or raise and leave all as it was."""
     taken_in = False
     try:
-        taken_in = owner._door.knock()
+        taken_in = owner.inbox.wake()
     finally:
         if not taken_in:
-            taken_in = not owner._door.take_back(start)
+            taken_in = not owner.inbox.take_back(start)
             if not taken_in:
-                operation._rest(socket._sends)
+                operation.rest(core.sends)
     if not taken_in:
         raise InvalidOperationError(
             "the run of Trio that served this thread is over; nothing was started"
@@ -236,9 +239,7 @@ def begin_send(
         host,
         callbacks_in_thread,
     )
-    if result._failed_on_the_spot:
-        raise result._exception()
-    return result
+    return succeeded(result)
 
 
 def try_begin_send(
@@ -295,9 +296,7 @@ def try_begin_send(
         host,
         callbacks_in_thread,
     )
-    if result._failed_on_the_spot:
-        return None, SocketError(result._code)
-    return result, SocketError.SUCCESS
+    return result_and_error(result)
 
 
 @one_step
@@ -318,14 +317,14 @@ def _begin(
         name,
         f"call socket.{name}(), or where host is not current host.run_sync(socket.{name}, ...)",
     )
-    owner = find_owner(host, name)
+    owner = find_thread_owner(host, name)
     require_socket(socket, owner)
     require_flags(flags)
-    result = AsyncResult(socket, callback, state)
-    if callback is not None and callbacks_in_thread:
-        result._callback = partial(_call_in_thread, owner, callback)
+    if callback is not None and callbacks_in_thread and callable(callback):
+        callback = partial(_call_in_thread, owner, callback)
+    result, operation = result_and_operation(socket, owner.inbox.token, callback, state)
     message = message_of("buffer_or_list", buffer_or_list, offset, size)
-    result._completed_synchronously = not _start(socket, result, message, flags, owner)
+    operation.completed_synchronously = not _start(socket, result, operation, message, flags, owner)
     return result
 
 
@@ -369,22 +368,20 @@ def send_async(
         "send_async",
         "call socket.send_async(), or where host is not current host.run_sync(socket.send_async, args)",
     )
-    owner = find_owner(host, "send_async")
+    owner = find_thread_owner(host, "send_async")
     require_socket(socket, owner)
-    socket._require_args(args)
-    if args._message is None:
-        raise ValueError(
-            "args has nothing to send; give it a buffer with set_buffer(), or set its buffer_list"
-        )
+    operation = operation_of(args)
+    if operation.message is None:
+        raise ValueError(NOTHING_TO_SEND)
     caller = partial(_call_in_thread, owner, args.on_completed) if callbacks_in_thread else None
-    return _start(socket, args, args._message, args._socket_flags, owner, caller)
+    return _start(socket, args, operation, operation.message, operation.socket_flags, owner, caller)
 
 
 # Handlers in a worker thread ------------------------------------------------------------------------------------------
 
 
 async def _call_in_thread(
-    owner: ThreadInitiator, handler: Callable[..., object], *args: object
+    owner: ThreadOwner, handler: Callable[..., object], *args: object
 ) -> None:
     """Call a handler in a worker thread, whatever is cancelled; if it proves asynchronous, finish it here."""
     with trio.CancelScope(shield=True):
@@ -393,9 +390,7 @@ async def _call_in_thread(
         await result
 
 
-def _call_here(
-    owner: ThreadInitiator, handler: Callable[..., object], *args: object
-) -> tuple[object]:
+def _call_here(owner: ThreadOwner, handler: Callable[..., object], *args: object) -> tuple[object]:
     """Call a handler; what it starts belongs to the thread whose send it is told of."""
     enter(owner)
     return (handler(*args),)
@@ -432,18 +427,18 @@ def cancel(operation: AsyncResult | SocketAsyncEventArgs, reason: str | None = N
             "operation must be what begin_send() returned, or args that are in use, "
             f"not {type(operation).__name__}"
         )
-    activation = operation._activation
-    owner = operation._owner
-    if owner is None:
+    record = operation_behind(operation)
+    owner = None if record is None else record.owner
+    if record is None or owner is None:
         return
-    if not isinstance(owner, Leaver):
+    if not isinstance(owner, ExitingOwner):
         raise InvalidOperationError(
             "these args are awaited by a task; cancel the scope of that task"
         )
+    activation = record.activation
 
     def stop() -> None:
-        queue = operation._queue
-        if operation._activation == activation and queue is not None:
-            queue.stop(operation, _OPERATION_ABORTED, reason or "the operation was cancelled")
+        if record.activation == activation and record.queue is not None:
+            record.queue.stop(record, OPERATION_ABORTED, reason or CANCELLED_DETAIL)
 
-    owner._door.post(stop)
+    owner.inbox.post(stop)

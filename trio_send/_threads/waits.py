@@ -9,6 +9,7 @@ from .._base.checks import require_seconds
 from .._base.codes import SocketAsyncOperation
 from .._base.wait_handle import WaitHandle
 from .._socket.async_result import AsyncResult
+from .._socket.results import is_told, kind_of, take_value
 from .lifetime import require_plain_thread, wait
 
 _SEND: Final = SocketAsyncOperation.SEND
@@ -46,10 +47,11 @@ def end_send(ar: AsyncResult) -> int:
         "end_send", "await socket.end_send(), or in a callback call end_send_nowait()"
     )
     _require_result("ar", ar, "begin_send()")
-    if ar._last_operation != _SEND:
-        raise ValueError(f"ar is the result of {ar._last_operation.name}, not of SEND")
+    is_of = kind_of(ar)
+    if is_of != _SEND:
+        raise ValueError(f"ar is the result of {is_of.name}, not of SEND")
     _take(ar)
-    return ar._transferred
+    return ar.bytes_transferred
 
 
 def end(result: AsyncResult) -> Any:
@@ -78,8 +80,7 @@ def end(result: AsyncResult) -> Any:
     """
     require_plain_thread("end", "await the end method, such as socket.end_receive()")
     _require_result("result", result, "start()")
-    _take(result)
-    return result._value()
+    return _take(result)
 
 
 def _require_result(name: str, value: object, origin: str) -> None:
@@ -89,17 +90,11 @@ def _require_result(name: str, value: object, origin: str) -> None:
         raise ValueError(f"{name} must be what {origin} returned, not {type(value).__name__}")
 
 
-def _take(ar: AsyncResult) -> None:
-    """Wait until an operation has ended and use up the call of its end method; raise its error."""
-    if not ar.is_completed and not ar._ended:
-        ar._ask()
+def _take(ar: AsyncResult) -> Any:
+    """Wait until an operation has ended and use up the call of its end method; return its value, or raise its error."""
+    if not is_told(ar):
         wait(ar.async_wait_handle)
-    ar._take()
-    try:
-        if ar._code:
-            raise ar._exception()
-    finally:
-        del ar  # a frame that holds what it raised is a cycle
+    return take_value(ar)
 
 
 def wait_one(handle: WaitHandle, timeout: float = math.inf) -> bool:

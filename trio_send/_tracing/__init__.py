@@ -1,4 +1,4 @@
 """Who watches: instruments, and those that come with the library.
 
-`Instrument` and what comes with it are public. Operations and owners tell an `Audience` of what happens.
+`Instrument` and what comes with it are public. Operations and owners tell an `Instruments` of what happens.
 """

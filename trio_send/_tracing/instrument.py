@@ -7,12 +7,43 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
-from .._operations.operation import Operation
-
 if TYPE_CHECKING:
     import weakref
+    from typing import Protocol
 
     from .._base.codes import SocketAsyncOperation, SocketError
+    from .._messages.buffers import Message
+
+    class SeenStep(Protocol):
+        """What an attempt of an operation does that is no send, as far as instruments see it."""
+
+        @property
+        def address(self) -> Any: ...
+        @property
+        def data(self) -> bytes: ...
+
+    class SeenOperation(Protocol):
+        """An operation, as far as instruments see it."""
+
+        trace: TracedOperation | None
+
+        @property
+        def face(self) -> Any: ...
+        @property
+        def kind(self) -> SocketAsyncOperation: ...
+        @property
+        def message(self) -> Message | None: ...
+        @property
+        def step(self) -> SeenStep | None: ...
+        @property
+        def address(self) -> Any: ...
+        @property
+        def transferred(self) -> int: ...
+        @property
+        def code(self) -> int: ...
+        @property
+        def detail(self) -> str | None: ...
+
 
 logger: Final = logging.getLogger("trio_send")
 
@@ -37,9 +68,10 @@ class TracedOperation:
     is_stream: bool
     #: Where a connect or a datagram goes to, or whom an accept has accepted; None if there is nothing to tell.
     address: Any
-    _operation: weakref.ref[Operation]
+    _operation: weakref.ref[SeenOperation]
+    _face: weakref.ref[Any] | None
     #: During which time of watching it began. A number from an earlier one is about another activation.
-    _season: object
+    _period: object
     _queued_at: float | None = None
     #: How many datagrams were accepted or received, known when it has ended; always 0 on a stream.
     datagrams: int = 0
@@ -48,9 +80,9 @@ class TracedOperation:
     def operation(self) -> Any:
         """The args or result; None for one that is awaited, which nobody holds, or when it is gone or in use anew."""
         operation = self._operation()
-        if operation is None or operation._trace is not self or type(operation) is Operation:
+        if operation is None or operation.trace is not self or self._face is None:
             return None
-        return operation
+        return self._face()
 
     def peek(self, start: int, count: int) -> bytes:
         """Return a copy of a few bytes of the message.
@@ -66,11 +98,11 @@ class TracedOperation:
           The bytes; none if a buffer became shorter or cannot be read any more.
         """
         operation = self._operation()
-        if operation is None or operation._trace is not self:
+        if operation is None or operation.trace is not self:
             return b""
-        if operation._message is None:
-            return b"" if operation._step is None else operation._step.data[start : start + count]
-        return operation._message.peek(start, count)
+        if operation.message is None:
+            return b"" if operation.step is None else operation.step.data[start : start + count]
+        return operation.message.peek(start, count)
 
 
 class Instrument:

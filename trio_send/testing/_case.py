@@ -192,3 +192,8 @@ def describe_exception(error: BaseException) -> list[Broken]:
     if not isinstance(error, AssertionError):
         words = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return [Broken(words or "an assertion failed", place_of_exception(error))]
+
+
+def broken_in(case: Case) -> list[Broken]:
+    """Return what is wrong in a run so far, to be read and added to."""
+    return case._broken

@@ -10,6 +10,7 @@ from .._owners.initiator import Initiator
 from .._tracing.instrument import Instrument, TracedOperation
 
 if TYPE_CHECKING:
+    from .._base.statistics import InitiatorStatistics, SocketStatistics
     from .._socket.socket import Socket
 
 _SENDS: Final = frozenset(
@@ -131,16 +132,15 @@ class Ledger(Instrument):
         )
         for each in watched:
             if isinstance(each, Initiator):
-                check_initiator(each)
+                check_initiator(repr(each), each.statistics())
             else:
-                check_socket(each)
+                check_socket(repr(each), each.statistics())
 
 
-def check_socket(socket: Socket) -> None:
+def check_socket(name: str, now: SocketStatistics) -> None:
     """Raise `AssertionError` unless what a socket counts adds up."""
-    now = socket.statistics()
     _compare(
-        f"operations of {socket!r}",
+        f"operations of {name}",
         now.started,
         {
             "succeeded": now.succeeded,
@@ -150,7 +150,7 @@ def check_socket(socket: Socket) -> None:
         },
     )
     _compare(
-        f"bytes of {socket!r}",
+        f"bytes of {name}",
         now.bytes_offered,
         {
             "accepted": now.bytes_accepted,
@@ -160,11 +160,10 @@ def check_socket(socket: Socket) -> None:
     )
 
 
-def check_initiator(initiator: Initiator) -> None:
+def check_initiator(name: str, now: InitiatorStatistics) -> None:
     """Raise `AssertionError` unless what an initiator counts adds up."""
-    now = initiator.statistics()
     _compare(
-        f"operations of {initiator!r}",
+        f"operations of {name}",
         now.started,
         {
             "succeeded": now.succeeded,

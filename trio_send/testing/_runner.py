@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from . import _trio_private
-from ._case import describe_exception
+from ._case import broken_in, describe_exception
 from ._hangs import watched
 from ._watcher import Abandoned, Run, Scenario, Watcher
 
@@ -97,7 +97,9 @@ class _Host(trio.abc.Instrument):
                 if self._watcher is None:
                     raise
                 if not self._watcher.is_hung:
-                    self._watcher.case._broken += describe_exception(error.__cause__ or error)
+                    broken_in(self._watcher.case).extend(
+                        describe_exception(error.__cause__ or error)
+                    )
             # To throw a coroutine away is to raise an exception in it. One that swallows whatever is raised, in a
             # loop, would go on within that call, for ever, without a step.
             _ABANDONED.extend(self._living)
@@ -116,7 +118,7 @@ class _Host(trio.abc.Instrument):
             try:
                 function()
             except Exception as error:
-                watcher.case._broken += describe_exception(error)
+                broken_in(watcher.case).extend(describe_exception(error))
         self._is_over(watcher)
 
     def _is_over(self, watcher: Watcher) -> None:

@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from . import _trio_private
-from ._case import Broken, Case, Target, describe_exception
+from ._case import Broken, Case, Target, broken_in, describe_exception
 from ._hangs import is_watch
 from ._places import Place, is_own, line_of, place_of_function, place_of_task
 from ._tape import CANCEL, ORDER, PLAN, Decision, Made, Tape
@@ -166,7 +166,7 @@ class Watcher:
             with self._scope:
                 await self._scenario(self.case)
         except Exception as error:
-            self.case._broken += describe_exception(error)
+            broken_in(self.case).extend(describe_exception(error))
         except trio.Cancelled:
             raise  # a Ctrl-C in the task that waits for this one ends both
         except BaseException as error:
@@ -179,16 +179,16 @@ class Watcher:
         """Return what the run was; to be called when it is over."""
         case = self.case
         if self._at_hang is not None:
-            case._broken, self._trace, self._history = self._at_hang
+            broken_in(case)[:], self._trace, self._history = self._at_hang
         faults = [f"stopped {words}" for words in case._asked]
-        faults += [f"broken {broken.sentence} {broken.place}" for broken in case._broken]
+        faults += [f"broken {broken.sentence} {broken.place}" for broken in broken_in(case)]
         by_task: list[str] = []
         for label, lines in sorted(self._history.items()):
             by_task.append(label)
             by_task += lines
         return Run(
             made=tuple(self._tape.made),
-            broken=tuple(case._broken),
+            broken=tuple(broken_in(case)),
             asked=tuple(self._asked + case._asked),
             struck=tuple(self._struck.values()),
             visited=tuple(self._visited.values()),
@@ -276,12 +276,12 @@ class Watcher:
         if not self.is_hung:
             self.is_hung = self._is_endless = self.is_over = True
             details = "" if place is None else f"it is at {place.in_words}"
-            self.case._broken.append(
+            broken_in(self.case).append(
                 Broken("a step of the program does not end: it has no checkpoint", None, details)
             )
             # Whatever comes of its end has nothing to say.
             self._at_hang = (
-                list(self.case._broken),
+                list(broken_in(self.case)),
                 list(self._trace),
                 {label: list(lines) for label, lines in self._history.items()},
             )
@@ -417,7 +417,7 @@ class Watcher:
             standing = "; ".join(
                 f"{label} at {place.in_words}" for label, place in self._standing().items()
             )
-            self.case._broken.append(Broken(sentence, None, standing))
+            broken_in(self.case).append(Broken(sentence, None, standing))
             self.is_over = True
             self._scope.cancel()
         elif self._stops == 2:

@@ -56,7 +56,7 @@ class _Stop:
     def cancel(self) -> None:
         if self.operation.cancel():
             # A stop from inside of a system call takes effect behind it: what it accepts is the next moment.
-            self.sent.stopped = self.world._moment() + self.world._case._is_inside
+            self.sent.stopped = _now(self.world)[0] + self.world._case._is_inside
 
 
 @final
@@ -73,7 +73,7 @@ class _Leave:
         return self.scope.cancel_called or self.record.left is not None
 
     def cancel(self) -> None:
-        self.record.cancelled = (self.world._moment(), trio.current_time())
+        self.record.cancelled = _now(self.world)
         self.scope.cancel()
 
 
@@ -110,7 +110,7 @@ class _OpenInitiator:
         traceback: TracebackType | None,
     ) -> bool | None:
         self._record.was_raised = exc is not None
-        self._record.ended = (self._world._moment(), trio.current_time())
+        self._record.ended = _now(self._world)
         try:
             return await self._manager.__aexit__(exc_type, exc, traceback)
         finally:
@@ -118,12 +118,17 @@ class _OpenInitiator:
 
     def _leave(self) -> None:
         record = self._record
-        record.left = (self._world._moment(), trio.current_time())
+        record.left = _now(self._world)
         if record.cancelled is None and trio.current_effective_deadline() == -math.inf:
             # A scope around it was.
             record.cancelled = record.left
         if self._initiator is not None:
             record.pending = self._initiator.pending_operations
+
+
+def _now(world: World) -> tuple[int, float]:
+    """Return the moment and the time."""
+    return world._moment(), trio.current_time()
 
 
 @final

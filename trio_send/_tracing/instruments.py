@@ -1,11 +1,11 @@
 """Who watches the operations of one run, and what they are told; nothing to pay when nobody does.
 
-Each call of `trio.run` has one `Audience`. A socket is given it when it is first used in the run, so that whatever
+Each call of `trio.run` has one `Instruments`. A socket is given it when it is first used in the run, so that whatever
 happens to an operation finds out by one look whether anybody wants to know.
 
 *The synchronous path has no look at all.* While somebody watches, every open initiator keeps its real budget elsewhere
 and shows an empty one, and an empty budget is one of the things for which `send_async` leaves its fast path anyhow. The
-other ways through the code look at ``audience.instruments``.
+other ways through the code look at ``instruments.watching``.
 
 *What happened is noted at once and told at the end of the step.* A step is one protected, synchronous function, such as
 a drain. In its middle a queue is not fit to be seen: bytes may be accepted and not yet accounted for, so a hook that
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from .._kernel.port import Port
-    from .._operations.operation import Operation
+    from .instrument import SeenOperation
 
-    class Performer(Protocol):
-        """An initiator, as far as an audience goes."""
+    class Watched(Protocol):
+        """An initiator, as far as instruments go."""
 
-        def _set_watched(self, watched: bool) -> None: ...
+        def set_watched(self, watched: bool) -> None: ...
 
-    class Place(Protocol):
-        """A queue, as far as an audience goes."""
+    class SeenQueue(Protocol):
+        """A queue, as far as instruments go."""
 
         @property
         def port(self) -> Port: ...
@@ -63,31 +63,31 @@ _WITH_BYTES: Final = frozenset(SocketAsyncOperation) - {
 
 
 @final
-class Audience:
+class Instruments:
     """The instruments of one run.
 
     Attributes:
-      instruments: who watches. Empty means that nothing may be noted.
+      watching: who watches. Empty means that nothing may be noted.
     """
 
     __slots__ = (
         "_notes",
         "_operations",
-        "_performers",
-        "_season",
+        "_initiators",
+        "_period",
         "_sockets",
         "_telling",
-        "instruments",
+        "watching",
     )
 
     def __init__(self) -> None:
-        self.instruments: tuple[Instrument, ...] = ()
+        self.watching: tuple[Instrument, ...] = ()
         #: The open initiators of the run.
-        self._performers: set[Performer] = set()
+        self._initiators: set[Watched] = set()
         #: What happened and has yet to be told.
         self._notes: deque[tuple[str, tuple[Any, ...]]] = deque()
         self._telling = False
-        self._season: object = None
+        self._period: object = None
         self._operations = count_up(1)
         self._sockets = count_up(1)
 
@@ -96,36 +96,36 @@ class Audience:
     @trio.lowlevel.enable_ki_protection
     def add(self, instrument: Instrument) -> None:
         """Let an instrument watch; harmless if it does."""
-        if any(each is instrument for each in self.instruments):
+        if any(each is instrument for each in self.watching):
             return
-        if not self.instruments:
-            self._season = object()
-            for performer in self._performers:
-                performer._set_watched(True)
-        self.instruments = (*self.instruments, instrument)
+        if not self.watching:
+            self._period = object()
+            for initiator in self._initiators:
+                initiator.set_watched(True)
+        self.watching = (*self.watching, instrument)
 
     @trio.lowlevel.enable_ki_protection
     def remove(self, instrument: Instrument) -> bool:
         """Let an instrument watch no more; return whether it did."""
-        others = tuple(each for each in self.instruments if each is not instrument)
-        if others == self.instruments:
+        others = tuple(each for each in self.watching if each is not instrument)
+        if others == self.watching:
             return False
-        self.instruments = others
-        if not self.instruments:
+        self.watching = others
+        if not self.watching:
             self._notes.clear()
-            for performer in self._performers:
-                performer._set_watched(False)
+            for initiator in self._initiators:
+                initiator.set_watched(False)
         return True
 
-    def enter(self, performer: Performer) -> None:
+    def enter(self, initiator: Watched) -> None:
         """Take note of an initiator that was opened."""
-        self._performers.add(performer)
-        if self.instruments:
-            performer._set_watched(True)
+        self._initiators.add(initiator)
+        if self.watching:
+            initiator.set_watched(True)
 
-    def leave(self, performer: Performer) -> None:
+    def leave(self, initiator: Watched) -> None:
         """Forget an initiator that has exited."""
-        self._performers.discard(performer)
+        self._initiators.discard(initiator)
 
     def number_socket(self) -> int:
         """Return the number of the next socket."""
@@ -133,48 +133,53 @@ class Audience:
 
     # -- what happens; to be called only while somebody watches -------------------------------------------------------
 
-    def _trace(self, operation: Operation, queue: Place, just_now: int = 0) -> TracedOperation:
-        trace: TracedOperation | None = operation._trace
-        if trace is None or trace._season is not self._season:
-            return self._begin(operation, queue, operation._transferred - just_now)
+    def _trace(
+        self, operation: SeenOperation, queue: SeenQueue, just_now: int = 0
+    ) -> TracedOperation:
+        trace: TracedOperation | None = operation.trace
+        if trace is None or trace._period is not self._period:
+            return self._begin(operation, queue, operation.transferred - just_now)
         return trace
 
-    def _begin(self, operation: Operation, queue: Place, before: int) -> TracedOperation:
-        message, step, kind = operation._message, operation._step, operation._last_operation
-        operation._trace = trace = TracedOperation(
+    def _begin(self, operation: SeenOperation, queue: SeenQueue, before: int) -> TracedOperation:
+        message, step, kind = operation.message, operation.step, operation.kind
+        operation.trace = trace = TracedOperation(
             number=next(self._operations),
             socket_id=queue.socket_id,
             kind=kind,
             size=message.size if message is not None and kind in _WITH_BYTES else 0,
             accepted_before=before,
             is_stream=queue.port.is_stream,
-            address=operation._address if step is None else step.address,
+            address=operation.address if step is None else step.address,
             operation=weakref.ref(operation),
-            season=self._season,
+            face=None if operation.face is None else weakref.ref(operation.face),
+            period=self._period,
         )
         return trace
 
-    def started(self, operation: Operation, queue: Place) -> None:
+    def started(self, operation: SeenOperation, queue: SeenQueue) -> None:
         """Note a start that passed its checks."""
-        if operation._last_operation != _NONE:
-            trace = self._begin(operation, queue, operation._transferred)
+        if operation.kind != _NONE:
+            trace = self._begin(operation, queue, operation.transferred)
             self._notes.append(("operation_started", (trace,)))
 
-    def queued(self, operation: Operation, queue: Place) -> None:
+    def queued(self, operation: SeenOperation, queue: SeenQueue) -> None:
         """Note that an operation is the last of a queue."""
-        if operation._last_operation != _NONE:
+        if operation.kind != _NONE:
             trace = self._trace(operation, queue)
             trace._queued_at = trio.current_time()
             self._notes.append(("operation_queued", (trace, queue.length - 1)))
 
-    def accepted(self, operation: Operation, queue: Place, count: int) -> None:
+    def accepted(self, operation: SeenOperation, queue: SeenQueue, count: int) -> None:
         """Note bytes that the operation's count holds already."""
-        arguments = (self._trace(operation, queue, count), count, operation._transferred)
+        arguments = (self._trace(operation, queue, count), count, operation.transferred)
         self._notes.append(("bytes_accepted", arguments))
 
-    def completed(self, operation: Operation, queue: Place, *, on_the_spot: bool = False) -> None:
+    def completed(
+        self, operation: SeenOperation, queue: SeenQueue, *, on_the_spot: bool = False
+    ) -> None:
         """Note that an operation has ended."""
-        if operation._last_operation == _NONE:
+        if operation.kind == _NONE:
             return
         trace = self._trace(operation, queue)
         delay: float | None = None
@@ -182,36 +187,36 @@ class Audience:
             delay = 0.0
         elif trace._queued_at is not None:
             delay = trio.current_time() - trace._queued_at
-        if operation._step is not None:
-            trace.address = operation._step.address
-        if trace.kind is SocketAsyncOperation.SEND_PACKETS and operation._message is not None:
+        if operation.step is not None:
+            trace.address = operation.step.address
+        if trace.kind is SocketAsyncOperation.SEND_PACKETS and operation.message is not None:
             # A file may have ended before the length that it claimed.
-            trace.size = operation._message.size
-        error = SocketError(operation._code)
+            trace.size = operation.message.size
+        error = SocketError(operation.code)
         is_connect = trace.kind is SocketAsyncOperation.CONNECT
         if not trace.is_stream and trace.kind in _WITH_BYTES and (trace.size or not is_connect):
-            batch = operation._message
+            batch = operation.message
             trace.datagrams = (
                 batch.sent if isinstance(batch, (Datagrams, Packets)) else int(not error)
             )
-        arguments = (trace, error, operation._transferred, delay, operation._detail)
+        arguments = (trace, error, operation.transferred, delay, operation.detail)
         self._notes.append(("operation_completed", arguments))
 
-    def ended_on_the_spot(self, operation: Operation, queue: Place) -> None:
+    def ended_on_the_spot(self, operation: SeenOperation, queue: SeenQueue) -> None:
         """Note and tell that the first attempt has ended an operation, or that none was made."""
         self.completed(operation, queue, on_the_spot=True)
         self.tell()
 
-    def raising(self, operation: Operation) -> None:
+    def raising(self, operation: SeenOperation) -> None:
         """Tell that an operation's owner is being told."""
-        trace = operation._trace
-        if trace is not None and trace._season is self._season:
+        trace = operation.trace
+        if trace is not None and trace._period is self._period:
             self._notes.append(("event_raised", (trace,)))
             self.tell()
 
     def closed(self, socket_id: int, reset: bool) -> None:
         """Tell that a socket was closed, unless that happens after the end of the run."""
-        if trio.lowlevel.in_trio_run() and current_audience() is self:
+        if trio.lowlevel.in_trio_run() and current_instruments() is self:
             self._notes.append(("socket_closed", (socket_id, reset)))
             self.tell()
 
@@ -233,7 +238,7 @@ class Audience:
                 hook, arguments = self._notes.popleft()
             except IndexError:
                 return
-            for instrument in self.instruments:
+            for instrument in self.watching:
                 try:
                     getattr(instrument, hook)(*arguments)
                 except BaseException:
@@ -246,42 +251,44 @@ class Audience:
                     )
 
 
-#: Where nobody can watch: the audience of a socket that was not used in any run yet.
-NOBODY: Final = Audience()
+#: Where nobody can watch: the instruments of a socket that was not used in any run yet.
+NOBODY: Final = Instruments()
 
-_audience: Final[trio.lowlevel.RunVar[Audience]] = trio.lowlevel.RunVar("trio_send.audience")
+_instruments: Final[trio.lowlevel.RunVar[Instruments]] = trio.lowlevel.RunVar(
+    "trio_send.instruments"
+)
 
 
-def current_audience() -> Audience:
-    """Return the audience of the current run.
+def current_instruments() -> Instruments:
+    """Return the instruments of the current run.
 
     Raises:
       RuntimeError: there is no run.
     """
     try:
-        return _audience.get()
+        return _instruments.get()
     except LookupError:
-        audience = Audience()
-        _audience.set(audience)
-        return audience
+        instruments = Instruments()
+        _instruments.set(instruments)
+        return instruments
 
 
-def _require_audience() -> Audience:
+def _require_instruments() -> Instruments:
     if not trio.lowlevel.in_trio_run():
         raise InvalidOperationError(
             "an instrument watches one call of trio.run(); add and remove it from inside that"
         )
-    return current_audience()
+    return current_instruments()
 
 
 @final
 class _Registration(AbstractContextManager["Instrument"]):
     """What `add_instrument` returns."""
 
-    __slots__ = ("_audience", "_instrument")
+    __slots__ = ("_instrument", "_instruments")
 
-    def __init__(self, audience: Audience, instrument: Instrument) -> None:
-        self._audience = audience
+    def __init__(self, instruments: Instruments, instrument: Instrument) -> None:
+        self._instruments = instruments
         self._instrument = instrument
 
     def __enter__(self) -> Instrument:
@@ -294,7 +301,7 @@ class _Registration(AbstractContextManager["Instrument"]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._audience.remove(self._instrument)
+        self._instruments.remove(self._instrument)
 
 
 def add_instrument(instrument: Instrument) -> AbstractContextManager[Instrument]:
@@ -321,9 +328,9 @@ def add_instrument(instrument: Instrument) -> AbstractContextManager[Instrument]
         raise TypeError(
             f"instrument must be a trio_send.abc.Instrument, not {type(instrument).__name__}"
         )
-    audience = _require_audience()
-    audience.add(instrument)
-    return _Registration(audience, instrument)
+    instruments = _require_instruments()
+    instruments.add(instrument)
+    return _Registration(instruments, instrument)
 
 
 def remove_instrument(instrument: Instrument) -> None:
@@ -340,5 +347,5 @@ def remove_instrument(instrument: Instrument) -> None:
 
     **Threads**: only from inside Trio.
     """
-    if not _require_audience().remove(instrument):
+    if not _require_instruments().remove(instrument):
         raise KeyError(instrument)
