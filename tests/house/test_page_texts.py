@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.test_public_names import everything
+from tests.museum import MUSEUM
 from trio_send._kernel.port import _MAX_SEGMENTS
 from trio_send._messages.buffers import MAX_PIECES
 from trio_send._messages.packets import ATTEMPT_SIZE
@@ -66,6 +67,16 @@ def test_the_page_of_promises_names_rules_that_exist() -> None:
     # The two that no promise is about: that a policy is kept, and that everything ends.
     assert rules - named == {"policies_are_kept", "all_ends"}
     assert named <= rules
+
+
+def test_the_bugs_that_are_named_are_planted() -> None:
+    promises = (DOCS / "promises.rst").read_text("utf-8")
+    lines = " ".join(re.findall(r"^:Known bugs: (.*)$", promises, re.MULTILINE))
+    named = set(re.findall(r"[\w.-]+#\d+", lines))
+    planted = {bug for exhibit in MUSEUM for bug in re.findall(r"[\w.-]+#\d+", exhibit.source)}
+    assert named == planted
+    tested = (DOCS / "how_it_is_tested.rst").read_text("utf-8")
+    assert f"has {len(MUSEUM)} small changes" in tested
 
 
 def test_the_table_of_limits_has_the_numbers_of_the_code() -> None:
