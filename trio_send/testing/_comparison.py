@@ -88,9 +88,9 @@ def compare(
     The kernel is played: in each second of virtual time it gets room for some bytes, which are drawn for each seed, the
     same for all ways to send. When the first sends are stopped another message of a byte is sent behind them.
 
-    Beside the policies stand Trio's own `trio.SocketStream.send_all`, which is cancelled, and two controls with faults:
-    a cancel that is raised once and lost in the middle of a message, and sends that go on when whoever has started them
-    has left.
+    Beside the policies stand Trio's own `trio.abc.SendStream.send_all`, which is cancelled, and two controls with
+    faults: a cancel that is raised once and lost in the middle of a message, and sends that go on when whoever has
+    started them has left.
 
     Args:
       seeds: a run for each.
