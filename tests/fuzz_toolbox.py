@@ -16,7 +16,7 @@ import trio_send
 from tests.fuzz_oracle import Entry, is_refusal
 from tests.fuzz_world import Follower, Pick, Step, Watched, World, bytes_of_elements
 from trio_send import AsyncResult, SocketAsyncEventArgs, SocketException, SocketFlags
-from trio_send._operations.queue import CLOSED
+from trio_send._operations.gate import CLOSED
 from trio_send._operations.states import CUT
 
 Task = Callable[[], Awaitable[None]]

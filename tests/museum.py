@@ -223,8 +223,9 @@ MOST_RUNS: Final = 2000
 # The exhibits ---------------------------------------------------------------------------------
 
 QUEUE: Final = "_operations.queue:OperationQueue"
+STEPS: Final = "_operations.steps:Steps"
 SEND_QUEUE: Final = "_operations.send_queue:SendQueue"
-ATTEMPTS: Final = "_operations.send_attempts:SendAttempts"
+ATTEMPTS: Final = "_operations.send_calls:SendCalls"
 OPERATION: Final = "_operations.operation:Operation"
 EXITING_OWNER: Final = "_owners.exiting_owner:ExitingOwner"
 SCOPE_OWNER: Final = "_owners.scope_owner:ScopeOwner"
@@ -484,7 +485,7 @@ MUSEUM: Final = (
     Exhibit(
         "nobody waits for the socket after a stop",
         "",
-        [Change(f"{QUEUE}._stop", "self._look_after()", "")],
+        [Change(f"{QUEUE}._stop", "self.look_after()", "")],
         scenario=partial(sends, sizes=(1, 1), policy=ExitPolicy.JOIN),
     ),
     Exhibit(
@@ -505,7 +506,7 @@ MUSEUM: Final = (
     Exhibit(
         "a stop from inside of a system call does not keep the next one from being made",
         "",
-        [Change(f"{QUEUE}.ask", "if self.halted:", "if False:")],
+        [Change(f"{STEPS}.ask", "if self.halted:", "if False:")],
         None,
         DATAGRAMS,
         {"limits": {"kernel": 1, "inside": 1}},
@@ -515,7 +516,7 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{QUEUE}.request",
+                f"{STEPS}.request",
                 "if self.gate & STEP and not self._take_over():",
                 "if False:",
             )

@@ -47,7 +47,7 @@ from trio_send import (
 )
 from trio_send._kernel.port import KernelPort
 from trio_send._messages.files import OpenFile
-from trio_send._operations.queue import NOTED, STEP
+from trio_send._operations.gate import NOTED, STEP
 
 #: What may be refused, to the one who strikes or to the call that is struck.
 REFUSALS = (SocketException, ObjectDisposedError, InvalidOperationError, ValueError)

@@ -32,8 +32,9 @@ from trio_send import (
     current_initiator,
 )
 from trio_send._base.inbox import Inbox
+from trio_send._operations.gate import FULL, NOTED, STEP
 from trio_send._operations.operation import Operation
-from trio_send._operations.queue import FULL, NOTED, STEP, OperationQueue
+from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.watermarks import Watermarks
 from trio_send._owners.awaiting_task import AwaitingTask

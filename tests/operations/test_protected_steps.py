@@ -21,9 +21,9 @@ import trio
 import trio_send
 from tests.scripted import RecordingOwner, SpyPort
 from trio_send._messages.buffers import Message, Piece
+from trio_send._operations.gate import STEP
 from trio_send._operations.operation import Operation
-from trio_send._operations.queue import STEP
-from trio_send._operations.send_attempts import PLAIN_FLAGS
+from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send.testing import Blocked
 

@@ -24,9 +24,10 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._messages.buffers import Message, Piece
+from trio_send._operations.gate import BUSY, CLOSED
 from trio_send._operations.operation import Operation, Step
-from trio_send._operations.queue import BUSY, CLOSED, OPERATION_COST, OperationQueue
-from trio_send._operations.send_attempts import PLAIN_FLAGS
+from trio_send._operations.queue import OPERATION_COST, OperationQueue
+from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.states import ABORTED, DONE, FAILED, IDLE, QUEUED
 from trio_send._owners.engine import SOCKET_ALLOWANCE

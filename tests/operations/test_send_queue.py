@@ -30,10 +30,11 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._base.codes import native_send_flags
+from trio_send._base.tries import MAX_SKIPS
 from trio_send._kernel.port import KernelPort
+from trio_send._operations.gate import TORN
 from trio_send._operations.operation import Operation
-from trio_send._operations.queue import TORN
-from trio_send._operations.send_attempts import ATTEMPT_ALLOWANCE, MAX_SKIPS, PLAIN_FLAGS
+from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
 from trio_send._operations.send_queue import FIRST_BACKOFF, MAX_BACKOFFS, SendQueue
 from trio_send._operations.states import CUT, IDLE
 from trio_send._owners.exiting_owner import START_BUDGET

@@ -35,7 +35,7 @@ from trio_send import (
     remove_instrument,
 )
 from trio_send._kernel.port import KernelPort
-from trio_send._operations.send_attempts import ATTEMPT_ALLOWANCE
+from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 

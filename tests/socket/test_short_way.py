@@ -35,7 +35,7 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._operations.queue import OperationQueue
-from trio_send._operations.send_attempts import SendAttempts
+from trio_send._operations.send_calls import SendCalls
 from trio_send._socket.event_args_operation import EventArgsOperation, short_parts
 from trio_send.testing import Blocked
 
@@ -220,7 +220,7 @@ async def test_closed_args_do_not_go_it(form: str) -> None:
 @pytest.mark.parametrize("face", [*STARTS, "send"])
 async def test_nothing_else_goes_it(face: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
-    monkeypatch.setattr(SendAttempts, "send_range", lambda *args: taken.append(args))
+    monkeypatch.setattr(SendCalls, "send_range", lambda *args: taken.append(args))
     with on(SpyPort()) as socket:
         async with open_initiator():
             await warm_up(socket)
@@ -562,7 +562,7 @@ async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
 
 @contextmanager
 def in_the_middle(
-    action: Callable[[], object], code: CodeType = SendAttempts.send_range.__code__
+    action: Callable[[], object], code: CodeType = SendCalls.send_range.__code__
 ) -> Iterator[None]:
     """Do something once, as a signal handler would, where a function of the library begins.
 

@@ -34,7 +34,7 @@ from trio_send import (
 )
 from trio_send._base.run_state import between_tasks
 from trio_send._kernel.epoll_set import HAVE_EPOLL, EpollSet
-from trio_send._operations.queue import NOTED, STEP
+from trio_send._operations.gate import NOTED, STEP
 from trio_send._operations.time_limit import Timer
 from trio_send._owners.timers import SLACK, Timers
 

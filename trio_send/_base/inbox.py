@@ -58,9 +58,9 @@ class Inbox:
         try:
             return _inbox.get()
         except LookupError:
-            door = Inbox(trio.lowlevel.current_trio_token())
-            _inbox.set(door)
-            return door
+            inbox = Inbox(trio.lowlevel.current_trio_token())
+            _inbox.set(inbox)
+            return inbox
 
     def put(self, post: Callable[[], None]) -> None:
         """Leave a post, to be taken in after the next `wake`."""

@@ -145,9 +145,9 @@ class Owner(NotCopied, abc.ABC):
     #: Whether it waits for the end of its operation before it starts another, and so bounds by itself what it queues.
     waits: ClassVar[bool] = False
 
-    def leaves_with(self, leaver: Owner) -> bool:
-        """Tell whether the owner's operations end when ``leaver`` leaves."""
-        return self is leaver
+    def leaves_with(self, exiting: Owner) -> bool:
+        """Tell whether the owner's operations end when ``exiting`` leaves."""
+        return self is exiting
 
     def take_in(self) -> None:
         """Take in what other threads have posted; asked only of the owner of a posted operation."""

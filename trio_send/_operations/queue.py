@@ -18,18 +18,8 @@ Three rules hold the promises up:
 *Only the head can have bytes accepted and not be finished.* Followers that were accepted whole in one call with the
 head have left the queue by the time the call's accounting is done.
 
-*Whatever changes the queue is one step.* A step, such as an attempt with its accounting, is protected against
-KeyboardInterrupt and never yields. The program's own code can still run in the middle of it: a finaliser, a signal
-handler, a buffer's ``__buffer__``, a port. What such code asks for is noted and done at the end of the step, in the
-order in which it was asked for, so no step ever meets a queue that changes under its hands. A start that was noted is
-answered "pending". A stop that was noted forbids the step any further system call, so it takes effect before the next
-one; where all bytes have been accepted by then, completion wins. The bit STEP of the gate says that a step is under
-way, and closes the fast path.
-
-*No task is woken where none runs, or before it sleeps.* A signal handler or a finaliser may also strike in Trio's own
-loop, between two tasks, where Trio's lists are not fit to be changed; or in a task that has begun to wait for the
-socket and does not sleep yet. What would wake a task then is noted in the same way, and done as soon as Trio runs
-something: the step is held until then.
+*Whatever changes the queue is one step.* What the program's own code asks for in the middle of one is done at its end;
+`steps` says how.
 
 *The queue is a linked list through the operations.* An operation that is stopped leaves at once, at a price that does
 not depend on how many others wait, and nothing of it stays behind: no tombstone that a restart of the same object
@@ -41,17 +31,18 @@ from __future__ import annotations
 import errno as errno_module
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
 from .._base.error_numbers import FAULT, OPERATION_ABORTED
 from .._base.errors import InvalidOperationError
-from .._base.run_state import between_tasks, run_soon
+from .._base.run_state import between_tasks
 from .._messages.buffers import BufferShrankError
-from .._tracing.instruments import NOBODY, Instruments
+from .gate import BUSY, CLOSED, FORKED, FULL, REFUSING, STEP
 from .operation import CLOSED_DETAIL, Operation, Owner, describe_os_error
 from .states import HALTED, POSTED, QUEUED, TRYING
+from .steps import Steps
 from .time_limit import TimeLimit
 from .watermarks import OPERATION_WEIGHT
 
@@ -61,23 +52,6 @@ if TYPE_CHECKING:
     from .._kernel.port import Port
     from .cut import Cut
     from .watermarks import Watermarks
-
-T = TypeVar("T")
-
-# Why the fast path is not open, as bits of one number, so that an open one costs one test.
-BUSY: Final = 1  # operations wait
-CLOSED: Final = 2
-TORN: Final = 4
-BROKEN: Final = 8
-UNCONNECTED: Final = 16
-FORKED: Final = 32  # another process has made the socket
-STEP: Final = 64  # something is being changed at this moment
-NOTED: Final = 128  # and something is to be done at its end
-
-#: For which of these a send may have to end at once.
-REFUSING: Final = TORN | BROKEN | UNCONNECTED
-FULL: Final = 256  # too much waits, and so what does not wait itself is refused
-
 
 #: What an attempt raises if it has not sent anything.
 ATTEMPT_ERRORS: Final = (OSError, BufferShrankError)
@@ -89,26 +63,21 @@ FORKED_DETAIL: Final = "the operation goes on in the process that this one was f
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 
-class OperationQueue:
+class OperationQueue(Steps):
     """The FIFO for one direction of a socket; this class alone serves the reading one."""
 
     __slots__ = (
         "abandoned",
         "aborted",
         "accepted",
-        "instruments",
         "backoff",
         "backoffs",
         "drained",
         "failed",
-        "gate",
-        "halted",
         "head",
-        "held",
         "hopeful",
         "length",
         "marks",
-        "notes",
         "offered",
         "port",
         "socket_id",
@@ -116,7 +85,6 @@ class OperationQueue:
         "succeeded",
         "tail",
         "watched",
-        "watcher",
     )
 
     #: Whether the queue waits for its socket to become writable rather than readable.
@@ -129,10 +97,10 @@ class OperationQueue:
     failures: MutableMapping[trio.lowlevel.Task, Operation] | None = None
 
     def __init__(self, port: Port) -> None:
+        super().__init__()
         self.port = port
         #: All bytes that were accepted on this socket; for the reading queue none.
         self.accepted = 0
-        self.gate = 0
         # What became of the operations: those that had to wait, and the sends that failed without. What succeeds at
         # once has no count of its own, which would be a twentieth of all that the library adds to the system call.
         self.started = self.succeeded = self.failed = self.aborted = 0
@@ -142,23 +110,14 @@ class OperationQueue:
         self.head: Operation | None = None
         self.tail: Operation | None = None
         self.length = 0
-        #: Who has been asked to watch the socket. Always the owner of the head, None when there is no head.
-        self.watcher: Owner | None = None
         #: How the watcher's engine waits for it just now, None when it does not.
         self.watched: object = None
-        #: What was asked for in the middle of a step, to be done at its end; None until there was something.
-        self.notes: list[Callable[[], object]] | None = None
-        #: Whether the step may make no more system calls, because a stop was noted.
-        self.halted = False
-        #: Whether the step is over but for what has to wait until Trio runs something.
-        self.held = False
         #: Whether the latest attempt stopped because it had used up its allowance, and not for want of room.
         self.hopeful = False
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
         self.backoff = 0.0
         self.backoffs = 0
-        #: Who is told of what happens here, and under which number of the socket.
-        self.instruments: Instruments = NOBODY
+        #: The number of the socket, by which instruments know it.
         self.socket_id = 0
         #: How full it is; None for the reading queue, where no bytes wait.
         self.marks: Watermarks | None = None
@@ -281,7 +240,7 @@ class OperationQueue:
         if self.watcher is not None and self.watched is not None:
             self.watcher.unwatch(self)
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
         """Have the right owner watch, after operations may have ended, and those told who wait for room."""
         self._rewatch()
         if self.marks is not None and self.marks.is_above:
@@ -293,90 +252,6 @@ class OperationQueue:
             self.gate |= FULL
         else:
             self.gate &= ~FULL
-
-    # -- steps --------------------------------------------------------------------------------------------------------
-
-    def _note(self, action: Callable[[], object], *, halts: bool = True) -> None:
-        """Have something done at the end of the step that is under way."""
-        if self.notes is None:
-            self.notes = []
-        self.notes.append(action)
-        self.gate |= NOTED
-        if halts:
-            self.halted = True
-
-    def _leave(self) -> None:
-        """End a step: do what was noted in the middle of it."""
-        if self.held or (self.gate & NOTED and self._hold()):
-            return
-        self._do_noted()
-
-    def _do_noted(self) -> None:
-        while self.gate & NOTED:
-            # In this order: what is noted from here on is either in the list already or brings another round.
-            self.gate &= ~NOTED
-            self.halted = False
-            while self.notes:
-                self.notes.pop(0)()
-        # Nothing is called between the last look and this, so nothing can have been noted.
-        self.gate &= ~STEP
-
-    def _tell(self) -> None:
-        """Let everybody know who watches, now that the queue is fit to be seen."""
-        if self.instruments.watching:
-            self.instruments.tell()
-
-    def _hold(self) -> bool:
-        """Put off the rest of the step until Trio runs something, if it must be; return whether that is so."""
-        self.held = self._must_hold() and run_soon(self._finish_held)
-        return self.held
-
-    def _must_hold(self) -> bool:
-        """Tell whether nobody may be woken here."""
-        watcher = self.watcher
-        return between_tasks() or (watcher is not None and watcher.is_about_to_sleep())
-
-    @trio.lowlevel.enable_ki_protection
-    def _finish_held(self) -> None:
-        """Go on with the step that is held; harmless if somebody else has done so."""
-        if self.held:
-            self.held = False
-            self._look_after()
-            self._do_noted()
-            self._tell()
-
-    def _take_over(self) -> bool:
-        """Finish the step that is under way if it is merely held; return whether the queue is free."""
-        if not self.held or self._must_hold():
-            return False
-        self._finish_held()
-        return True
-
-    @trio.lowlevel.enable_ki_protection
-    def request(self, action: Callable[[], object], *, halts: bool = True) -> bool:
-        """Do something as a step of its own: now, or at the end of the step that is under way.
-
-        Args:
-          action: what to do. It may be done where no step is under way but this one.
-          halts: whether a step that is under way may make no system call before.
-
-        Returns:
-          Whether it was done now.
-        """
-        if self.gate & STEP and not self._take_over():
-            self._note(action, halts=halts)
-            return False
-        self.gate |= STEP
-        self.halted = False
-        if self._hold():
-            self._note(action, halts=halts)
-            return False
-        try:
-            action()
-        finally:
-            self._leave()
-        self._tell()
-        return True
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -614,12 +489,6 @@ class OperationQueue:
         assert operation.step is not None
         self.ask(operation.step.attempt, operation)
 
-    def ask(self, call: Callable[..., T], *args: Any) -> T:
-        """Make a system call, or something that makes one; unless a stop was noted, which is like a want of room."""
-        if self.halted:
-            raise BlockingIOError
-        return call(*args)
-
     # -- draining -----------------------------------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
@@ -669,7 +538,7 @@ class OperationQueue:
                     break  # sent in part, or to be tried again after a pause: the kernel takes no more
         finally:
             self.drained += self.accepted - before
-        self._look_after()
+        self.look_after()
         return used
 
     def _attempt_head(self, head: Operation) -> int:
@@ -785,7 +654,7 @@ class OperationQueue:
         self._abort(operation, code, detail)
         if cut:
             self._tear(operation, detail)
-        self._look_after()
+        self.look_after()
         return True
 
     def stop_owner(
@@ -793,7 +662,7 @@ class OperationQueue:
     ) -> None:
         """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
 
-        In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
+        In this order, so that each of the owner's operations ends as its own stop, in order of tadopter start, and none
         of them as a follower of the first.
 
         Args:
@@ -818,21 +687,21 @@ class OperationQueue:
             operation = behind
         if cut is not None:
             self._tear(cut, detail)
-        self._look_after()
+        self.look_after()
 
-    def hand_over(self, owner: Owner, heir: Owner) -> None:
-        """Make ``heir`` the owner of all operations of an owner that leaves."""
-        self.request(partial(self._hand_over, owner, heir), halts=False)
+    def hand_over(self, owner: Owner, adopter: Owner) -> None:
+        """Make ``adopter`` the owner of all operations of an owner that leaves."""
+        self.request(partial(self._hand_over, owner, adopter), halts=False)
 
-    def _hand_over(self, owner: Owner, heir: Owner) -> None:
+    def _hand_over(self, owner: Owner, adopter: Owner) -> None:
         owner.parted(self)
         operation = self.head
         while operation is not None:
             if operation.owner is owner:
-                operation.owner = heir
-                heir.joined(self)
+                operation.owner = adopter
+                adopter.joined(self)
                 if operation.limit is not None:
-                    heir.limit_changed(operation)
+                    adopter.limit_changed(operation)
             operation = operation.next
         self._rewatch()
 
@@ -871,4 +740,4 @@ class OperationQueue:
     def _abort_all(self, detail: str) -> None:
         while self.head is not None:
             self._abort(self.head, OPERATION_ABORTED, detail)
-        self._look_after()
+        self.look_after()

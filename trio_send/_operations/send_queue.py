@@ -32,8 +32,8 @@ from .._base.error_numbers import (
     OPERATION_ABORTED,
 )
 from .cut import Cut
-from .queue import BROKEN, FULL, STEP, TORN, UNCONNECTED
-from .send_attempts import SendAttempts
+from .gate import BROKEN, FULL, STEP, TORN, UNCONNECTED
+from .send_calls import SendCalls
 from .watermarks import Watermarks
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ FULL_DETAIL: Final = (
 )
 
 
-class SendQueue(SendAttempts):
+class SendQueue(SendCalls):
     """The FIFO for writing: sends, and the connect they wait for."""
 
     __slots__ = ("broken", "failures", "refuse_torn", "refused", "torn")

@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .._base.tries import Tries
 from .._base.waiting_tasks import WaitingTasks
 from .._kernel.epoll_set import HAVE_EPOLL, EpollSet
-from .._operations.send_attempts import MAX_SKIPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,9 +81,8 @@ class Engine:
         self._turns: deque[Queue] = deque()
         #: What marks a queue whose turn is a try, because it has just blocked.
         self._tried: object = object()
-        #: How many queues that block will be armed without a try, and how many that were when the latest try was vain.
-        self._skips = 0
-        self._in_vain = 0
+        #: The tries of queues that have just blocked; while some are left out, queues are armed without one.
+        self._tries = Tries()
         #: Whether the engine is draining the queue whose turn it is.
         self._draining = False
         self._pollset: EpollSet[Queue] | None = None
@@ -116,8 +115,8 @@ class Engine:
             self._pollset.arm(descriptor, queue)
         except OSError:
             return False
-        if self._skips:
-            self._skips -= 1
+        if self._tries.skips:
+            self._tries.skips -= 1
         queue.watched = self._pollset
         return True
 
@@ -205,14 +204,14 @@ class Engine:
                         used += queue.drain(SOCKET_ALLOWANCE)
                         self._draining = False
                         if watched is self._tried:
-                            self._learn(in_vain=queue.watched is not None)
+                            self._tries.learn(in_vain=queue.watched is not None)
                 if self._turns:
                     # Of queues that are tried again. Whoever is ready has a turn as well, and so have all other tasks.
                     if self._pollset is not None and self._pollset.armed:
                         self._fetch()
                     await trio.lowlevel.checkpoint()
                 used = 0
-            elif self._pollset is not None and (self._pollset.armed or self._skips):
+            elif self._pollset is not None and (self._pollset.armed or self._tries.skips):
                 try:
                     await trio.lowlevel.wait_readable(self._pollset.fd)
                 except OSError:
@@ -220,11 +219,6 @@ class Engine:
                 self._fetch()
             else:
                 await self._doze()
-
-    def _learn(self, *, in_vain: bool) -> None:
-        """Take note of whether a try was of any use."""
-        self._in_vain = min(2 * self._in_vain + 1, MAX_SKIPS) if in_vain else 0
-        self._skips = self._in_vain
 
     async def _doze(self) -> None:
         self._dozes = True

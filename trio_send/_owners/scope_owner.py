@@ -181,7 +181,7 @@ class ScopeOwner(ExitingOwner):
                     await self.wait_quiet()
             elif self.on_exit is ExitPolicy.ADOPT:
                 self.hand_over()
-                # Even one that is being left itself: what handlers start then ends as everything of the heir's does.
+                # Even one that is being left itself: what handlers start then ends as everything of the adopter's does.
                 self.adopted_by = self.adopter
             elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self.wait_quiet()

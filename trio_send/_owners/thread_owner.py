@@ -80,8 +80,8 @@ class ThreadOwner(ExitingOwner):
 
     # -- as an owner, in the Trio thread ------------------------------------------------------------------------------
 
-    def leaves_with(self, leaver: object) -> bool:
-        return leaver is self or leaver is self.host
+    def leaves_with(self, exiting: object) -> bool:
+        return exiting is self or exiting is self.host
 
     def be_served(self) -> None:
         """Have the host know of the thread."""

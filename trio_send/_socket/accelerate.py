@@ -16,8 +16,8 @@ from typing import Final
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
 from .._messages.buffers import Piece
-from .._operations.queue import STEP
-from .._operations.send_attempts import PLAIN_FLAGS
+from .._operations.gate import STEP
+from .._operations.send_calls import PLAIN_FLAGS
 from .._operations.send_queue import SendQueue
 from .._operations.states import IDLE, TRYING
 from .._owners.current import current_owner

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import trio
 
 from .._base.errors import SocketClosedError
-from .._operations.queue import CLOSED
+from .._operations.gate import CLOSED
 from .core import Verb
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
 from .._messages.buffers import range_message, short_range_size, short_size
-from .._operations.queue import ATTEMPT_ERRORS, STEP
-from .._operations.send_attempts import PLAIN_FLAGS
+from .._operations.gate import STEP
+from .._operations.queue import ATTEMPT_ERRORS
+from .._operations.send_calls import PLAIN_FLAGS
 from .._owners.current import get_owner
 from .async_result import AsyncResult, EndedResult
 from .core import Verb

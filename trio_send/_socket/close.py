@@ -12,7 +12,7 @@ from .._base.errors import SocketException
 from .._base.interrupts import one_step
 from .._kernel.orderly_end import read_until_acknowledged
 from .._kernel.port import KernelPort
-from .._operations.queue import CLOSED, FORKED, TORN, UNCONNECTED
+from .._operations.gate import CLOSED, FORKED, TORN, UNCONNECTED
 from .._owners.awaiting_task import TurnStep, perform
 from .connection_end import close, shut_down
 from .core import Verb

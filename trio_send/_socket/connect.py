@@ -15,8 +15,8 @@ from .._base.errors import InvalidOperationError, SocketException
 from .._kernel.addresses import find_other_family, numeric
 from .._kernel.name_lookup import look_up
 from .._kernel.port import KernelPort
+from .._operations.gate import UNCONNECTED
 from .._operations.operation import Operation, Step, describe_os_error
-from .._operations.queue import UNCONNECTED
 from .._operations.send_queue import FIRST_BACKOFF, LONGEST_POLL
 from .._owners.awaiting_task import perform
 from .connection_end import close

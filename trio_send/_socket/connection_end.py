@@ -13,7 +13,7 @@ from .._base.error_numbers import SHUTDOWN
 from .._base.errors import SocketException
 from .._base.interrupts import one_step
 from .._kernel.port import INET, KernelPort
-from .._operations.queue import CLOSED, FORKED, TORN, UNCONNECTED
+from .._operations.gate import CLOSED, FORKED, TORN, UNCONNECTED
 from .._owners.engine import SOCKET_ALLOWANCE
 from .core import translate
 

@@ -21,8 +21,9 @@ from .._kernel.addresses import require_numeric
 from .._kernel.default_host import get_peer
 from .._kernel.forks import when_forked
 from .._kernel.port import KernelPort, Port
+from .._operations.gate import BROKEN, CLOSED, FORKED, UNCONNECTED
 from .._operations.operation import describe_os_error
-from .._operations.queue import BROKEN, CLOSED, FORKED, UNCONNECTED, OperationQueue
+from .._operations.queue import OperationQueue
 from .._operations.send_queue import SendQueue
 from .._owners.current import get_owner
 from .._owners.engine import SOCKET_ALLOWANCE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import trio
 
 from .._base.checks import counted
-from .._operations.queue import CLOSED
+from .._operations.gate import CLOSED
 from .core import Verb, translate
 
 if TYPE_CHECKING:

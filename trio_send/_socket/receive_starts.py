@@ -12,8 +12,8 @@ from .._base.checks import require_whole_number
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, native_receive_flags
 from .._base.error_numbers import NOT_CONNECTED
 from .._messages.buffers import Message, require_writable
+from .._operations.gate import UNCONNECTED
 from .._operations.operation import Operation, Step
-from .._operations.queue import UNCONNECTED
 from .._owners.awaiting_task import perform, tell_on_the_spot
 from .results import conclude, make_result, record_of
 from .starts import args_to_start, begin, prepare, settle

@@ -10,9 +10,10 @@ import trio
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
 from .._messages.buffers import BufferShrankError, Message, range_message, short_size
+from .._operations.gate import BUSY, STEP
 from .._operations.operation import Operation
-from .._operations.queue import ATTEMPT_ERRORS, BUSY, STEP
-from .._operations.send_attempts import PLAIN_FLAGS
+from .._operations.queue import ATTEMPT_ERRORS
+from .._operations.send_calls import PLAIN_FLAGS
 from .._operations.states import IDLE, TRYING
 from .._owners.awaiting_task import perform
 from .._owners.current import get_owner

@@ -16,8 +16,8 @@ from .._base.errors import SocketException
 from .._kernel.addresses import numeric
 from .._kernel.name_lookup import look_up_all
 from .._kernel.port import KernelPort, Port
+from .._operations.gate import UNCONNECTED
 from .._operations.operation import Operation, Step
-from .._operations.queue import UNCONNECTED
 from .connect import args_to_connect, stand_connected, start_connect
 from .connect_by_name import DELAY, Race, in_turn, unix_family
 from .core import core_of

@@ -17,8 +17,8 @@ from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException, detail_of
 from .._messages.buffers import measure
+from .._operations.gate import TORN
 from .._operations.operation import CLOSED_DETAIL, Operation, Step
-from .._operations.queue import TORN
 from .._operations.send_queue import TORN_DETAIL
 from .._owners.awaiting_task import TurnStep, describe_interruption, perform
 from .core import core_of

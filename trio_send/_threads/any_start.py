@@ -14,8 +14,8 @@ from .._base.codes import SocketAsyncOperation, SocketError
 from .._base.error_numbers import OPERATION_ABORTED
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
+from .._operations.gate import CLOSED
 from .._operations.operation import CLOSED_DETAIL, describe_os_error
-from .._operations.queue import CLOSED
 from .._operations.states import ARRIVED
 from .._socket.async_result import HandedOut, ResultOperation
 from .._socket.core import core_of

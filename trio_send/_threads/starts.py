@@ -13,8 +13,8 @@ from .._base.error_numbers import OPERATION_ABORTED, SOCKET_ERROR
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
+from .._operations.gate import CLOSED
 from .._operations.operation import CANCELLED_DETAIL, Operation
-from .._operations.queue import CLOSED
 from .._operations.states import CUT
 from .._owners.exiting_owner import ExitingOwner
 from .._socket.async_result import AsyncResult, ResultOperation

@@ -14,6 +14,7 @@ from .._base.checks import counted
 from .._base.codes import SocketError, SocketFlags, native_send_flags
 from .._base.error_numbers import FAULT, NOT_CONNECTED
 from .._base.errors import SocketException
+from .._base.tries import Tries
 from .._messages.buffers import (
     JOIN_PIECE_SIZE,
     JOIN_TOTAL,
@@ -25,7 +26,8 @@ from .._messages.buffers import (
 )
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .queue import OPERATION_COST, STEP, UNCONNECTED, OperationQueue
+from .gate import STEP, UNCONNECTED
+from .queue import OPERATION_COST, OperationQueue
 from .states import HALTED
 
 if TYPE_CHECKING:
@@ -41,27 +43,21 @@ if TYPE_CHECKING:
 #: the message is.
 ATTEMPT_ALLOWANCE: Final = 256 * 1024
 
-#: After a second call in vain, 1, 3, 7 and at last this many calls that are accepted in part are not followed by one.
-#: The engine's tries are skipped alike.
-MAX_SKIPS: Final = 15
-
 #: The native flags of an ordinary send.
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
 
 
-class SendAttempts(OperationQueue):
-    """The part of `SendQueue` that makes the attempts."""
+class SendCalls(OperationQueue):
+    """The part of `SendQueue` that makes the system calls."""
 
-    __slots__ = ("in_vain", "skips")
+    __slots__ = ("refills",)
 
     writes = True
 
     def __init__(self, port: Port) -> None:
         super().__init__(port)
-        #: How many calls that are accepted in part will not be followed by another one at once, and how many that were
-        #: when the latest such call was in vain.
-        self.skips = 0
-        self.in_vain = 0
+        #: The calls that follow one which was accepted in part, at once.
+        self.refills = Tries()
 
     def attempt(self, operation: Operation) -> None:
         """Send as much of a message as the kernel takes, or one attempt may send.
@@ -92,10 +88,10 @@ class SendAttempts(OperationQueue):
                 took_all = self._attempt_call(operation, message)
             except BlockingIOError:
                 if left < ATTEMPT_ALLOWANCE:
-                    self._refilled_in_vain()
+                    self.refills.learn(in_vain=True)
                 raise
             if left < ATTEMPT_ALLOWANCE:
-                self.in_vain = 0
+                self.refills.learn(in_vain=False)
             if operation.transferred == message.size:
                 return
             if not took_all and not self._may_refill():
@@ -153,9 +149,6 @@ class SendAttempts(OperationQueue):
             if view is not None:
                 view.release()
 
-    def _refilled_in_vain(self) -> None:
-        self.skips = self.in_vain = min(2 * self.in_vain + 1, MAX_SKIPS)
-
     def _attempt_more(self, operation: Operation) -> bool:
         message = operation.message
         assert message is not None
@@ -173,15 +166,15 @@ class SendAttempts(OperationQueue):
         done = operation.transferred
         ended = self._attempt_first(operation)
         if operation.transferred > done:
-            self.in_vain = 0
+            self.refills.learn(in_vain=False)
         elif not ended:
-            self._refilled_in_vain()
+            self.refills.learn(in_vain=True)
         return ended
 
     def _may_refill(self) -> bool:
         """Whether a call that was accepted in part is to be followed by another one at once."""
-        if self.skips:
-            self.skips -= 1
+        if self.refills.skips:
+            self.refills.skips -= 1
             return False
         return self.port.refills
 
