@@ -13,6 +13,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from trio.testing import MockClock
 
 import trio_send
 from trio_send import ExitPolicy, Socket, SocketAsyncEventArgs, open_initiator
-from trio_send.testing import Blocked, ScriptedPort
+from trio_send.testing import Blocked, ScriptedPort, compare
 from trio_send.timeline import (
     Event,
     Recorder,
@@ -290,7 +291,7 @@ BY_HAND = Trace(
 def test_a_picture_in_text() -> None:
     assert to_text(BY_HAND, width=30).splitlines() == [
         "                           0 s       1 s        1.5 s",
-        "initiator 1 'mine', JOIN",
+        "initiator 1, JOIN, 'mine'",
         "  1 send 12 B on socket 1  .▂▂▂▂▂▂▂▂▂███|                   done, 12 of 12",
         "awaited by tasks",
         "  2 send 3 B on socket 1       ..................x          aborted, 0 of 3",
@@ -300,7 +301,7 @@ def test_a_picture_in_text() -> None:
 
 def test_a_picture_is_the_same_in_every_process() -> None:
     digest = hashlib.sha256(to_svg(BY_HAND, title="By hand").encode()).hexdigest()
-    assert digest == "2bfdeef5423e42b3ddab8b8b9d8c4a8aa7aabd7242270262dd479be2b0112193", (
+    assert digest == "41c83b930f717f04fbc6255a488610e4c23de5e195c9ac8f6e8c6c0f440fe5d7", (
         "look at the picture, then put its digest here"
     )
 
@@ -574,20 +575,21 @@ def test_a_page_of_nothing() -> None:
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
-@pytest.mark.parametrize(
-    ("address", "words"), [("", "10 of 10, 1.5 s"), ("#step=2", "3 of 10, 0 s: operation 1 has to")]
-)
-def test_a_page_in_a_browser(address: str, words: str, tmp_path: Path) -> None:
-    file = tmp_path / "page.html"
-    file.write_text(to_html(BY_HAND), "utf-8")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+
+
+def shown(page: str, folder: Path, address: str = "") -> str:
+    """What is in a page when a browser has shown it and its scripts have run."""
+    file = folder / "page.html"
+    file.write_text(page, "utf-8")
     done = subprocess.run(
         [
             str(BROWSER),
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
-            f"--user-data-dir={tmp_path / 'profile'}",
+            "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}",
             "--dump-dom",
             f"{file.as_uri()}{address}",
         ],
@@ -598,6 +600,104 @@ def test_a_page_in_a_browser(address: str, words: str, tmp_path: Path) -> None:
     )
     if done.returncode:
         pytest.skip(f"the browser does not run here: {done.stderr[-200:]}")
-    assert f'<div id="step">{words}' in done.stdout
+    return done.stdout
+
+
+#: Tells of each text where the browser has put it, and of the page which colour it has.
+MEASURE = """
+const boxes = [...document.querySelectorAll("svg text")].map((text) => {
+  const box = text.getBoundingClientRect();
+  return [text.textContent, box.left, box.top, box.right, box.bottom];
+});
+const picture = document.querySelector("svg").getBoundingClientRect();
+const told = {
+  boxes,
+  picture: [picture.left, picture.top, picture.right, picture.bottom],
+  page: getComputedStyle(document.querySelector("svg rect.page")).fill,
+  ink: getComputedStyle(document.querySelector("svg text.ink")).fill,
+};
+const place = document.createElement("pre");
+place.id = "told";
+place.textContent = JSON.stringify(told);
+document.body.append(place);
+"""
+
+
+def measured(picture: str, folder: Path) -> dict[str, Any]:
+    page = f"<!DOCTYPE html><body>{picture}<script>{MEASURE}</script></body>"
+    found = re.search('<pre id="told">(.*?)</pre>', shown(page, folder), re.DOTALL)
+    assert found is not None
+    told: dict[str, Any] = json.loads(unescape(found[1]))
+    return told
+
+
+def compared() -> Trace:
+    """The picture of shapes: eight boxes, with more than words have room for."""
+    return compare([0]).shapes
+
+
+@needs_browser
+@pytest.mark.parametrize("make", [one, ten, crowd, compared], ids=lambda make: make.__name__)
+def test_no_text_meets_another_in_a_browser(make: Callable[[], Any], tmp_path: Path) -> None:
+    trace = compared() if make is compared else run(make)
+    told = measured(to_svg(trace, title="A title", theme="light"), tmp_path)
+    left, top, right, bottom = told["picture"]
+    assert len(told["boxes"]) > 8
+    for words_, *box in told["boxes"]:
+        assert left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom, words_
+    for a, b in itertools.combinations(told["boxes"], 2):
+        # Of the height of a line a part is for marks that no letter here has.
+        room = 0.15 * min(a[4] - a[2], b[4] - b[2])
+        apart = a[3] <= b[1] or b[3] <= a[1] or a[4] <= b[2] + 2 * room or b[4] <= a[2] + 2 * room
+        assert apart, (a, b)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("theme", "page", "ink"),
+    [
+        ("light", "rgb(255, 255, 255)", "rgb(27, 39, 51)"),
+        ("dark", "rgb(20, 25, 31)", "rgb(230, 237, 243)"),
+    ],
+)
+def test_themes_in_a_browser(theme: Any, page: str, ink: str, tmp_path: Path) -> None:
+    told = measured(to_svg(BY_HAND, title="By hand", theme=theme), tmp_path)
+    assert (told["page"], told["ink"]) == (page, ink)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("address", "words"), [("", "10 of 10, 1.5 s"), ("#step=2", "3 of 10, 0 s: operation 1 has to")]
+)
+def test_a_page_in_a_browser(address: str, words: str, tmp_path: Path) -> None:
+    page = shown(to_html(BY_HAND), tmp_path, address)
+    assert f'<div id="step">{words}' in page
     # What has not happened yet is veiled.
-    assert re.search(r'<rect class="page" opacity="0.85"[^>]* x="\d', done.stdout)
+    assert re.search(r'<rect class="page" opacity="0.85"[^>]* x="\d', page)
+
+
+@needs_browser
+def test_the_slider_goes_through_the_steps(tmp_path: Path) -> None:
+    move = """
+    const slider = document.querySelector("input");
+    const told = [];
+    for (const value of [0, 4, 9]) {
+      slider.value = value;
+      slider.dispatchEvent(new Event("input"));
+      const veil = [...document.querySelectorAll("svg rect")].at(-1);
+      told.push([document.getElementById("step").textContent, Number(veil.getAttribute("x")), location.hash]);
+    }
+    const place = document.createElement("pre");
+    place.id = "told";
+    place.textContent = JSON.stringify(told);
+    document.body.append(place);
+    """
+    page = to_html(BY_HAND).replace("</body>", f"<script>{{{move}}}</script></body>")
+    found = re.search('<pre id="told">(.*?)</pre>', shown(page, tmp_path), re.DOTALL)
+    assert found is not None
+    first, middle, last = json.loads(unescape(found[1]))
+    assert first[0].startswith("1 of 10, 0 s: operation 1 is started")
+    assert middle[0].startswith("5 of 10, 0 s: operation 2 has to wait")
+    assert last[0].startswith("10 of 10, 1.5 s: socket 1 is closed")
+    assert first[1] < middle[1] < last[1]
+    assert [step[2] for step in (first, middle, last)] == ["#step=0", "#step=4", "#step=9"]

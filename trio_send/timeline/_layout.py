@@ -243,4 +243,5 @@ def lay_out(trace: Trace) -> Layout:
 
 
 def _title(number: int, name: str, policy: str) -> str:
-    return f"initiator {number}{f' {name!r}' if name else ''}, {policy}"
+    # The name comes last, for it is what can be cut.
+    return f"initiator {number}, {policy}{f', {name!r}' if name else ''}"

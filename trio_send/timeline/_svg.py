@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING, Literal, final
 
@@ -38,6 +39,9 @@ TOP = 66
 
 #: About how wide a character is, as a share of the size of the type; wider than most are.
 CHARACTER = 0.6
+
+#: How small words may become to fit where they stand.
+SMALLEST = 9.0
 
 #: Up to how many operations lanes are so high, and whether there is text in them.
 HEIGHTS = ((40, 24.0, True), (90, 13.0, True), (400, 6.0, False), (10**9, 2.0, False))
@@ -89,10 +93,23 @@ class _Drawing:
             f'<text class="{colour}" x="{x:.1f}" y="{y:.1f}" font-size="{size:g}"{more}>{escape(words)}</text>'
         )
 
-    def fitted(self, words: str, room: float, size: float) -> str:
-        """Words that are cut where they would not fit."""
-        most = int(room / (CHARACTER * size))
-        return words if len(words) <= most else f"{words[: max(1, most - 1)]}…"
+    def fitted(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        room: float,
+        colour: str = "ink",
+        size: float = 12,
+        more: str = "",
+    ) -> None:
+        """Draw words smaller where they would not fit, and cut them where that is not enough."""
+        fits = math.floor(10 * room / (CHARACTER * max(1, len(words)))) / 10
+        size = max(min(size, SMALLEST), min(size, fits))
+        most = int(room / (CHARACTER * size) + 1e-9)
+        if len(words) > most:
+            words = f"{words[: max(1, most - 1)]}…"
+        self.text(x, y, words, colour, size, more)
 
     # The parts of a picture -------------------------------------------------------------------------
 
@@ -118,8 +135,9 @@ class _Drawing:
             f'<rect class="l-box" x="{x0:.1f}" y="{top:.1f}" width="{x1 - x0:.1f}" '
             f'height="{self.y - top:.1f}" rx="4"/>'
         )
-        title = self.fitted(group.title, LEFT - 28 - indent, size)
-        self.text(indent + 6, top + size + 2, title, size=size, more=' font-weight="bold"')
+        room = LEFT - 28 - indent
+        bold = ' font-weight="bold"'
+        self.fitted(indent + 6, top + size + 2, group.title, room, size=size, more=bold)
         if group.cancelled is not None:
             x = self.x(group.cancelled)
             self.line(x, top, x, self.y, "stopped", ' stroke-width="2"')
@@ -139,11 +157,8 @@ class _Drawing:
         self.out.append(f"<g><title>{escape(f'{name}: {lane.words}')}</title>")
         if self.has_text:
             middle = self.y + self.row / 2 + self.size * 0.36
-            self.text(
-                indent, middle, self.fitted(name, LEFT - 20 - indent, self.size), "soft", self.size
-            )
-            words = self.fitted(lane.words, RIGHT - 24, self.size)
-            self.text(WIDTH - RIGHT + 18, middle, words, lane.state, self.size)
+            self.fitted(indent, middle, name, LEFT - 20 - indent, "soft", self.size)
+            self.fitted(WIDTH - RIGHT + 18, middle, lane.words, RIGHT - 24, lane.state, self.size)
         self.rect(x0, top, x1 - x0, height, "wait")
         colour = "done" if lane.state == "done" else "part"
         free = x0 + 3
@@ -174,8 +189,8 @@ class _Drawing:
         middle = self.y + 9
         self.text(14, middle + 4, f"kernel, socket {kernel.socket}", more=' font-weight="bold"')
         total = sum(count for _, count in kernel.taken)
-        words = self.fitted(f"{total} bytes accepted", RIGHT - 24, 12)
-        self.text(WIDTH - RIGHT + 18, middle + 4, words, "soft")
+        words = f"{total} bytes accepted"
+        self.fitted(WIDTH - RIGHT + 18, middle + 4, words, RIGHT - 24, "soft")
         self.line(LEFT, middle, WIDTH - RIGHT, middle, "grid")
         for start, end in kernel.busy:
             width = self.x(end) - self.x(start)
