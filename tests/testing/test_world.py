@@ -396,3 +396,19 @@ def test_every_face_is_tried() -> None:
         report = explore(scenario, cancels=0, limits={"kernel": 0})
     assert seen == {"send_async", "begin_send", "send"}
     assert report.plans == 9
+
+
+def test_two_stops_from_inside_of_one_call() -> None:
+    """What the kernel accepts in that very call is not late, however many stops came from inside of it."""
+
+    async def scenario(case: Case) -> None:
+        async with World(case) as world:
+            socket = world.socket()
+            async with world.initiator():
+                world.send_async(socket, 2)
+                world.send_async(socket, 1)
+                await trio.sleep(0.5)
+
+    report = explore(scenario, cancels=0, limits={"kernel": 1, "inside": 2})
+    assert report.findings == ()
+    assert report.exhausted

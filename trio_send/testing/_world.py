@@ -55,8 +55,10 @@ class _Stop:
 
     def cancel(self) -> None:
         if self.operation.cancel():
-            # A stop from inside of a system call takes effect behind it: what it accepts is the next moment.
-            self.sent.stopped = _now(self.world)[0] + self.world._case._is_inside
+            # A stop from inside of a system call takes effect behind it: what it accepts is the next moment, however
+            # many stops there are.
+            inside = self.world._case._is_inside
+            self.sent.stopped = self.world._moments + 1 if inside else _now(self.world)[0]
 
 
 @final
