@@ -55,10 +55,7 @@ class _Stop:
 
     def cancel(self) -> None:
         if self.operation.cancel():
-            # A stop from inside of a system call takes effect behind it: what it accepts is the next moment, however
-            # many stops there are.
-            inside = self.world._case._is_inside
-            self.sent.stopped = self.world._moments + 1 if inside else _now(self.world)[0]
+            self.sent.stopped = self.world._moment_of_stop()
 
 
 @final
@@ -361,6 +358,12 @@ class World:
         self._sockets[socket].forgiven.append(self._moment())
 
     # How ------------------------------------------------------------------------------------------
+
+    def _moment_of_stop(self) -> int:
+        """Return the moment from which on a stop that comes now is in effect."""
+        # One from inside of a system call takes effect behind it: what the call accepts is the next moment, however
+        # many stops there are.
+        return self._moments + 1 if self._case._is_inside else self._moment()
 
     def _moment(self) -> int:
         self._moments += 1
