@@ -274,9 +274,9 @@ def test_policies_are_compared(tmp_path: Path, capsys: Capture) -> None:
     assert re.search(r"^ABORT +0\.0 \(0\) +0\.0 \(0\) +\d+\.\d \(\d+\) .* none$", out, re.MULTILINE)
     assert "\n4 runs of each; in brackets the most in one run.\n" in out
     head, *rows = csv.DictReader(table.read_text("utf-8").splitlines())
-    assert (head["stopped_by"], head["runs"], head["after_stop_most"]) == ("ABORT", "4", "0")
-    assert rows[-1]["stopped_by"] == "control: abandon"
-    assert "counts_are_exact 4" in rows[-1]["rules_broken"]
+    assert (head["stopped by"], head["runs"], head["after stop most"]) == ("ABORT", "4", "0")
+    assert rows[-1]["stopped by"] == "control: abandon"
+    assert "counts_are_exact 4" in rows[-1]["rules broken"]
     assert picture.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert main(["explore", "compare", "--seeds", "0:1", "--csv", str(tmp_path)]) == 1
     assert f"{str(tmp_path)!r} cannot be written: " in capsys.readouterr().err

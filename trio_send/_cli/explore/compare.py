@@ -80,9 +80,9 @@ def _table(rows: tuple[Compared, ...]) -> str:
     """The table as CSV: of each figure the mean and the most."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = ("after_stop", "seconds", "unsent", "duplicated")
-    figures = [f"{name}_{kind}" for name in names for kind in ("mean", "most")]
-    writer.writerow(["stopped_by", "runs", *figures, "rules_broken"])
+    names = ("after stop", "seconds", "unsent", "duplicated")
+    figures = [f"{name} {kind}" for name in names for kind in ("mean", "most")]
+    writer.writerow(["stopped by", "runs", *figures, "rules broken"])
     for row in rows:
         shares = (row.late, row.seconds, row.unsent, row.duplicated)
         numbers = [f"{value:g}" for share in shares for value in (share.mean, share.most)]
