@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from ._record import Record, Sent
 
+#: By how many seconds the difference of two times may be off, because they are sums of fractions.
+ROUNDING: Final = 1e-9
+
 
 def _bytes_of(record: Record, sent: Sent) -> bytes:
     return bytes(value for _, value in record.accepted(sent))
@@ -149,7 +152,7 @@ def policies_are_kept(record: Record) -> Iterator[str]:
         most = {"ABORT": 0.0, "DRAIN": initiator.grace, "FINISH_STARTED": initiator.grace}.get(
             initiator.policy
         )
-        if most is not None and waited > most:
+        if most is not None and waited > most + ROUNDING:
             yield f"initiator {initiator.number}, {initiator.policy}, took {waited} s to exit"
         if initiator.policy == "JOIN" and not initiator.was_raised and initiator.cancelled is None:
             for sent in record.sends:
