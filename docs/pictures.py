@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import diagrams
+import rooms
 import trio
 from trio.testing import MockClock
 
@@ -95,6 +96,7 @@ TIMELINES: Final[dict[str, tuple[str, Callable[[], Awaitable[None]]]]] = {
 
 #: Other pictures.
 DIAGRAMS: Final[dict[str, Callable[[], Awaitable[str]]]] = {
+    "rooms.svg": rooms.rooms,
     "states.svg": diagrams.states,
     "watermarks.svg": diagrams.watermarks,
     "way_of_a_send.svg": diagrams.way_of_a_send,

@@ -337,7 +337,7 @@ def use_inner_block(scene: ThreadScene) -> None:
 
     with from_thread.initiator(scene.host) as outer:
         scene.call(inside)
-        require(entered_owner() is outer, "what is started now is not the outer block's")
+        require(entered_owner() is outer._owner, "what is started now is not the outer block's")
         scene.until(lambda: not args.pending, "the block was left, and its send is pending")
     scene.settle(args)
 

@@ -114,9 +114,13 @@ def snake_case(name: str) -> str:
 def test_it_is_the_program_of_the_page() -> None:
     """The same methods in the same order, each of which calls the same in the same order."""
     page = PAGE.read_text("utf-8")
-    block = page[page.index("class UdpEchoServer") : page.index("And this is the same program")]
+    block = page[
+        page.index("class UdpEchoServer") : page.index(
+            ".. tab-item:: Python", page.index("class UdpEchoServer")
+        )
+    ]
     theirs: dict[str, list[str]] = {}
-    header = re.compile(r"^ {7}(?:[a-z]+ )*([A-Z]\w+)\(.*\)$")
+    header = re.compile(r"^ {13}(?:[a-z]+ )*([A-Z]\w+)\(.*\)$")
     name = ""
     for line in block.splitlines():
         if found := header.match(line):

@@ -36,6 +36,7 @@ from trio_send import (
 from trio_send._kernel.port import Port
 from trio_send._operations.queue import OperationQueue
 from trio_send._owners import engine as _engine
+from trio_send._socket.event_args_operation import EventArgsOperation
 from trio_send.testing import Blocked, ScriptedPort
 
 if sys.version_info < (3, 11):
@@ -554,7 +555,7 @@ def test_the_librarys_own_tasks_are_protected(monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(holder, name, watched)
 
-    watch(SocketAsyncEventArgs, "_completed")
+    watch(EventArgsOperation, "tell")
     watch(OperationQueue, "wait_ready")
     if _engine.HAVE_EPOLL:
         watch(_engine.EpollSet, "fetch")

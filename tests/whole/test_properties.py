@@ -215,7 +215,7 @@ class WatchedQueue(SendQueue):
 
     def stop_owner(self, owner: Owner, code: int, detail: str | None, **options: Any) -> None:
         for name, initiator in self.world.initiators.items():
-            if initiator is owner:
+            if initiator._owner is owner:
                 self.world.model.leave(name)
         super().stop_owner(owner, code, detail, **options)
 

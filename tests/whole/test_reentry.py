@@ -36,6 +36,7 @@ from trio_send._base.run_state import between_tasks
 from trio_send._kernel.epoll_set import HAVE_EPOLL, EpollSet
 from trio_send._operations.gate import NOTED, STEP
 from trio_send._operations.time_limit import Timer
+from trio_send._owners.scope_owner import ScopeOwner
 from trio_send._owners.timers import SLACK, Timers
 
 pytestmark = [
@@ -402,7 +403,7 @@ async def test_a_paced_start_in_the_middle_of_another_one_loses_no_end(pair: Pai
     socket, _ = pair
     async with open_initiator() as initiator:
         held = [SocketAsyncEventArgs(b"") for _ in range(3)]
-        post = type(initiator)._owner.post
+        post = ScopeOwner.post
 
         def pace(args: SocketAsyncEventArgs) -> bool:
             initiator._owner.budget = initiator._owner.reserve = 0
@@ -418,7 +419,7 @@ async def test_a_paced_start_in_the_middle_of_another_one_loses_no_end(pair: Pai
                     assert pace(held[2])
                 post(self, operation)
 
-            patch.setattr(type(initiator), "_post", post_and_strike)
+            patch.setattr(ScopeOwner, "post", post_and_strike)
             assert pace(held[1])
         with trio.fail_after(5):
             for args in held:

@@ -30,9 +30,10 @@ from tests.public_calls import CALLS, CHANGES_NOTHING, Call
 from tests.stress_strikes import instants_of, thread_instants_of
 from tests.striking import Scene, Strike, Watch, run_scene
 from tests.striking_threads import THREAD_CALLS, ThreadCall, run_thread_scene
-from trio_send import Socket, SocketAsyncEventArgs, SocketException
+from trio_send import Socket, SocketException
 from trio_send._base import interrupts
 from trio_send._owners.scope import _OpenInitiator
+from trio_send._socket.event_args_operation import EventArgsOperation
 from trio_send._socket.stream import SocketStream
 from trio_send._socket.trio_face import TrioFace
 from trio_send._threads.scope import _ThreadScope
@@ -227,14 +228,14 @@ HALVES = """
 def size_of(message):
     return message.size
 
-def assign(args, buffer, buffers, message, direct, piece):
-    args._buffer = buffer
-    args._buffer_list = buffers
+def assign(operation, buffer, buffers, message, direct, piece):
+    operation.buffer = buffer
+    operation.buffer_list = buffers
     size = size_of(message)
-    args._prepared = args._message = message
-    args._size = size
-    args._direct = direct
-    args._piece = piece
+    operation.prepared = operation.message = message
+    operation.size = size
+    operation.direct = direct
+    operation.piece = piece
 """
 
 
@@ -244,7 +245,7 @@ def test_a_setter_that_sets_one_thing_after_the_other_is_found(
     """With one call in between, in a file that counts as the library's."""
     names: dict[str, Any] = {}
     exec(compile(HALVES, f"{striking.LIBRARY}/halves.py", "exec"), names)
-    monkeypatch.setattr(SocketAsyncEventArgs, "_assign", names["assign"])
+    monkeypatch.setattr(EventArgsOperation, "assign", names["assign"])
     _, complaints = instants_of(row("SocketAsyncEventArgs.set_buffer", "bytes"), warm=True)
     assert any("what remains is" in each for each in complaints)
 

@@ -242,6 +242,7 @@ class SocketCore:
         except OSError as error:
             raise translate(error) from error
 
+    @trio.lowlevel.enable_ki_protection
     def set_option(self, level: int, name: int, value: int | Buffer) -> None:
         """Set a socket option."""
         self.require_own()
