@@ -196,6 +196,18 @@ def test_each_rule_alone_finds_what_is_its_own(
     assert words in found[rule][0]
 
 
+def test_times_are_sums_of_fractions() -> None:
+    what = record()
+    takes_too_long(what)
+    (initiator,) = [each for each in what.initiators if each.policy == "DRAIN"]
+    assert (
+        initiator.ended is not None and initiator.left is not None and initiator.grace is not None
+    )
+    moment, _ = initiator.left
+    initiator.left = (moment, initiator.ended[1] + initiator.grace + 3e-16)
+    assert broken(what) == {}
+
+
 def test_every_rule_is_needed() -> None:
     marks = test_each_rule_alone_finds_what_is_its_own.pytestmark  # type: ignore[attr-defined]
     needed = {rule for _, rule, _ in marks[0].args[1]}
