@@ -338,12 +338,14 @@ class OperationQueue(Steps):
     @trio.lowlevel.enable_ki_protection
     def join(self, operation: Operation, owner: Owner) -> bool:
         """Begin an operation behind others, without an attempt; return whether it is pending, as `start` does."""
+        # In the middle of a step there is no place to stand in yet. It is posted, and has its place when the step ends.
         if self.gate & STEP and not self._take_over():
             return self._post(operation, owner)
         self.gate |= STEP
         self.halted = False
         try:
             self._take_up(operation)
+            # The face has looked at this, but what was called since then may have torn the stream or broken it.
             refused = bool(self.gate & REFUSING) and self._is_refused(operation, owner)
             pending = not refused and self._join(operation, owner)
         finally:
@@ -674,14 +676,17 @@ class OperationQueue(Steps):
         self.request(partial(self._stop_owner, owner, code, detail, spare_started))
 
     def _stop_owner(self, owner: Owner, code: int, detail: str | None, spare_started: bool) -> None:
+        # First all of the owner's own, wherever they stand. If one is cut, what is behind it must not be sent, but that
+        # is not done before the loop is over: the owner's own would end as followers of its own cut.
         cut: Operation | None = None
         operation = self.head
         while operation is not None:
-            behind = operation.next
+            behind = operation.next  # an operation that is stopped has no neighbours any more
             spared = spare_started and operation.is_started
             if operation.owner is not None and operation.owner.leaves_with(owner) and not spared:
                 if self._is_cut(operation):
                     cut = operation
+                    # Before its owner is told, who may look at the torn stream then.
                     self._mark_torn(operation, detail)
                 self._abort(operation, code, detail)
             operation = behind
@@ -694,6 +699,7 @@ class OperationQueue(Steps):
         self.request(partial(self._hand_over, owner, adopter), halts=False)
 
     def _hand_over(self, owner: Owner, adopter: Owner) -> None:
+        # The counts first: the adopter counts each operation as its own, so they must not count twice.
         owner.parted(self)
         operation = self.head
         while operation is not None:

@@ -360,6 +360,7 @@ class SendCalls(OperationQueue):
 
     def _attempt_run(self, head: Operation) -> int:
         """Send the head and as many of its followers as make up one sensible system call."""
+        # First collect: whole messages, in the order of the queue, until the call is large enough.
         self.hopeful = False
         views: list[bytes | memoryview] = []
         opened: list[memoryview] = []
@@ -370,6 +371,7 @@ class SendCalls(OperationQueue):
                 message = operation.message
                 assert message is not None
                 if message.direct is not None and not operation.transferred:
+                    # It cannot change, so it needs no view. Most messages are like this.
                     views.append(message.direct)
                     total += message.size
                     if len(views) == MAX_PIECES:
@@ -393,6 +395,8 @@ class SendCalls(OperationQueue):
             accepted = self._call_views(head, views, total)
         finally:
             release(opened)
+        # Then divide what was accepted among them, from the front. Whoever is whole has ended and leaves the queue at
+        # once; at most one is left with a part, and that is the head. So when this is over, no follower has any bytes.
         left = accepted
         used = accepted - OPERATION_COST  # what the drain adds for one operation
         self.backoff = 0.0

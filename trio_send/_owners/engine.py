@@ -188,6 +188,7 @@ class Engine:
             self._shield.cancel()
 
     async def _serve(self) -> None:
+        # Three states: somebody has a turn; something is armed, so that the set is waited for; there is nothing to do.
         used = 0
         while True:
             if self._turns:
@@ -197,9 +198,11 @@ class Engine:
                         await trio.lowlevel.checkpoint()
                         used = 0
                     queue = self._turns.popleft()
+                    # What marks the queue says why it is here: it is ready, or it has just blocked and is tried once.
                     watched = queue.watched
                     if watched is self._turns or watched is self._tried:  # or it was stopped
                         queue.watched = None
+                        # A drain that leaves the queue blocked calls `watch`, which sets the mark anew.
                         self._draining = True
                         used += queue.drain(SOCKET_ALLOWANCE)
                         self._draining = False
@@ -216,6 +219,7 @@ class Engine:
                     await trio.lowlevel.wait_readable(self._pollset.fd)
                 except OSError:
                     await trio.sleep(SHORTAGE_PAUSE)
+                # In the step in which the wait ends, or a cancel that comes now would lose what is reported once.
                 self._fetch()
             else:
                 await self._doze()

@@ -188,6 +188,7 @@ class ScopeOwner(ExitingOwner):
         except BaseException as caught:
             interruption = caught
             why = _why(caught)
+        # Whatever the policy has left is stopped, and from here on starts end on the spot.
         self.stop(why)
         with LOCK:
             pass  # each thread that has not seen the stop has put its post by now
@@ -199,6 +200,7 @@ class ScopeOwner(ExitingOwner):
         while not self.is_quiet() or self.nursery.child_tasks:
             try:
                 with trio.CancelScope(shield=True):
+                    # Told once more after starts raise: only then can nothing come any more.
                     await self.wait_quiet()
                     self.close()
                     await self.wait_quiet()  # of what a thread has started meanwhile
