@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.datagrams import receiver
-from tests.helpers import BIG, Ends, ends as ends, kind as kind, read_exactly, scripted
+from tests.helpers import BIG, Ends, ends as ends, kind as kind, read_exactly
+from tests.scripted import SpyPort
 from trio_send import (
     SendPacketsElement,
     Socket,
@@ -174,11 +175,12 @@ async def test_no_descriptor_for_another_connection(
 
 
 async def test_a_port_that_can_only_send() -> None:
-    socket, port = scripted(Blocked())
+    port = SpyPort([Blocked()])
+    socket = Socket.from_port(port)
     args = packets(b"hello")
     async with open_initiator():
         assert socket.send_packets_async(args) is True
-        port.unblock()
+        port.inner.unblock()
         assert await args.wait() == 5
         assert args.socket_error is SocketError.OPERATION_NOT_SUPPORTED
     socket.close()
