@@ -1,37 +1,318 @@
-"""Run the tests of `accelerate_programs` in a process of their own.
-
-They profile calls of the compiled methods. CPython 3.11 can spin for ever in such a call if other tests have replaced
-attributes of `Socket` for a while, as monkeypatches do.
-"""
+"""Which calls the accelerator takes, and that it is left alone where it does not fit."""
 
 from __future__ import annotations
 
+import gc
+import inspect
+import os
+import socket as stdlib_socket
 import subprocess
 import sys
+from binascii import crc32
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-PROGRAMS = Path(__file__).with_name("accelerate_programs.py")
+import pytest
+
+import trio_send
+from tests.accelerator import COMPILED, go_in_python, needs_accelerator
+from trio_send import Socket, SocketAsyncEventArgs, SocketFlags, open_initiator
+from trio_send._owners.exiting_owner import STARTS_PER_LOOK
+from trio_send._socket import accelerate as accelerating
+
+PACKAGE = str(Path(trio_send.__file__).parent)
 
 
-def test_what_is_compiled() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:xdist",
-            "-p",
-            "no:cacheprovider",
-            PROGRAMS,
-        ],
-        cwd=PROGRAMS.parents[2],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=110,
-        check=False,
+def python_functions(call: Callable[[], object]) -> list[str]:
+    """The functions of the package that run in Python during a call."""
+    names: list[str] = []
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            names.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return names
+
+
+class Scene:
+    """A pair of sockets, warmed up, in an initiator."""
+
+    def __init__(self, socket: Socket, peer: Socket) -> None:
+        self.socket = socket
+        self.peer = peer
+        assert socket.send_async(SocketAsyncEventArgs(b"")) is False
+
+
+Start = Callable[[Scene], Callable[[], object]]
+
+
+def started(*buffer: Any) -> Start:
+    def prepare(scene: Scene) -> Callable[[], object]:
+        args = SocketAsyncEventArgs(*buffer)
+        return lambda: scene.socket.send_async(args)
+
+    return prepare
+
+
+def begun(*arguments: Any) -> Start:
+    return lambda scene: lambda: scene.socket.begin_send(*arguments)
+
+
+def ended(scene: Scene) -> Callable[[], object]:
+    result = scene.socket.begin_send(b"data")
+    return lambda: scene.socket.end_send_nowait(result)
+
+
+NONE = SocketFlags.NONE
+
+#: What is compiled, all of it.
+SHORT: dict[str, Start] = {
+    "send_async, bytes": started(b"data"),
+    "send_async, a range of bytes": started(b"<<data>>", 2, 4),
+    "send_async, a bytearray": started(bytearray(b"data")),
+    "send_async, a range of a bytearray": started(bytearray(b"<<data>>"), 2, 4),
+    "send_async, a memoryview": started(memoryview(b"data")),
+    "send_async, a range of a memoryview": started(memoryview(bytearray(b"<<data>>")), 2, 4),
+    "send_async, nothing": started(b""),
+    "send_async, much": started(bytes(100_000)),
+    "begin_send, bytes": begun(b"data"),
+    "begin_send, a bytearray": begun(bytearray(b"data")),
+    "begin_send, a memoryview": begun(memoryview(b"data")),
+    "begin_send, from an offset on": begun(b"<<data", 2),
+    "begin_send, a range": begun(bytearray(b"<<data>>"), 2, 4),
+    "begin_send, everything but a callback": begun(b"data", 0, None, NONE, None, "state"),
+    "begin_send, much": begun(bytes(100_000)),
+    "end_send_nowait": ended,
+}
+
+
+class Bytes(bytes):
+    pass
+
+
+def full(call: Start) -> Start:
+    def prepare(scene: Scene) -> Callable[[], object]:
+        while not scene.socket.begin_send(bytes(100_000)).completed_synchronously:
+            pass
+        while scene.socket.begin_send(bytes(100_000)).completed_synchronously:
+            pass
+        return call(scene)
+
+    return prepare
+
+
+def named(scene: Scene) -> Callable[[], object]:
+    args = SocketAsyncEventArgs(b"data")
+    return lambda: scene.socket.send_async(args=args)
+
+
+#: What is handed over.
+LONG: dict[str, Start] = {
+    "send_async, args by name": named,
+    "send_async, bytes of a class of their own": started(Bytes(b"data")),
+    "send_async, numbers that are no bytes": started(memoryview(b"data").cast("H")),
+    "begin_send, state by name": lambda scene: (
+        lambda: scene.socket.begin_send(b"data", state="state")
+    ),
+    "begin_send, bytes of a class of their own": begun(Bytes(b"data")),
+    "begin_send, a list": begun([b"data"]),
+    "begin_send, a callback": begun(b"data", 0, None, NONE, print),
+    "begin_send, flags": begun(b"data", 0, None, SocketFlags.DONT_ROUTE),
+    "begin_send, an offset that is no int": begun(b"data", False),
+    "send_async, behind others": full(started(b"data")),
+    "begin_send, behind others": full(begun(b"data")),
+}
+
+
+@pytest.fixture
+async def scene() -> Any:
+    left, right = stdlib_socket.socketpair()
+    left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 300_000)
+    socket, peer = Socket.from_stdlib(left), Socket.from_stdlib(right)
+    async with open_initiator(), socket, peer:
+        yield Scene(socket, peer)
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", SHORT)
+async def test_an_ordinary_call_runs_no_python(scene: Scene, name: str) -> None:
+    assert python_functions(SHORT[name](scene)) == []
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", LONG)
+async def test_any_other_call_is_pythons(scene: Scene, name: str) -> None:
+    assert python_functions(LONG[name](scene))[0] == name.partition(",")[0]
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", [name for name in SHORT if "much" not in name])
+async def test_no_reference_is_kept_or_given_away(scene: Scene, name: str) -> None:
+    call = SHORT[name](scene)
+    held = (scene.socket, trio_send.current_initiator(), b"data", SocketFlags.NONE, call)
+
+    def references() -> list[int]:
+        gc.collect()
+        found = {id(thing): thing for thing in held}
+        for thing in (*held, *gc.get_referents(*held)):
+            found.update((id(each), each) for each in gc.get_referents(thing))
+            found[id(thing)] = thing
+        kept = [each for each in found.values() if gc.is_tracked(each) or isinstance(each, bytes)]
+        return list(map(sys.getrefcount, kept))
+
+    for _ in range(3):
+        if name != "end_send_nowait":
+            call()
+    before = references()
+    for _ in range(100):
+        if name == "end_send_nowait":
+            scene.socket.end_send_nowait(scene.socket.begin_send(b"data"))
+        else:
+            call()
+    assert references() == before
+
+
+@needs_accelerator
+async def test_the_stack_is_looked_at_in_python(scene: Scene) -> None:
+    """And so is everything else that is to be done once in many starts."""
+    args = SocketAsyncEventArgs(b"x")
+    names = python_functions(
+        lambda: [scene.socket.send_async(args) for _ in range(STARTS_PER_LOOK)]
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout or " skipped" in done.stdout
+    assert names.count("send_async") == 1
+    assert "refill" in names
+
+
+@needs_accelerator
+async def test_a_port_is_asked_in_python(scene: Scene) -> None:
+    """Whatever stands in the place of the system's own method, a socket of a class of its own too."""
+
+    class OwnSocket(stdlib_socket.socket):
+        def send(self, data: Any, flags: int = 0, /) -> int:
+            return super().send(data, flags)
+
+    left, right = stdlib_socket.socketpair()
+    own = OwnSocket(left.family, left.type, left.proto, left.detach())
+    async with Socket.from_stdlib(own) as socket:
+        args = SocketAsyncEventArgs(b"data")
+        socket.send_async(args)
+        assert python_functions(lambda: socket.send_async(args))[0] == "send_async"
+    right.close()
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_method_tells_what_the_one_in_python_is(name: str) -> None:
+    method = getattr(Socket, name)
+    assert not inspect.isfunction(method)
+    assert name in repr(method)
+    function = inspect.unwrap(method)
+    assert inspect.isfunction(function)
+    assert inspect.signature(method) == inspect.signature(function)
+    assert method.__doc__ == function.__doc__
+    assert method.__name__ == name
+    assert method.__qualname__ == f"Socket.{name}"
+    assert method.__module__ == "trio_send"
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", COMPILED)
+def test_wrong_calls_are_complained_of_as_ever(name: str) -> None:
+    method = getattr(Socket, name)
+    with pytest.raises(TypeError, match=rf"Socket\.{name}\(\) missing"):
+        method()
+    with pytest.raises(TypeError, match="positional argument"):
+        method(1, 2, 3, 4, 5, 6, 7, 8, 9)
+    with pytest.raises(AttributeError):
+        method("not a socket", SocketAsyncEventArgs(b"data"))
+    with pytest.raises(AttributeError):
+        method.no_such_attribute  # noqa: B018
+
+
+# Where it does not fit ------------------------------------------------------------------------
+
+
+def run(program: str, switch: str | None) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != accelerating.SWITCH}
+    if switch is not None:
+        environment[accelerating.SWITCH] = switch
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+WHICH = "import trio_send; print(trio_send.__accelerated__, type(trio_send.Socket.__dict__.get('send_async')))"
+
+
+def test_the_switch_leaves_it_out() -> None:
+    assert run(WHICH, "0").startswith("False")
+
+
+def test_what_is_told_is_so() -> None:
+    answer = run(WHICH, None)
+    assert answer.startswith("True") == ("_accelerator.Method" in answer)
+
+
+ANEW = """
+import os, socket, trio_send
+from trio_send import _accelerator
+from trio_send._socket import accelerate as accelerating
+del os.environ["TRIO_SEND_ACCELERATOR"]
+{change}
+print(accelerating.accelerate(), trio_send.Socket.send_async)
+"""
+
+MISFITS = {
+    "an attribute that is missing": "class Piece: __slots__ = ()\naccelerating.Piece = Piece",
+    "an attribute that is no slot": "class Piece: buffer = 0\naccelerating.Piece = Piece",
+    "a socket that sends otherwise": (
+        "class Other: send = print\n"
+        "accelerating.stdlib_socket = type('', (), {'SocketType': Other})"
+    ),
+    "a socket that begins otherwise": (
+        "class Other(socket.SocketType):\n    def fileno(self): return 7\n"
+        "accelerating.stdlib_socket = type('', (), {'SocketType': Other})"
+    ),
+    "a module of another source": "_accelerator.SOURCE = '00000000'",
+}
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", MISFITS)
+def test_it_is_left_out_where_something_does_not_fit(name: str) -> None:
+    answer = run(ANEW.format(change=MISFITS[name]), "0")
+    assert answer.startswith("False <function Socket.send_async")
+
+
+@needs_accelerator
+def test_it_is_put_in_place_where_all_fits() -> None:
+    answer = run(ANEW.format(change=""), "0")
+    assert answer.startswith("True <the compiled short way of <function Socket.send_async")
+
+
+@needs_accelerator
+def test_a_second_copy_of_the_package_is_not_accelerated() -> None:
+    assert accelerating.accelerate() is False
+
+
+def test_it_is_of_the_source_that_is_there(tmp_path: Path) -> None:
+    source = tmp_path / "source.c"
+    assert accelerating._is_of("00000000", source)
+    source.write_bytes(b"text")
+    assert not accelerating._is_of("00000000", source)
+    assert accelerating._is_of(f"{crc32(b'text'):08x}", source)
+
+
+@pytest.mark.parametrize("name", SHORT)
+async def test_tests_can_have_it_done_in_python(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    go_in_python(monkeypatch)
+    assert python_functions(SHORT[name](scene))[0] == name.partition(",")[0]

@@ -633,3 +633,36 @@ steps_at_random = st.one_of(
 @given(st.lists(steps_at_random, max_size=25))
 def test_a_random_script(steps: list[Step]) -> None:
     compare([*WARM, *steps])
+
+
+# What a comparison does not see ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", ["send_async", "begin_send"])
+async def test_no_view_outlives_the_system_call(face: str) -> None:
+    """When Python goes on with a start that has to wait, its buffer can be resized."""
+    buffer = bytearray(300_000)
+    lengths: list[int] = []
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == f"_{face}_stuck":
+            buffer.append(0)
+            lengths.append(len(buffer))
+
+    player = Player(stdlib_socket.SOCK_STREAM)
+    async with open_initiator():
+        player.socket.send_async(SocketAsyncEventArgs(b""))
+        args = SocketAsyncEventArgs(buffer)
+        sys.setprofile(profile)
+        try:
+            if face == "send_async":
+                player.socket.send_async(args)
+            else:
+                player.socket.begin_send(buffer)
+        finally:
+            sys.setprofile(None)
+        player.socket.close()
+    player.other.close()
+    player.peer.close()
+    player.other_peer.close()
+    assert lengths == [300_001]
