@@ -728,3 +728,27 @@ def test_other_runs_go_on_where_one_hangs(monkeypatch: pytest.MonkeyPatch) -> No
     assert report.runs > 2
     assert report.broken_runs == report.runs - 1
     assert not report.exhausted
+
+
+PROFILED = """
+import sys, trio
+from trio_send.testing import _hangs, explore
+
+_hangs.PATIENCE, _hangs.INTERVAL = 0.2, 0.05
+
+async def scenario(case):
+    await trio.lowlevel.checkpoint()
+    while {hangs}:
+        pass
+
+assert explore(scenario, only={{}}).broken_runs == {hangs}
+sys.setprofile(lambda frame, event, what: None)
+(lambda: None)()
+"""
+
+
+@needs_cpython
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_profiler_works_behind_it(hangs: bool) -> None:
+    # A note of an exception that never comes has CPython 3.11 spin at the first call under a profiler.
+    subprocess.run([sys.executable, "-c", PROFILED.format(hangs=hangs)], check=True, timeout=60)

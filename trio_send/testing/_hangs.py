@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from ._places import place_of_frame
 
@@ -47,6 +47,8 @@ class _Watched:
         self.run = run
         self.step: object = None
         self.since = 0.0
+        #: Whether something was raised in this thread, which may not have come out yet.
+        self.is_struck = False
 
 
 _watched: dict[int, _Watched] = {}
@@ -59,9 +61,23 @@ def is_watch(thread: threading.Thread) -> bool:
     return thread is _thread
 
 
-def _raise_in(ident: int, error: type[BaseException] | None) -> None:
-    argument: Any = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), argument)
+def _raise_in(ident: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Hung))
+
+
+def _take_what_is_on_its_way() -> None:
+    """Have what was raised in this thread come out, if it did not yet.
+
+    CPython can forget such an exception by `PyThreadState_SetAsyncExc(ident, None)`, but not the note that there is
+    one. From then on its eval loop looks for it at each jump, and never ends if a profiler is on (seen with 3.11). So
+    the exception is raised once more, in the place of an earlier one, and caught.
+    """
+    try:
+        _raise_in(threading.get_ident())
+        while True:
+            pass
+    except Hung:
+        pass
 
 
 def _look() -> None:
@@ -74,7 +90,8 @@ def _look() -> None:
             watched.since = now  # should the program swallow it, it is raised again
             frame = sys._current_frames().get(ident)
             watched.run.hangs(place_of_frame(frame))
-            _raise_in(ident, Hung)
+            watched.is_struck = True
+            _raise_in(ident)
 
 
 def _look_for_ever() -> None:
@@ -86,6 +103,18 @@ def _look_for_ever() -> None:
             _look()
 
 
+def _leave(ident: int, own: _Watched) -> None:
+    while ident in _watched or own.is_struck:
+        try:
+            with _lock:
+                _watched.pop(ident, None)
+            if own.is_struck:
+                _take_what_is_on_its_way()
+                own.is_struck = False
+        except Hung:  # it has come out here
+            pass
+
+
 @contextmanager
 def watched(run: _Run) -> Iterator[None]:
     """Have an exception raised in this thread if a step of a run does not end."""
@@ -94,8 +123,9 @@ def watched(run: _Run) -> Iterator[None]:
         yield
         return
     ident = threading.get_ident()
+    own = _Watched(run)
     with _lock:
-        _watched[ident] = _Watched(run)
+        _watched[ident] = own
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(
                 target=_look_for_ever, name="looks for steps that do not end", daemon=True
@@ -104,6 +134,4 @@ def watched(run: _Run) -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock:
-            del _watched[ident]
-            _raise_in(ident, None)  # it may be on its way
+        _leave(ident, own)
