@@ -664,7 +664,7 @@ class OperationQueue(Steps):
     ) -> None:
         """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
 
-        In this order, so that each of the owner's operations ends as its own stop, in order of tadopter start, and none
+        In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
         of them as a follower of the first.
 
         Args:
