@@ -34,7 +34,7 @@ class WaitingTasks(Generic[T]):
     __slots__ = ("_tasks", "news")
 
     def __init__(self, news: T) -> None:
-        self.news = news
+        self.news: T = news
         self._tasks: dict[trio.lowlevel.Task, None] = {}
 
     def __len__(self) -> int:

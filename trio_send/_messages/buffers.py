@@ -193,11 +193,11 @@ class Message:
     __slots__ = ("_ends", "direct", "is_known_writable", "pieces", "size")
 
     def __init__(self, pieces: tuple[Piece, ...]) -> None:
-        self.pieces = pieces
+        self.pieces: tuple[Piece, ...] = pieces
         #: Whether the buffers were found to be writable, so that nobody need look again.
-        self.is_known_writable = False
+        self.is_known_writable: bool = False
         if len(pieces) == 1:
-            self.size = pieces[0].size
+            self.size: int = pieces[0].size
             self.direct = pieces[0].direct
             self._ends: list[int] | None = None
         else:

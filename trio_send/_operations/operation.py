@@ -288,24 +288,24 @@ class Operation(NotCopied):
     def __init__(self) -> None:
         #: What the program holds, while the operation is under way; None if that is nothing.
         self.face: Any = None
-        self.state = IDLE
+        self.state: int = IDLE
         #: Numbers the pending activations, so that a stop aimed at one cannot hit the next.
-        self.activation = 0
+        self.activation: int = 0
         self.kind: SocketAsyncOperation = SocketAsyncOperation.NONE
         # What to send, and how.
         self.message: Message | None = None
-        self.flags = 0
+        self.flags: int = 0
         self.address: Any = None
         self.step: Step | None = None
         #: Whether the message is the rest of one that was cut, so that its first byte is not the first of a message.
-        self.continues = False
+        self.continues: bool = False
         # Results of the latest activation, as plain numbers; enums, exceptions and outcomes are made when read.
-        self.transferred = 0
-        self.code = SUCCESS
-        self.errno = 0
+        self.transferred: int = 0
+        self.code: int = SUCCESS
+        self.errno: int = 0
         self.detail: str | None = None
         #: Whether the message was put there after the latest activation, so that the count is not about it.
-        self.is_fresh = True
+        self.is_fresh: bool = True
         # Where it stands: its neighbours in the queue, and who is told of its end.
         self.queue: Queue | None = None
         self.next: Operation | None = None

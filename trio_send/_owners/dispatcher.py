@@ -65,7 +65,7 @@ class Dispatcher:
         self._is_closed = False
         self._idle: WaitingTasks[None] = WaitingTasks(None)
         #: Operations that have yet to be told, and asynchronous handlers that run.
-        self.outstanding = 0
+        self.outstanding: int = 0
         #: Whether an asynchronous handler has yet to take its first step, and where the dispatcher waits for it.
         self._is_beginning = False
         self._begun = trio.lowlevel.ParkingLot()

@@ -179,9 +179,9 @@ class ExitingOwner(Owner):
         self.on_exit: ExitPolicy = on_exit
         self.grace: float | None = grace
         #: How other threads reach the run that serves it.
-        self.inbox = inbox
+        self.inbox: Inbox = inbox
         #: Who takes over what is pending; only under ADOPT.
-        self.adopter = adopter
+        self.adopter: ExitingOwner | None = adopter
         #: Who has taken over, and owns from then on what handlers start in a context of this owner.
         self.adopted_by: ExitingOwner | None = None
         #: Set once the time of grace has begun.
@@ -196,23 +196,27 @@ class ExitingOwner(Owner):
         #: The one operation whose end is held back; see `pace`.
         self.held: Operation | None = None
         #: How many sends have ended because it exits, and how many of their bytes were not accepted.
-        self.unfinished = self.unsent = 0
-        self.is_exiting = False
+        self.unfinished: int = 0
+        self.unsent: int = 0
+        self.is_exiting: bool = False
         #: Whether starts raise: from the exit on, or earlier if too many came after the stop.
-        self.is_closed = False
-        self.has_exited = False
+        self.is_closed: bool = False
+        self.has_exited: bool = False
         #: How many starts may end on the spot before the stack is looked at. Negative where there is no fast path, once
         #: starts are refused and while somebody watches: this way it has one thing to look at, not two.
-        self.budget = STARTS_PER_LOOK
+        self.budget: int = STARTS_PER_LOOK
         #: How many more may do so before one is made to pend.
-        self.reserve = START_BUDGET - STARTS_PER_LOOK
+        self.reserve: int = START_BUDGET - STARTS_PER_LOOK
         #: How many starts had ended on the spot when the budget was last renewed; it counts those since.
-        self.ended_on_the_spot = 0
+        self.ended_on_the_spot: int = 0
         #: What became of the other operations, and of the failures among those: they are subtracted from the successes.
-        self.started = self.succeeded = self.failed = self.aborted = 0
+        self.started: int = 0
+        self.succeeded: int = 0
+        self.failed: int = 0
+        self.aborted: int = 0
         #: How many rounds of starts there were after the stop, and whether there is one.
-        self.rounds = 0
-        self.in_round = False
+        self.rounds: int = 0
+        self.in_round: bool = False
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
@@ -453,6 +457,10 @@ class ExitingOwner(Owner):
         for thread in list(self.threads):
             thread.move_to(adopter.host)
         return True
+
+    def be_adopted(self) -> None:
+        """Have the adopter own from now on what handlers start in a context of this owner."""
+        self.adopted_by = self.adopter
 
     def stop(self, why: str) -> None:
         """Stop all that is pending and refuse all that comes, of the threads that it serves too."""

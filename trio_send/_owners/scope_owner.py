@@ -31,7 +31,7 @@ import trio
 from .._base.inbox import LOCK, Inbox
 from .._base.statistics import InitiatorStatistics
 from .._base.waiting_tasks import WaitingTasks
-from .._tracing.instruments import current_instruments
+from .._tracing.instruments import Instruments, current_instruments
 from .dispatcher import Dispatcher
 from .engine import Engine
 from .exit_policy import WITH_GRACE, ExitPolicy
@@ -75,18 +75,18 @@ class ScopeOwner(ExitingOwner):
         adopter: ExitingOwner | None,
     ) -> None:
         super().__init__(on_exit, grace, name, adopter, Inbox.current())
-        self.nursery = nursery
+        self.nursery: trio.Nursery = nursery
         #: The thread that runs Trio, in which everything happens.
-        self.thread = get_ident()
+        self.thread: int = get_ident()
         # What serves all operations runs in the context of the entry, whoever's start makes it necessary.
-        self.entry = contextvars.copy_context()
+        self.entry: contextvars.Context = contextvars.copy_context()
         spawn: Callable[..., None] = partial(
             self.entry.run, cast("Callable[..., None]", nursery.start_soon)
         )
-        self.timers = Timers(spawn)
-        self.engine = Engine(self.cancelled, spawn)
-        self.instruments = current_instruments()
-        self.dispatcher = Dispatcher(
+        self.timers: Timers = Timers(spawn)
+        self.engine: Engine = Engine(self.cancelled, spawn)
+        self.instruments: Instruments = current_instruments()
+        self.dispatcher: Dispatcher = Dispatcher(
             nursery.start_soon, self.handler_failed, self.became_quiet, self.instruments
         )
         self.errors: list[BaseException] = []
@@ -182,7 +182,7 @@ class ScopeOwner(ExitingOwner):
             elif self.on_exit is ExitPolicy.ADOPT:
                 self.hand_over()
                 # Even one that is being left itself: what handlers start then ends as everything of the adopter's does.
-                self.adopted_by = self.adopter
+                self.be_adopted()
             elif self.on_exit is ExitPolicy.JOIN and error is None:
                 await self.wait_quiet()
         except BaseException as caught:

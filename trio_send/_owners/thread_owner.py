@@ -71,10 +71,10 @@ class ThreadOwner(ExitingOwner):
         #: The thread that made it.
         self.ident: int = get_ident()
         #: How many starts of its thread in a row have failed on the spot.
-        self.failures_in_a_row = 0
+        self.failures_in_a_row: int = 0
         #: How many of its operations have ended.
-        self.endings = 0
-        self.last_event_is_posted = False
+        self.endings: int = 0
+        self.last_event_is_posted: bool = False
         #: Set when the owner has left, for the thread that waits for it.
         self.exit_handle: WaitHandle | None = None
 
@@ -176,7 +176,7 @@ class ThreadOwner(ExitingOwner):
             elif self.on_exit is ExitPolicy.ADOPT:
                 if not self.hand_over():
                     self.stop(why)
-                self.adopted_by = self.adopter
+                self.be_adopted()
             elif self.on_exit is not ExitPolicy.JOIN or raised:
                 self.stop(why)
         self.post_last_event()
@@ -225,7 +225,7 @@ class ThreadOwner(ExitingOwner):
         """Be over."""
         self.refuse(why)
         self.is_closed = self.has_exited = True
-        self.face = None
+        self.face: object = None
         self.tell_unsent()
         self.host.threads.pop(self, None)
         self.host.instruments.leave(self)

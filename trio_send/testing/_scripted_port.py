@@ -123,7 +123,9 @@ class ScriptedPort(Port):
                 raise ValueError(
                     "incoming is for a port without a descriptor, for that tells of one direction only"
                 )
-            self.receive_into = self._receive_into
+            self.receive_into: Callable[[Sequence[memoryview], int], int] | None = (
+                self._receive_into
+            )
         self._errors = dict(errors or {})
         for call, name in self._errors.items():
             if call not in ("shutdown", "close"):

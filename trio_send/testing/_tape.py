@@ -99,7 +99,7 @@ class Tape:
         self._asked: dict[str, int] = {}
         self.made: list[Made] = []
         self.silent: dict[int, set[int]] = {}
-        self.skips_silent = skips_silent
+        self.skips_silent: bool = skips_silent
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
