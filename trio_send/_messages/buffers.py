@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from .._base.checks import counted, require_whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from typing_extensions import Buffer
 
@@ -205,6 +205,11 @@ class Message:
             self.size = self._ends[-1] if pieces else 0
             self.direct = None
 
+    @property
+    def fits_one_call(self) -> bool:
+        """Whether the kernel takes all the pieces in one system call (F171)."""
+        return len(self.pieces) <= MAX_PIECES
+
     def open(
         self,
         start: int,
@@ -287,6 +292,7 @@ class WholeBytes(Message):
 
     _ends = None
     is_known_writable = False
+    fits_one_call = True
 
     direct: bytes
 
@@ -336,6 +342,8 @@ def message_from_buffer(
     if type(buffer) is bytes and size is None and offset == 0:
         return WholeBytes(buffer)  # there is nothing to check
     length = measure(name, buffer, otherwise)
+    if size is None and type(offset) is int and offset == 0:
+        return Message((Piece(buffer, 0, length),))
     offset, size = require_range(size_name, length, offset, size)
     return Message((Piece(buffer, offset, size),))
 
@@ -365,6 +373,27 @@ def message_from_list(name: str, buffers: Iterable[Buffer]) -> Message:
             Piece(buffer, 0, measure(f"{name}[{index}]", buffer))
             for index, buffer in enumerate(members)
         ),
+    )
+
+
+def message_of(
+    name: str, data: Buffer | Sequence[Buffer], offset: int, size: int | None
+) -> Message:
+    """Check what is to be sent, one buffer or a list of them."""
+    if isinstance(data, (list, tuple)):
+        if offset != 0 or size is not None:
+            raise ValueError(
+                "offset and size are for a single buffer; slice the members of a list instead"
+            )
+        if not data:
+            raise ValueError(f"{name} is an empty list, but must hold at least one buffer")  # F017
+        return message_from_list(name, data)
+    return message_from_buffer(
+        name,
+        data,  # type: ignore[arg-type]
+        offset,
+        size,
+        otherwise="or a list or tuple of them",
     )
 
 

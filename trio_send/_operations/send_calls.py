@@ -47,6 +47,11 @@ ATTEMPT_ALLOWANCE: Final = 256 * 1024
 PLAIN_FLAGS: Final = native_send_flags(SocketFlags.NONE) or 0
 
 
+def is_gathered(views: Sequence[bytes | memoryview], total: int) -> bool:
+    """Tell whether pieces are handed to the kernel as they are, which costs less than to join them."""
+    return len(views) > 1 and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views))
+
+
 class SendCalls(OperationQueue):
     """The part of `SendQueue` that makes the system calls."""
 
@@ -78,8 +83,8 @@ class SendCalls(OperationQueue):
         if type(message) is Packets:
             self._attempt_packets(operation, message)
             return
-        if not self.port.is_stream and len(message.pieces) > MAX_PIECES:
-            # One datagram must be one call, and the kernel takes no longer list than this (F171).
+        if not self.port.is_stream and not message.fits_one_call:
+            # One datagram must be one call.
             raise OSError(errno_module.EMSGSIZE, "too many buffers for one datagram")
         left = ATTEMPT_ALLOWANCE
         while left > 0:
@@ -148,6 +153,40 @@ class SendCalls(OperationQueue):
         finally:
             if view is not None:
                 view.release()
+
+    def send_message(self, message: Message, operation: Operation | None = None) -> int:
+        """Make the first attempt for a face that has begun a step, to send what `send_range` cannot.
+
+        Args:
+          message: of at most `MAX_PIECES` pieces.
+          operation: as for `send_range`.
+
+        Returns:
+          How many bytes were accepted.
+
+        Raises:
+          OSError: as `send_range`.
+          BufferShrankError: a piece is not there any more.
+        """
+        data = message.direct
+        views: list[bytes | memoryview] = []
+        opened: list[memoryview] = []
+        try:
+            total = 0
+            if data is None:
+                total = message.open(0, views, opened, MAX_PIECES)
+                if not is_gathered(views, total):
+                    data = views[0] if len(views) == 1 else b"".join(views)
+            # The views may have run code of the program's.
+            if self.gate != STEP and self.halted:
+                raise BlockingIOError
+            if operation is not None and operation.state == HALTED:
+                raise BlockingIOError
+            if data is None:
+                return self.port.send_gather(views, PLAIN_FLAGS)
+            return self.port.send(data, PLAIN_FLAGS)
+        finally:
+            release(opened)
 
     def _attempt_more(self, operation: Operation) -> bool:
         message = operation.message
@@ -318,7 +357,7 @@ class SendCalls(OperationQueue):
     ) -> int:
         if len(views) == 1:
             return self._call(operation, views[0])
-        if operation.address is None and total > min(JOIN_TOTAL, JOIN_PIECE_SIZE * len(views)):
+        if operation.address is None and is_gathered(views, total):
             return self.ask(self.port.send_gather, views, operation.flags)
         return self._call(operation, b"".join(views))
 

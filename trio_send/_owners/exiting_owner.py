@@ -74,8 +74,6 @@ class Host(Protocol):
     """The initiator whose engine and dispatcher serve an owner, as far as that knows it."""
 
     @property
-    def thread(self) -> int: ...
-    @property
     def instruments(self) -> Instruments: ...
     @property
     def dispatcher(self) -> Dispatcher: ...
@@ -145,6 +143,7 @@ class ExitingOwner(Owner):
         "failed",
         "grace_timer",
         "threads",
+        "trio_thread",
         "adopter",
         "held",
         "in_round",
@@ -172,6 +171,7 @@ class ExitingOwner(Owner):
         name: str | None,
         adopter: ExitingOwner | None,
         inbox: Inbox,
+        trio_thread: int,
     ) -> None:
         #: What the program holds, until the exit; None as long as nobody has asked for it.
         self.face: object = None
@@ -180,6 +180,8 @@ class ExitingOwner(Owner):
         self.grace: float | None = grace
         #: How other threads reach the run that serves it.
         self.inbox: Inbox = inbox
+        #: The thread of that run, in which everything happens.
+        self.trio_thread: int = trio_thread
         #: Who takes over what is pending; only under ADOPT.
         self.adopter: ExitingOwner | None = adopter
         #: Who has taken over, and owns from then on what handlers start in a context of this owner.
@@ -338,7 +340,7 @@ class ExitingOwner(Owner):
         return self.held is operation
 
     def tell_held(self) -> None:
-        if get_ident() != self.host.thread:
+        if get_ident() != self.trio_thread:
             self.inbox.post(self.tell_held)  # another thread asks
             return
         held, self.held = self.held, None

@@ -110,7 +110,7 @@ class Initiator(_Face):
 
         **Threads**: only the Trio thread. Others use `trio_send.from_thread`, or `trio.from_thread.run_sync` with this.
         """
-        if get_ident() != self._owner.thread:
+        if get_ident() != self._owner.trio_thread:
             raise InvalidOperationError(
                 "initiator.run_sync() is for the Trio thread; from here, start operations with "
                 "trio_send.from_thread.start() inside 'with trio_send.from_thread.initiator(host=initiator):', or call "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from threading import get_ident
 from typing import TYPE_CHECKING, final
 
 import trio
 
 from .._base.errors import InvalidOperationError
-from .current import current_owner, find_owner
+from .current import current_owner, find_owner, require_owner
 from .exception_groups import combine, has_cancellation
 from .exit_policy import ExitPolicy, require_policy
 from .initiator import Initiator, face_of
@@ -20,24 +19,6 @@ if TYPE_CHECKING:
 
     from .exiting_owner import ExitingOwner
     from .initiator import ThreadInitiator
-
-
-def require_owner() -> ExitingOwner:
-    """Return the owner that operations started here belong to, or raise."""
-    owner = find_owner()
-    if owner is None:
-        raise InvalidOperationError(
-            "no initiator is open here to own the operation; start it inside "
-            "'async with trio_send.open_initiator():', or use the awaiting form, which needs none; a callback that is "
-            "called from outside of that block starts it with initiator.run_sync()",
-        )
-    if get_ident() != owner.host.thread:
-        raise InvalidOperationError(
-            "the initiator that this thread has inherited lives in the Trio thread; from here, start operations with "
-            "trio_send.from_thread.start(), for which it is the host",
-        )
-    owner.require_open()
-    return owner
 
 
 def current_initiator() -> Initiator | ThreadInitiator:

@@ -62,7 +62,6 @@ class ScopeOwner(ExitingOwner):
         "errors",
         "nursery",
         "quiet",
-        "thread",
         "timers",
     )
 
@@ -74,10 +73,8 @@ class ScopeOwner(ExitingOwner):
         name: str | None,
         adopter: ExitingOwner | None,
     ) -> None:
-        super().__init__(on_exit, grace, name, adopter, Inbox.current())
+        super().__init__(on_exit, grace, name, adopter, Inbox.current(), get_ident())
         self.nursery: trio.Nursery = nursery
-        #: The thread that runs Trio, in which everything happens.
-        self.thread: int = get_ident()
         # What serves all operations runs in the context of the entry, whoever's start makes it necessary.
         self.entry: contextvars.Context = contextvars.copy_context()
         spawn: Callable[..., None] = partial(

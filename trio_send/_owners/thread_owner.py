@@ -66,7 +66,7 @@ class ThreadOwner(ExitingOwner):
         name: str | None = None,
         adopter: ExitingOwner | None = None,
     ) -> None:
-        super().__init__(on_exit, grace, name, adopter, host.inbox)
+        super().__init__(on_exit, grace, name, adopter, host.inbox, host.trio_thread)
         self.host: ScopeOwner = host
         #: The thread that made it.
         self.ident: int = get_ident()

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
-from .._messages.buffers import require_writable
+from .._messages.buffers import message_of, require_writable
 from .core import Verb
 from .receive_starts import begin_receive
 from .receive_steps import STEP
 from .results import end, end_nowait, result_and_error, succeeded, try_take, wait_for_end
-from .starts import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags
-from .._messages.buffers import range_message, short_range_size, short_size
+from .._messages.buffers import message_of, range_message, short_range_size, short_size
 from .._operations.gate import STEP
 from .._operations.queue import ATTEMPT_ERRORS
 from .._operations.send_calls import PLAIN_FLAGS
@@ -26,7 +26,7 @@ from .results import (
     try_take,
     wait_for_end,
 )
-from .starts import NO_FLAGS, message_of, prepare
+from .starts import NO_FLAGS, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,10 +138,8 @@ class BeginSending(Verb):
                     return ended
                 return self._begin_send_stuck(buffer, 0, count, state, owner, sent, None)
         else:
-            is_whole = size is None and offset is _ZERO  # and has been looked at
-            begin = self._begin_fully if is_whole else self._begin_result
-            result = begin(buffer, offset, size, socket_flags, callback, state)
-        return succeeded(result)
+            result = self._begin_result(buffer, offset, size, socket_flags, callback, state)
+        return result if type(result) is EndedResult else succeeded(result)
 
     @trio.lowlevel.enable_ki_protection
     def _begin_send_stuck(
@@ -219,39 +217,66 @@ class BeginSending(Verb):
             and owner is not None
             and owner is core.checked
             and get_ident() == core.thread
-            and (count := short_range_size(buffer_or_list, offset, size)) >= 0
-            and (owner.budget > 0 or owner.refill())
-            and not queue.gate  # the last look, as above
+            and not queue.gate
         ):
             buffer: Any = buffer_or_list
-            sent = 0
-            error: OSError | BufferShrankError | None = None
-            queue.gate = STEP
-            try:
-                sent = queue.send_range(buffer, offset, count)
-            except ATTEMPT_ERRORS as caught:
-                error = caught.with_traceback(None)
-            except BaseException:
-                queue.end_attempt()
-                raise
-            queue.accepted += sent
-            if sent != count or error is not None:
-                message = range_message(buffer, offset, count)
-                return _go_on_result(core, self, message, state, owner, sent, error)
-            if queue.gate == STEP:
-                queue.gate = 0
-            else:
-                queue.end_attempt()
-            if owner.budget > 0:
-                owner.budget -= 1
-            ended = _new(EndedResult)
-            ended.origin = self
-            ended.async_state = state
-            ended.transferred = sent
-            ended.is_taken = False
-            ended.handle = None
-            return ended
+            message: Message | None = None
+            count = short_range_size(buffer, offset, size)
+            if count < 0:
+                message = message_of("buffer_or_list", buffer, offset, size)
+                count = message.size
+            if (
+                (message is None or message.fits_one_call)
+                and (owner.budget > 0 or owner.refill())
+                and not queue.gate  # the last look, as above
+            ):
+                return self._begin_attempt(buffer, offset, count, message, state, owner)
         return self._begin_fully(buffer_or_list, offset, size, socket_flags, callback, state)
+
+    def _begin_attempt(
+        self,
+        buffer: Any,
+        offset: int,
+        count: int,
+        message: Message | None,
+        state: Any,
+        owner: ExitingOwner,
+    ) -> AsyncResult:
+        """Begin a send that nothing is in the way of: of a flat range of a buffer, or of any other message."""
+        core = self._core
+        queue = core.sends
+        queue.gate = STEP
+        sent = 0
+        error: OSError | BufferShrankError | None = None
+        try:
+            sent = (
+                queue.send_range(buffer, offset, count)
+                if message is None
+                else queue.send_message(message)
+            )
+        except ATTEMPT_ERRORS as caught:
+            error = caught.with_traceback(None)
+        except BaseException:
+            queue.end_attempt()
+            raise
+        queue.accepted += sent
+        if sent != count or error is not None:
+            if message is None:
+                message = range_message(buffer, offset, count)
+            return _go_on_result(core, self, message, state, owner, sent, error)
+        if queue.gate == STEP:
+            queue.gate = 0
+        else:
+            queue.end_attempt()
+        if owner.budget > 0:
+            owner.budget -= 1
+        ended = _new(EndedResult)
+        ended.origin = self
+        ended.async_state = state
+        ended.transferred = sent
+        ended.is_taken = False
+        ended.handle = None
+        return ended
 
     def _begin_fully(
         self,
@@ -266,6 +291,12 @@ class BeginSending(Verb):
         core = self._core
         core.require_usable()
         message = message_of("buffer_or_list", buffer_or_list, offset, size)
+        checked = core.checked
+        if checked is not get_owner(None) and callback is None and socket_flags is NO_FLAGS:
+            # Perhaps the short way lacked nothing but a look at the owner, as with the first send on a connection.
+            owner = core.require_owner()
+            if owner is not checked and owner.budget >= 0:
+                return self._begin_result(buffer_or_list, offset, size, socket_flags, None, state)
         return begin_message(core, self, message, socket_flags, callback, state, _SEND)
 
     @trio.lowlevel.enable_ki_protection

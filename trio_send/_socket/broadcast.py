@@ -13,7 +13,7 @@ from .._base.codes import SocketError
 from .._base.error_numbers import NO_BUFFER_SPACE_AVAILABLE
 from .._base.errors import ObjectDisposedError, SocketException
 from .._operations.watermarks import OPERATION_WEIGHT
-from .._owners.scope import require_owner
+from .._owners.current import require_owner
 from .core import core_of
 from .results import record_of
 from .socket import Socket

@@ -25,9 +25,8 @@ from .._operations.gate import BROKEN, CLOSED, FORKED, UNCONNECTED
 from .._operations.operation import describe_os_error
 from .._operations.queue import OperationQueue
 from .._operations.send_queue import SendQueue
-from .._owners.current import get_owner
+from .._owners.current import get_owner, require_owner
 from .._owners.engine import SOCKET_ALLOWANCE
-from .._owners.scope import require_owner
 from .._tracing.instruments import current_instruments
 
 if TYPE_CHECKING:

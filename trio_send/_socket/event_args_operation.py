@@ -33,14 +33,19 @@ if TYPE_CHECKING:
 NO_FLAGS: Final = SocketFlags.NONE
 
 
-def short_parts(message: Message | None) -> tuple[bytes | memoryview | None, Piece | None]:
+def short_parts(
+    message: Message | None,
+) -> tuple[bytes | memoryview | None, Piece | Message | None]:
     """Return what the fast path can send of a message: as it stands, or looked at for each send; one or none."""
     if message is None:
         return None, None
-    if message.direct is not None or len(message.pieces) != 1:
+    if message.direct is not None:
         return message.direct, None
-    piece = message.pieces[0]
-    return None, piece if short_range_size(piece.buffer, piece.offset, piece.size) >= 0 else None
+    if len(message.pieces) == 1:
+        piece = message.pieces[0]
+        if short_range_size(piece.buffer, piece.offset, piece.size) >= 0:
+            return None, piece
+    return None, message if message.fits_one_call else None
 
 
 class EventArgsOperation(Operation):
@@ -85,8 +90,8 @@ class EventArgsOperation(Operation):
         # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
         self.direct: bytes | memoryview | None = None
         self.size = 0
-        #: What it can send as well, though it may change.
-        self.piece: Piece | None = None
+        #: What it can send as well, though it may change: one flat range, or all of a message.
+        self.piece: Piece | Message | None = None
         #: The message of the buffer or the buffer list. So is `message`, except while packets are being sent.
         self.prepared: Message | None = None
         self.elements: Sequence[SendPacketsElement] | None = None
@@ -127,7 +132,7 @@ class EventArgsOperation(Operation):
         buffers: Sequence[Buffer] | None,
         message: Message | None,
         direct: bytes | memoryview | None,
-        piece: Piece | None,
+        piece: Piece | Message | None,
     ) -> None:
         """Set what to send: all that says so, or nothing of it, whenever Ctrl-C strikes.
 

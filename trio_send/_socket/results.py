@@ -9,7 +9,7 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from .async_result import AsyncResult, EndedResult, HandedOut
-from .starts import begin, begin_send, prepare
+from .starts import NO_FLAGS, begin, begin_send, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,8 @@ def begin_message(
     address: Any = None,
 ) -> AsyncResult:
     """Begin a send of a message, and to an address, that were checked."""
-    require_flags(socket_flags)
+    if socket_flags is not NO_FLAGS:
+        require_flags(socket_flags)
     result = make_result(core, socket, callback, state)
     owner = core.require_owner()
     operation = record_of(result)

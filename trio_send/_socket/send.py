@@ -9,7 +9,14 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
-from .._messages.buffers import BufferShrankError, Message, range_message, short_size
+from .._messages.buffers import (
+    BufferShrankError,
+    Message,
+    Piece,
+    message_of,
+    range_message,
+    short_size,
+)
 from .._operations.gate import BUSY, STEP
 from .._operations.operation import Operation
 from .._operations.queue import ATTEMPT_ERRORS
@@ -24,7 +31,6 @@ from .starts import (
     NOTHING_TO_SEND,
     args_to_send,
     claim_message,
-    message_of,
     operation_of,
     prepare,
     record_of,
@@ -121,7 +127,11 @@ class Sending(Verb):
         try:
             if data is None:
                 piece: Any = operation.piece
-                sent = queue.send_range(piece.buffer, piece.offset, piece.size, operation)
+                if type(piece) is Piece:
+                    buffer: Any = piece.buffer
+                    sent = queue.send_range(buffer, piece.offset, piece.size, operation)
+                else:
+                    sent = queue.send_message(piece, operation)
             else:
                 sent = core.send(data, PLAIN_FLAGS)
         except ATTEMPT_ERRORS as error:
@@ -176,18 +186,17 @@ class Sending(Verb):
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         """Send after all the checks."""
         core = self._core
+        if core.checked is not get_owner(None) and may_be_sent(args):
+            # Perhaps the short way lacked nothing but a look at the owner, as with the first send on a connection.
+            core.require_usable()
+            checked = core.checked
+            owner = core.require_owner()
+            if owner is not checked and owner.budget >= 0:
+                return self.send_async(args)
         operation = args_to_send(core, args)
         if operation is None:
             return refuse_cut(core, self, args)
-        checked = core.checked
-        owner = core.require_owner()
-        if (
-            owner is not checked
-            and owner.budget >= 0
-            and (operation.direct is not None or operation.piece is not None)
-        ):
-            # Perhaps the short way lacked nothing else, as with the first send on a connection.
-            return self.send_async(args)
+        core.require_owner()
         return start_args(core, self, args, _SEND)
 
     # -- await --------------------------------------------------------------------------------------------------------
@@ -230,27 +239,35 @@ class Sending(Verb):
         """
         core = self._core
         queue = core.sends
+        if core.token is None:
+            core.require_usable()  # which notes the run
+        buffer: Any = data
+        message: Message | None = None
         if (
             socket_flags is NO_FLAGS
             and not queue.gate
             and not queue.instruments.watching
-            and core.token is not None
             and get_ident() == core.thread
             and trio.lowlevel.current_trio_token() is core.token
-            and (size := len(data) if type(data) is bytes else short_size(data)) >= 0
+            and not isinstance(data, SocketAsyncEventArgs)
         ):
             # The same short way as in `send_async`. It does not yield before the send, so no task can come between.
-            buffer: Any = data
+            size = len(data) if type(data) is bytes else short_size(data)
+            if size < 0:
+                message = message_of("data", data, 0, None)
+                size = message.size
             await trio.lowlevel.checkpoint_if_cancelled()
-            if not queue.gate:
+            if (message is None or message.fits_one_call) and not queue.gate:
                 sent = 0
                 error: OSError | BufferShrankError | None = None
                 queue.gate = STEP
                 try:
                     sent = (
-                        core.send(data, PLAIN_FLAGS)
+                        core.send(buffer, PLAIN_FLAGS)
                         if type(data) is bytes
                         else queue.send_range(buffer, 0, size)
+                        if message is None
+                        else queue.send_message(message)
                     )
                 except ATTEMPT_ERRORS as caught:
                     # With a traceback, this frame and the exception would hold each other.
@@ -260,7 +277,8 @@ class Sending(Verb):
                     raise
                 queue.accepted += sent
                 if sent != size or error is not None:
-                    message = range_message(buffer, 0, size)
+                    if message is None:
+                        message = range_message(buffer, 0, size)
                     return await _go_on_awaited(core, message, sent, error)
                 if queue.gate == STEP:
                     queue.gate = 0
@@ -277,8 +295,17 @@ class Sending(Verb):
             return await send_awaited(
                 core, self, operation, operation.message, operation.socket_flags, _SEND, face=data
             )
-        message = message_of("data", data, 0, None)
+        if message is None:
+            message = message_of("data", data, 0, None)
         return await send_awaited(core, self, Operation(), message, socket_flags, _SEND)
+
+
+def may_be_sent(args: object) -> bool:
+    """Tell whether there is nothing about args that a start could refuse or the short way could not send."""
+    if not isinstance(args, SocketAsyncEventArgs):
+        return False
+    operation = args._operation
+    return operation.state == IDLE and (operation.direct is not None or operation.piece is not None)
 
 
 @trio.lowlevel.enable_ki_protection

@@ -20,18 +20,16 @@ from .._base.codes import (
 )
 from .._base.error_numbers import OPERATION_ABORTED
 from .._base.errors import ObjectDisposedError, OperationInProgressError
-from .._messages.buffers import Message, message_from_buffer, message_from_list
+from .._operations.gate import FULL, REFUSING
 from .._operations.operation import IN_USE, Operation
+from .._operations.send_calls import PLAIN_FLAGS
 from .._operations.states import ARRIVED, CUT, IDLE
 from .._owners.awaiting_task import describe_interruption, perform, tell_on_the_spot
 from .event_args import SocketAsyncEventArgs
 from .event_args_operation import EventArgsOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from typing_extensions import Buffer
-
+    from .._messages.buffers import Message
     from .._operations.operation import Step
     from .._operations.queue import OperationQueue
     from .core import SocketCore, Verb
@@ -101,27 +99,6 @@ def claim_message(operation: EventArgsOperation) -> Message:
     return operation.message
 
 
-def message_of(
-    name: str, data: Buffer | Sequence[Buffer], offset: int, size: int | None
-) -> Message:
-    """Check what is to be sent, one buffer or a list of them."""
-    if isinstance(data, (list, tuple)):
-        if offset != 0 or size is not None:
-            raise ValueError(
-                "offset and size are for a single buffer; slice the members of a list instead"
-            )
-        if not data:
-            raise ValueError(f"{name} is an empty list, but must hold at least one buffer")  # F017
-        return message_from_list(name, data)
-    return message_from_buffer(
-        name,
-        data,  # type: ignore[arg-type]
-        offset,
-        size,
-        otherwise="or a list or tuple of them",
-    )
-
-
 # What and how ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +144,9 @@ def make_step(core: SocketCore, socket: Verb, step: Step, kind: SocketAsyncOpera
 
 def set_send_flags(operation: Operation, flags: SocketFlags) -> bool:
     """Note how to send; return False if that is impossible, with the reason in the results."""
+    if flags is NO_FLAGS:
+        operation.flags = PLAIN_FLAGS
+        return True
     native = native_send_flags(flags)
     if native is None:
         operation.set_error(
@@ -210,8 +190,13 @@ def begin_send(core: SocketCore, operation: Operation, flags: SocketFlags) -> bo
     if not set_send_flags(operation, flags):
         return False
     owner = core.checked
-    # For a program whose initiator was stopped, that is the reason, whatever else there may be.
-    if owner is not None and owner.why_refused() is None and not admit(core, operation):
+    if (
+        core.sends.gate & (REFUSING | FULL)
+        and owner is not None
+        # For a program whose initiator was stopped, that is the reason, whatever else there may be.
+        and owner.why_refused() is None
+        and not admit(core, operation)
+    ):
         return False
     return begin(core, operation, core.sends)
 

@@ -16,7 +16,7 @@ import trio
 from .._base.checks import NotCopied, counted
 from .._base.codes import SocketAsyncOperation, SocketError, SocketShutdown
 from .._base.errors import SocketClosedError, SocketException, detail_of
-from .._messages.buffers import measure
+from .._messages.buffers import measure, message_of
 from .._operations.gate import TORN
 from .._operations.operation import CLOSED_DETAIL, Operation, Step
 from .._operations.send_queue import TORN_DETAIL
@@ -24,7 +24,7 @@ from .._owners.awaiting_task import TurnStep, describe_interruption, perform
 from .core import core_of
 from .guard import Guard
 from .send_report import SendReport
-from .starts import make_step, message_of
+from .starts import make_step
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,6 +13,7 @@ from .._base.error_numbers import OPERATION_ABORTED, SOCKET_ERROR
 from .._base.errors import InvalidOperationError, SocketClosedError
 from .._base.inbox import LOCK
 from .._base.interrupts import one_step
+from .._messages.buffers import message_of
 from .._operations.gate import CLOSED
 from .._operations.operation import CANCELLED_DETAIL, Operation
 from .._operations.states import CUT
@@ -26,7 +27,6 @@ from .._socket.socket import Socket
 from .._socket.starts import (
     NOTHING_TO_SEND,
     admit,
-    message_of,
     operation_of,
     require_startable,
     set_send_flags,
@@ -91,7 +91,7 @@ def require_socket(socket: Socket, owner: ThreadOwner) -> SocketCore:
         raise TypeError(f"socket must be a trio_send.Socket, not {type(socket).__name__}")
     core = core_of(socket)
     core.sends.require_own()
-    if core.thread != owner.host.thread:
+    if core.thread != owner.trio_thread:
         raise InvalidOperationError(
             "this socket belongs to another thread than the one in which the host's run of Trio takes place; make it "
             "in the Trio thread",
