@@ -17,7 +17,7 @@ import pytest
 from trio_send import Socket, SocketAsyncEventArgs
 
 #: The kinds of data.
-DATA = ("bytes", "bytearray", "range")
+DATA = ("bytes", "bytearray", "range", "list")
 
 #: What the start before a later one sends: nothing, so that the peer need not be asked.
 NOTHING = b""
@@ -47,16 +47,24 @@ class Way:
         """What the begin methods take for a message: a buffer, an offset, a size."""
         if self.data == "range":
             return b"<<" + message + b">", 2, len(message)
+        if self.data == "list":
+            return self.buffer(message), 0, None
         return (bytearray(message) if self.data == "bytearray" else message), 0, None
 
     def buffer(self, message: bytes) -> Any:
         """One object for a message."""
         if self.data == "range":
             return memoryview(b"<<" + message + b">")[2:-1]
+        if self.data == "list":
+            return [message[:2], bytearray(message[2:])]
         return bytearray(message) if self.data == "bytearray" else message
 
     def args(self, message: bytes) -> SocketAsyncEventArgs:
         """Args for a message."""
+        if self.data == "list":
+            args = SocketAsyncEventArgs()
+            args.buffer_list = self.buffer(message)
+            return args
         buffer, offset, size = self.arguments(message)
         return SocketAsyncEventArgs(buffer, offset, len(buffer) if size is None else size)
 
@@ -91,5 +99,12 @@ WAYS = [Way(is_first, data) for is_first in (True, False) for data in DATA]
 @pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
     """A way to start something."""
+    assert isinstance(request.param, Way)
+    return request.param
+
+
+@pytest.fixture(params=[way for way in WAYS if way.data != "list"], ids=str)
+def buffer_way(request: pytest.FixtureRequest) -> Way:
+    """A way to start something with a single buffer."""
     assert isinstance(request.param, Way)
     return request.param

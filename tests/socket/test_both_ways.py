@@ -17,7 +17,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.both_ways import DATA, WAYS, Way, way as way
+from tests.both_ways import DATA, WAYS, Way, buffer_way as buffer_way, way as way
 from tests.helpers import (
     BIG,
     FACES,
@@ -124,12 +124,12 @@ async def test_the_message_is_sent_and_counted(face: str, way: Way, unix: Ends) 
     ],
 )
 async def test_of_a_buffer_the_range_is_sent(
-    face: str, arguments: tuple[Any, ...], message: bytes, way: Way
+    face: str, arguments: tuple[Any, ...], message: bytes, buffer_way: Way
 ) -> None:
     socket, port = scripted()
     async with open_initiator():
-        way.prepare(socket)
-        result = getattr(socket, face)(way.buffer(b"message"), *arguments)
+        buffer_way.prepare(socket)
+        result = getattr(socket, face)(buffer_way.buffer(b"message"), *arguments)
         result = result[0] if isinstance(result, tuple) else result
         assert result.bytes_transferred == len(message)
         assert await socket.end_send(result) == len(message)
@@ -268,13 +268,13 @@ async def test_arguments_are_refused(
     arguments: dict[str, Any],
     error: type[Exception],
     sentence: str,
-    way: Way,
+    buffer_way: Way,
 ) -> None:
     socket, port = scripted()
     async with open_initiator() as initiator:
-        way.prepare(socket)
+        buffer_way.prepare(socket)
         with nothing_happens(socket, port), pytest.raises(error, match=f"^{sentence}"):
-            getattr(socket, face)(way.buffer(b"message"), **arguments)
+            getattr(socket, face)(buffer_way.buffer(b"message"), **arguments)
         assert initiator.pending_operations == 0
     socket.close()
 

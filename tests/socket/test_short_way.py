@@ -34,6 +34,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
+from trio_send._messages.buffers import MAX_PIECES
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import SendCalls
 from trio_send._socket.event_args_operation import EventArgsOperation, short_parts
@@ -87,8 +88,8 @@ SHORT: dict[str, Callable[[bytes], Form]] = {
     ),
 }
 
-#: What does not, because code of the program could run, or a port would not know what it is.
-LONG: dict[str, Callable[[bytes], Form]] = {
+#: What goes it too, but is viewed first: code of the program could run, or a port would not know what it is.
+VIEWED: dict[str, Callable[[bytes], Form]] = {
     "of one's own class": lambda data: Form(None, Bytes(data)),
     "array": lambda data: Form(None, array.array("B", data)),
     "view of wide items": lambda data: Form(None, memoryview(array.array("H", data))),
@@ -98,7 +99,7 @@ LONG: dict[str, Callable[[bytes], Form]] = {
     ),
 }
 
-FORMS = SHORT | LONG
+FORMS = SHORT | VIEWED
 #: The forms that can be resized while a send waits.
 RESIZABLE = ("bytearray", "range of a bytearray")
 
@@ -172,7 +173,7 @@ async def test_all_starts_send_the_same(face: str, form: str) -> None:
     [
         (face, form)
         for face in (*STARTS, "send")
-        for form in SHORT
+        for form in FORMS
         if face != "send" or "range" not in form  # of which it takes none but by args
     ],
 )
@@ -184,13 +185,13 @@ async def test_what_may_go_the_short_way_goes_it(
             await warm_up(socket)
             for name in ("start", "go_on", "join"):
                 monkeypatch.setattr(OperationQueue, name, None)
-            sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
 
 
-@pytest.mark.parametrize("form", SHORT)
+@every_form
 async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = SHORT[form](MESSAGE)
+    made = FORMS[form](MESSAGE)
     with on(SpyPort()) as socket:
         async with open_initiator():
             for name in ("start", "go_on", "join"):
@@ -200,9 +201,9 @@ async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.M
             assert args.bytes_transferred == len(MESSAGE)
 
 
-@pytest.mark.parametrize("form", SHORT)
+@every_form
 async def test_closed_args_do_not_go_it(form: str) -> None:
-    made = SHORT[form](MESSAGE)
+    made = FORMS[form](MESSAGE)
     port = SpyPort()
     with on(port) as socket:
         async with open_initiator():
@@ -216,17 +217,83 @@ async def test_closed_args_do_not_go_it(form: str) -> None:
     assert port.offers == [b"warm", b"warm"]
 
 
-@pytest.mark.parametrize("form", LONG)
+#: Lists of pieces of a message, or of more.
+LISTS: dict[str, Callable[[bytes], list[Any]]] = {
+    "joined once": lambda data: [data[:4], data[4:]],
+    "joined": lambda data: [data[:4], bytearray(data[4:])],
+    "gathered": lambda data: [bytearray(data * 7_000), memoryview(data), b"", data],
+    "of one": lambda data: [bytearray(data)],
+    "of nothing": lambda data: [b"", bytearray()],
+    "as many as there may be": lambda data: [data[:1], *[bytearray(data[:1])] * (MAX_PIECES - 1)],
+}
+every_list = pytest.mark.parametrize("form", LISTS)
+
+
+async def send_list(face: str, socket: Socket, pieces: list[Any]) -> tuple[int, SocketError]:
+    """Send a list through a face; return its count, and how it ended."""
+    if face != "send_async":
+        return await send_through(face, socket, Form(None, pieces))
+    args = SocketAsyncEventArgs()
+    args.buffer_list = pieces
+    if socket.send_async(args):
+        await args.wait()
+    return args.bytes_transferred, args.socket_error
+
+
+@every_list
 @pytest.mark.parametrize("face", [*STARTS, "send"])
-async def test_nothing_else_goes_it(face: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@first_and_later
+async def test_lists_go_it(
+    face: str, form: str, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = LISTS[form](MESSAGE)
+    whole = b"".join(pieces)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            if later:
+                await warm_up(socket)
+            before = len(port.offers)
+            for name in ("start", "go_on", "join"):
+                monkeypatch.setattr(OperationQueue, name, None)
+            sent = await send_list(face, socket, pieces)
+            assert sent == (len(whole), SocketError.SUCCESS)
+            for piece in pieces:
+                if type(piece) is bytearray:
+                    piece.clear()  # nothing holds it
+    assert port.offers[before:] == [whole]
+
+
+@pytest.mark.parametrize("face", [*STARTS, "send"])
+@first_and_later
+async def test_more_than_one_call_takes_do_not_go_it(
+    face: str, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[Any] = []
-    monkeypatch.setattr(SendCalls, "send_range", lambda *args: taken.append(args))
+    monkeypatch.setattr(SendCalls, "send_message", lambda *args: taken.append(args))
     with on(SpyPort()) as socket:
         async with open_initiator():
-            await warm_up(socket)
-            sent = await send_through(face, socket, LONG[form](MESSAGE))
-            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            if later:
+                await warm_up(socket)
+            sent = await send_list(face, socket, [bytearray(b"x")] * (MAX_PIECES + 1))
+            assert sent == (MAX_PIECES + 1, SocketError.SUCCESS)
     assert taken == []
+
+
+@every_list
+@pytest.mark.parametrize("face", [*STARTS, "send"])
+async def test_a_list_that_is_taken_in_part_goes_on_from_there(face: str, form: str) -> None:
+    pieces = LISTS[form](MESSAGE)
+    whole = b"".join(pieces)
+    part = len(whole) // 3
+    port = SpyPort([4, 4, part, Blocked(1)])
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            sent = await send_list(face, socket, pieces)
+            assert sent == (len(whole), SocketError.SUCCESS)
+            assert socket.statistics().bytes_accepted == len(port.accepted)
+    assert port.accepted == 2 * b"warm" + whole
 
 
 @pytest.mark.parametrize("form", [*RESIZABLE, "pool"])
@@ -586,7 +653,14 @@ def in_the_middle(
 
 
 MUTABLE = ("bytearray", "range of a bytearray", "view", "range of a view")
-mutable = pytest.mark.parametrize("form", MUTABLE)
+mutable = pytest.mark.parametrize("form", [*MUTABLE, *VIEWED])
+
+
+def call_of(form: str) -> CodeType:
+    """The code of what makes the system call for a form of a buffer on the short way."""
+    return (SendCalls.send_message if form in VIEWED else SendCalls.send_range).__code__
+
+
 every_start = pytest.mark.parametrize("face", STARTS)
 
 #: Faces with the forms of a buffer that go the short way through them; an awaited send takes no range.
@@ -601,7 +675,7 @@ SHORTEST = {
 
 @mutable
 async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
-    made = SHORT[form](MESSAGE)
+    made = FORMS[form](MESSAGE)
     port = SpyPort()
     with on(port) as socket:
         async with open_initiator():
@@ -609,7 +683,7 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
             calls = len(port.calls)
             args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
             answers: list[bool] = []
-            with in_the_middle(lambda: answers.append(args.cancel("in the middle"))):
+            with in_the_middle(lambda: answers.append(args.cancel("in the middle")), call_of(form)):
                 assert socket.send_async(args) is True
             assert answers == [True]
             await args.wait()
@@ -632,8 +706,8 @@ async def test_a_close_in_the_middle_forbids_the_call(face: str, form: str) -> N
         async with open_initiator():
             await warm_up(socket)
             calls = len(port.calls)
-            with in_the_middle(socket.close):
-                sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            with in_the_middle(socket.close, call_of(form)):
+                sent = await send_through(face, socket, FORMS[form](MESSAGE))
             assert sent == (0, SocketError.OPERATION_ABORTED)
     assert len(port.calls) == calls
 
@@ -649,8 +723,8 @@ async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: st
             calls = len(port.calls)
             other = SocketAsyncEventArgs(b"other" if kind == "bytes" else bytearray(b"other"))
             answers: list[bool] = []
-            with in_the_middle(lambda: answers.append(socket.send_async(other))):
-                sent = await send_through(face, socket, SHORT[form](MESSAGE))
+            with in_the_middle(lambda: answers.append(socket.send_async(other)), call_of(form)):
+                sent = await send_through(face, socket, FORMS[form](MESSAGE))
             assert answers == [True]
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
             assert await other.wait() == 5
