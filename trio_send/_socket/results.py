@@ -9,7 +9,7 @@ import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
 from .async_result import AsyncResult, EndedResult, HandedOut
-from .starts import NO_FLAGS, begin, begin_send, prepare
+from .starts import NO_FLAGS, begin, begin_send, prepare, record_of as operation_of_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,4 +250,4 @@ def operation_behind(face: AsyncResult | SocketAsyncEventArgs) -> Operation | No
     """Return the operation of args or of a result; None for a result that never needed one."""
     if isinstance(face, EndedResult):
         return None
-    return record_of(face) if isinstance(face, AsyncResult) else face._operation
+    return record_of(face) if isinstance(face, AsyncResult) else operation_of_args(face)
