@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket as stdlib_socket
 import subprocess
 import sys
@@ -341,6 +342,15 @@ async def failure_on_the_spot(
 
 
 # Signals --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """Trio looks after Ctrl-C only where Python itself would have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 needs_sigpipe = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
 

@@ -10,13 +10,13 @@ import contextvars
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import trio
 import trio.testing
 
+from tests.helpers import python_handles_ctrl_c as python_handles_ctrl_c
 from trio_send import (
     ExitPolicy,
     InvalidOperationError,
@@ -466,15 +466,7 @@ async def test_a_body_that_cleans_up_slowly_delays_no_stop(
         assert bytes(port.accepted) == MESSAGE[:3]
 
 
-@pytest.fixture
-def python_handles_sigint() -> Iterator[None]:
-    """A process that was started in the background may ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("python_handles_sigint")
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 @pytest.mark.parametrize("policy", [DRAIN, FINISH_STARTED, JOIN])
 def test_keyboard_interrupt_during_the_wait_stops_all(policy: ExitPolicy) -> None:
     sends: Sends | None = None
@@ -512,7 +504,7 @@ def test_keyboard_interrupt_during_the_wait_stops_all(policy: ExitPolicy) -> Non
     assert bytes(port.accepted) == MESSAGE[:3]
 
 
-@pytest.mark.usefixtures("python_handles_sigint")
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_keyboard_interrupt_leaves_bare() -> None:
     """No group is put around an interrupt that hits the wait of the exit."""
     socket, _ = stuck_socket(3)

@@ -20,6 +20,7 @@ from tests.helpers import (
     Ends,
     connected,
     nothing_to_read,
+    python_handles_ctrl_c as python_handles_ctrl_c,
     read_exactly,
     scripted,
     unix as unix,
@@ -515,6 +516,7 @@ def test_a_socket_of_another_run_spoils_nothing_half_way() -> None:
         trio.run(second)
 
 
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_ctrl_c_does_not_stop_it_half_way() -> None:
     reports: list[BroadcastReport] = []
 
@@ -532,12 +534,8 @@ def test_ctrl_c_does_not_stop_it_half_way() -> None:
                 assert peer.recv(100) == b"hello"
                 await trio.sleep_forever()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            trio.run(main)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
     assert [report.started for report in reports] == [1]
 
 

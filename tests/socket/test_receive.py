@@ -33,6 +33,7 @@ from tests.helpers import (
     kind as kind,
     never_called,
     nothing_to_read,
+    python_handles_ctrl_c as python_handles_ctrl_c,
     read_exactly,
     stdlib_pair,
     unix as unix,
@@ -1291,13 +1292,13 @@ class CtrlCPort(KernelPort):
         return count
 
 
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 @pytest.mark.parametrize("pending", [False, True])
 @pytest.mark.parametrize("form", ["receive_into", "receive_async", "begin_receive"])
 def test_ctrl_c_inside_the_system_call_loses_no_byte(
     form: str, pending: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was received is told; Ctrl-C is heard at the main task's next checkpoint."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     buffer = bytearray(8)
     counts: list[int] = []
 
@@ -1326,10 +1327,7 @@ def test_ctrl_c_inside_the_system_call_loses_no_byte(
         await wait_all_tasks_blocked()
         peer.send(b"hello")
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            trio.run(main)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
     assert counts == [5]
     assert buffer == b"hello\0\0\0"

@@ -19,6 +19,7 @@ from tests.helpers import (
     connected,
     ends as ends,
     kind as kind,
+    python_handles_ctrl_c as python_handles_ctrl_c,
     scripted,
     stdlib_pair,
     unix as unix,
@@ -247,6 +248,7 @@ async def test_a_socket_that_is_closed(unix: Ends, call: Call, wire: bytes) -> N
         await call(receiver)
 
 
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 @every_way
 def test_ctrl_c_between_two_receives_loses_no_byte(
     call: Call, wire: bytes, monkeypatch: pytest.MonkeyPatch
@@ -272,12 +274,8 @@ def test_ctrl_c_between_two_receives_loses_no_byte(
             finally:
                 held.append(receiver.held_bytes)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            trio.run(main)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
     assert held == [3]
 
 

@@ -18,7 +18,13 @@ from hypothesis import given, strategies as st
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from tests.datagrams import receiver, take_all
-from tests.helpers import bytes_of, connected, needs_ipv6, read_some
+from tests.helpers import (
+    bytes_of,
+    connected,
+    needs_ipv6,
+    python_handles_ctrl_c as python_handles_ctrl_c,
+    read_some,
+)
 from tests.scripted import SpyPort, run_virtual
 from trio_send import (
     DatagramBatch,
@@ -499,6 +505,7 @@ class _StruckPort(SegmentPort):
         return count
 
 
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 @pytest.mark.parametrize("strike", range(1, 7))
 @pytest.mark.parametrize("script", [[], [1, Blocked(1), 1, Blocked(1)]], ids=["once", "waiting"])
 def test_ctrl_c_inside_a_call_loses_no_datagram(script: list[int | Blocked], strike: int) -> None:
@@ -509,12 +516,8 @@ def test_ctrl_c_inside_a_call_loses_no_datagram(script: list[int | Blocked], str
         await Socket.from_port(port).send_datagrams(batch)
         await trio.sleep_forever()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_virtual(main)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        run_virtual(main)
     assert port.strike <= 0
     assert len(port.datagrams) > 0
     assert batch.datagrams_transferred == len(port.datagrams)

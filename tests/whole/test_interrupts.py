@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import Told, connected, fill, read_exactly, scripted, ten
+from tests.helpers import (
+    Told,
+    connected,
+    fill,
+    python_handles_ctrl_c as python_handles_ctrl_c,
+    read_exactly,
+    scripted,
+    ten,
+)
 from tests.stress import SENDERS, Entry, begin, compare, send_plain
 from trio_send import (
     AsyncResult,
@@ -48,13 +56,7 @@ SUCCESS = SocketError.SUCCESS
 ABORT = ExitPolicy.ABORT
 JOIN = ExitPolicy.JOIN
 
-
-@pytest.fixture(autouse=True)
-def python_handles_ctrl_c() -> Iterator[None]:
-    """Trio looks after Ctrl-C only where Python itself would have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_ctrl_c")
 
 
 @trio.lowlevel.enable_ki_protection

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import socket as stdlib_socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 import trio_send
+from tests.between_tasks import do_between_tasks_and_wait
 from tests.reentered_calls import CALLED, DRIVES, WITH_BUFFERS
 from tests.reentering import Calls, Finaliser, Handler, Reentry
 from tests.stress_reentry import strike_at
@@ -32,7 +33,6 @@ from trio_send import (
     SocketException,
     open_initiator,
 )
-from trio_send._base.run_state import between_tasks
 from trio_send._kernel.epoll_set import HAVE_EPOLL, EpollSet
 from trio_send._operations.gate import NOTED, STEP
 from trio_send._operations.time_limit import Timer
@@ -93,37 +93,6 @@ def test_a_buffer_of_ones_own_strikes(name: str, warm: bool) -> None:
 # -- where no task runs ----------------------------------------------------------------------------
 
 
-class Between(trio.abc.Instrument):
-    """Does something in Trio's loop, where it is about to wait for events and has settled for how long."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self.act: Callable[[], object] | None = act
-        self.error: BaseException | None = None
-
-    def before_io_wait(self, timeout: float) -> None:
-        if self.act is None or timeout < 1:
-            return  # something else is due, which would hide that nobody was woken
-        act, self.act = self.act, None
-        assert between_tasks()
-        try:
-            act()
-        except BaseException as error:
-            self.error = error
-
-
-async def between(act: Callable[[], object], wait: Callable[[], Awaitable[object]]) -> None:
-    """Have something done where no task runs, while one waits for what comes of it."""
-    instrument = Between(act)
-    trio.lowlevel.add_instrument(instrument)
-    try:
-        with trio.fail_after(5):
-            await wait()
-    finally:
-        trio.lowlevel.remove_instrument(instrument)
-    assert instrument.act is None, "nothing was done"
-    assert instrument.error is None
-
-
 @pytest.fixture
 def pair() -> Iterator[tuple[Socket, stdlib_socket.socket]]:
     left, right = stdlib_socket.socketpair()
@@ -151,7 +120,7 @@ async def test_between_tasks_a_cancel_wakes_who_waits(pair: Pair, listens: bool)
             args.completed += lambda *_: told.append(1)
         assert socket.send_async(args)
         answers: list[bool] = []
-        await between(lambda: answers.append(args.cancel()), args.wait)
+        await do_between_tasks_and_wait(lambda: answers.append(args.cancel()), args.wait)
         assert answers == [True]
         assert args.socket_error is SocketError.OPERATION_ABORTED
         assert len(told) == listens
@@ -181,7 +150,7 @@ async def test_between_tasks_a_start_that_pends_is_served(pair: Pair) -> None:
                     received += len(peer.recv(65536))
                 await trio.lowlevel.checkpoint()
 
-        await between(begin, wait)
+        await do_between_tasks_and_wait(begin, wait)
         with suppress(BlockingIOError):
             received += len(peer.recv(2 * BIG))
         assert received == args.bytes_transferred == BIG
@@ -195,7 +164,7 @@ async def test_between_tasks_a_close_ends_who_awaits(pair: Pair) -> None:
         with pytest.raises(ObjectDisposedError):
             await socket.send(bytes(BIG))
 
-    await between(socket.close, wait)
+    await do_between_tasks_and_wait(socket.close, wait)
     assert at_rest(socket)
 
 
@@ -210,7 +179,7 @@ async def test_between_tasks_what_a_stop_lets_go_on_goes_on(pair: Pair) -> None:
             with pytest.raises(SocketException, match="CONNECTION_ABORTED"):
                 await socket.send(b"behind")
 
-        await between(first.cancel, wait)
+        await do_between_tasks_and_wait(first.cancel, wait)
         assert socket.torn is not None
         socket.forget_torn()
 
@@ -227,7 +196,7 @@ async def test_between_tasks_a_callback_is_called(pair: Pair) -> None:
 
     async with open_initiator():
         context = contextvars.copy_context()
-        await between(
+        await do_between_tasks_and_wait(
             lambda: context.run(socket.begin_send, b"at once", callback=callback), event.wait
         )
         assert [each.bytes_transferred for each in called] == [7]
@@ -241,7 +210,7 @@ async def test_between_tasks_a_time_limit_is_watched(pair: Pair) -> None:
         args.timeout = 0.001
         args.completed += lambda *_: event.set()
         context = contextvars.copy_context()
-        await between(lambda: context.run(socket.send_async, args), event.wait)
+        await do_between_tasks_and_wait(lambda: context.run(socket.send_async, args), event.wait)
         assert args.socket_error is SocketError.TIMED_OUT
 
 
@@ -254,7 +223,7 @@ async def test_between_tasks_a_mark_that_is_raised_lets_producers_go_on(pair: Pa
             socket.high_water = 10 * BIG
             socket.low_water = 10 * BIG
 
-        await between(raise_marks, socket.wait_below_low_water)
+        await do_between_tasks_and_wait(raise_marks, socket.wait_below_low_water)
 
 
 async def test_between_tasks_what_is_asked_for_in_a_start_there_is_done(pair: Pair) -> None:
@@ -275,7 +244,7 @@ async def test_between_tasks_what_is_asked_for_in_a_start_there_is_done(pair: Pa
                 assert context.run(socket.send_async, second)
             assert strike.struck
 
-        await between(begin, first.wait)
+        await do_between_tasks_and_wait(begin, first.wait)
         if second.pending:
             await second.wait()
         assert sorted(told) == ["first", "second"]

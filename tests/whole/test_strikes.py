@@ -8,17 +8,15 @@ is; here those are left out at which Trio keeps Ctrl-C for later, but for a few 
 from __future__ import annotations
 
 import inspect
-import signal
-from _thread import interrupt_main
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 
-from tests import public_calls, striking, striking_threads
+from tests import public_calls, striking
 from tests.accelerator import go_in_python
+from tests.helpers import python_handles_ctrl_c as python_handles_ctrl_c
 from tests.house.test_public_names import (
     functions_of,
     is_written_here,
@@ -40,8 +38,11 @@ from trio_send._threads.scope import _ThreadScope
 from trio_send._tracing.instruments import _Registration
 from trio_send.abc import Instrument
 
-# A coroutine that is struck between its making and its first step never begins.
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+pytestmark = [
+    pytest.mark.usefixtures("python_handles_ctrl_c"),
+    # A coroutine that is struck between its making and its first step never begins.
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
 
 #: Of classes without a public name, which users hold all the same.
 HELD = (_OpenInitiator, SocketStream, TrioFace, _ThreadScope, _Registration)
@@ -61,14 +62,6 @@ CALLED_BY_OTHERS = {
     "__del__",
     "__init_subclass__",
 }
-
-
-@pytest.fixture(autouse=True)
-def python_handles_ctrl_c() -> Iterator[None]:
-    """Trio looks after Ctrl-C only where Python itself would have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def every_call() -> tuple[set[str], set[str]]:
@@ -271,85 +264,9 @@ def test_a_mark_that_is_forgotten_is_found() -> None:
     assert any(each.startswith("queue: set_low") for each in watch.exposed)
 
 
-def be_interrupted() -> None:
-    """Let Python look at signals, which it does where a function begins."""
-
-
-# Finalisers -----------------------------------------------------------------------------------
-
-
-def test_a_finaliser_is_silent_and_gives_the_interrupt_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Python prints what a finaliser raises, and throws it away."""
-    thrown_away: list[object] = []
-    monkeypatch.setattr("sys.unraisablehook", thrown_away.append)
-    done: list[str] = []
-
-    class Ends:
-        def __del__(self) -> None:
-            _ = [*map(interrupt_main, interrupts.quietly(self.end))]
-
-        @interrupts.one_step
-        def end(self) -> None:
-            if not done:
-                signal.raise_signal(signal.SIGINT)
-                done.append("ended")
-
-    ends = Ends()
-    with pytest.raises(KeyboardInterrupt):
-        del ends
-        be_interrupted()
-    assert (done, thrown_away) == (["ended"], [])
-
-
-def test_a_finaliser_that_is_struck_before_its_step_begins_again() -> None:
-    done: list[str] = []
-
-    def step() -> None:
-        done.append("begun")
-        if len(done) == 1:
-            raise KeyboardInterrupt
-
-    assert interrupts.quietly(step) == [signal.SIGINT]
-    assert done == ["begun", "begun"]
-
-
-def test_a_handler_of_the_programs_own_is_called_behind_the_step() -> None:
-    """Once, by its own number, and it need not raise."""
-    happened: list[object] = []
-
-    @interrupts.one_step
-    def step() -> str:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        happened.append("stepped")
-        return "done"
-
-    def handler(number: int, _: object) -> None:
-        happened.append(signal.Signals(number))
-
-    signal.signal(signal.SIGINT, handler)
-    answer = step()
-    be_interrupted()
-    assert answer == "done"
-    assert happened == ["stepped", signal.SIGINT]
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
-def test_a_handler_that_is_not_pythons_stays(handler: signal.Handlers) -> None:
-    seen: list[object] = []
-    signal.signal(signal.SIGINT, handler)
-    interrupts.one_step(lambda: seen.append(signal.getsignal(signal.SIGINT)))()
-    assert seen == [handler]
-
-
-def test_results_come_through_a_step() -> None:
-    assert interrupts.one_step(max)(1, 2) == 2
-    assert interrupts.one_step(max).__name__ == "max"
-    with pytest.raises(ZeroDivisionError):
-        interrupts.one_step(divmod)(1, 0)
-    assert Strike(0).seen == 0
+def test_a_thread_that_is_not_struck_has_nothing_to_complain_of() -> None:
     assert run_thread_scene(THREAD_CALLS[0], Strike(0)) is None
-    assert len({str(call) for call in THREAD_CALLS}) == len(striking_threads.THREAD_CALLS)
+
+
+def test_every_call_of_a_thread_has_a_name_of_its_own() -> None:
+    assert len({str(call) for call in THREAD_CALLS}) == len(THREAD_CALLS)
