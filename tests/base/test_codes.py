@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trio_send._base import codes as _codes
+from trio_send._base import codes as _codes, error_numbers
 from trio_send._base.codes import (
     CONNECTION_DEAD_ERRNOS,
     NO_BUFFER_ERRNOS,
@@ -496,3 +496,10 @@ def test_every_code_has_a_sentence_of_its_own() -> None:
         assert sentence[0].islower()
         assert sentence[-1].isalpha()
         assert sentence.isascii()
+
+
+def test_the_plain_numbers_are_those_of_the_members_of_their_names() -> None:
+    plain = {name: number for name, number in vars(error_numbers).items() if name.isupper()}
+    assert plain == {name: SOCKET_ERRORS[name] for name in plain}
+    assert {type(number) for number in plain.values()} == {int}
+    assert plain["SUCCESS"] == 0

@@ -613,18 +613,6 @@ def test_a_run_that_is_over_in_the_middle_of_a_start() -> None:
     assert not host._owner.inbox._posts
 
 
-def test_posts_that_come_last_are_taken_in_all_the_same() -> None:
-    taken: list[int] = []
-
-    async def main() -> None:
-        inbox = Inbox.current()
-        for number in range(10 * POSTS_PER_TRIP):
-            inbox.post(partial(taken.append, number))
-
-    trio.run(main)
-    assert taken == list(range(10 * POSTS_PER_TRIP))
-
-
 # Waiting --------------------------------------------------------------------------------------------------------------
 
 
