@@ -1,4 +1,7 @@
-"""Hold the numbers and the translations against tables of their own."""
+"""Hold the numbers and the translations against tables of their own.
+
+Modules: _base.error_numbers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``trio-send bench``, and what it measures with. No test here looks at a time."""
+"""``trio-send bench``, and what it measures with. No test here looks at a time.
+
+Modules: _cli.bench.command, _cli.bench.contenders, _cli.bench.interleave, _cli.bench.link, _cli.bench.peer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The command line in this process: what each command prints, and the status that it ends with."""
+"""The command line in this process: what each command prints, and the status that it ends with.
+
+Modules: _cli.command, _cli.demo.command, _cli.demo.embedded, _cli.demo.exit_policies, _cli.demo.three_faces,
+_cli.interruption, _cli.output, _cli.parser, _cli.side_file, _cli.timeline, _cli.trace, _cli.transfer.endpoints,
+_cli.transfer.report, _cli.transfer.send_command, _cli.transfer.sink_command, _cli.transfer.transmission.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``trio-send explore``: run, replay, shrink, show and compare."""
+"""``trio-send explore``: run, replay, shrink, show and compare.
+
+Modules: _cli.explore.command, _cli.explore.compare, _cli.explore.findings.
+"""
 
 from __future__ import annotations
 

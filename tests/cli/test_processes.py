@@ -1,4 +1,7 @@
-"""The command line as a user has it: processes of their own, signals, pipes and terminals."""
+"""The command line as a user has it: processes of their own, signals, pipes and terminals.
+
+Modules: __main__, _cli.interruption.
+"""
 
 from __future__ import annotations
 

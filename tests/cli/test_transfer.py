@@ -1,4 +1,8 @@
-"""The inside of the command line: transfers, sources, receptions and meters, without a command around them."""
+"""The inside of the command line: transfers, sources, receptions and meters, without a command around them.
+
+Modules: _cli.failures, _cli.meter, _cli.transfer.chunks, _cli.transfer.faces, _cli.transfer.reception,
+_cli.transfer.source, _cli.transfer.transfer.
+"""
 
 from __future__ import annotations
 

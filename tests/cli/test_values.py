@@ -1,4 +1,7 @@
-"""What people write on the command line, and what is shown to them: addresses, sizes, numbers, times."""
+"""What people write on the command line, and what is shown to them: addresses, sizes, numbers, times.
+
+Modules: _cli.addresses.
+"""
 
 from __future__ import annotations
 

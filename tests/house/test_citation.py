@@ -1,4 +1,7 @@
-"""The file from which others cite the project says what the project says."""
+"""The file from which others cite the project says what the project says.
+
+Modules: _version.
+"""
 
 from __future__ import annotations
 

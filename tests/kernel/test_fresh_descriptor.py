@@ -1,4 +1,7 @@
-"""Hold a fresh descriptor to being what the one was whose place it takes."""
+"""Hold a fresh descriptor to being what the one was whose place it takes.
+
+Modules: _kernel.carried_options.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold elements to what they accept and say, and the message of them to which bytes it is made of and when it opens."""
+"""Hold elements to what they accept and say, and the message of them to which bytes it is made of and when it opens.
+
+Modules: _messages.files, _messages.packet_element.
+"""
 
 from __future__ import annotations
 

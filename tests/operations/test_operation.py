@@ -1,4 +1,7 @@
-"""Hold operations to their states, and what can be read of them to what happened."""
+"""Hold operations to their states, and what can be read of them to what happened.
+
+Modules: _operations.states.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold the sending queue to its splits, its errors, its pauses, and to what it does about a message that was cut."""
+"""Hold the sending queue to its splits, its errors, its pauses, and to what it does about a message that was cut.
+
+Modules: _operations.cut, _operations.gate, _operations.send_calls, _socket.resume, _socket.torn_message.
+"""
 
 from __future__ import annotations
 

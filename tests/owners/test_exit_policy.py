@@ -1,6 +1,8 @@
 """What happens to pending operations when their initiator is left: each policy, by each way out.
 
 The kernel is a script and the clock is virtual, so who ends how, with how many bytes and at which second is exact.
+
+Modules: _owners.exiting_owner.
 """
 
 from __future__ import annotations

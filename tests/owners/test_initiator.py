@@ -2,6 +2,8 @@
 
 Most of it runs on scripted ports, which block until they are told otherwise, so that nothing depends on the size of a
 buffer. Where a test needs several sockets under one engine, or a hand-over between engines, it takes real ones too.
+
+Modules: _owners.current, _owners.exception_groups, _owners.scope, _owners.scope_owner.
 """
 
 from __future__ import annotations

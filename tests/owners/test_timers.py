@@ -1,6 +1,8 @@
 """The time limits of operations: when they strike, what they leave, and that they cost nothing where nothing pends.
 
 The clock is virtual, so each limit is held to the very second at which it must strike.
+
+Modules: _operations.time_limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The kernel as referee: what it says of a connection has to add up to what the library counted, at any moment."""
+"""The kernel as referee: what it says of a connection has to add up to what the library counted, at any moment.
+
+Modules: _kernel.tcp_totals.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold the count of queued bytes to the truth, and the two marks to the moments at which producers pause and go on."""
+"""Hold the count of queued bytes to the truth, and the two marks to the moments at which producers pause and go on.
+
+Modules: _operations.watermarks.
+"""
 
 from __future__ import annotations
 

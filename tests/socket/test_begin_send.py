@@ -1,4 +1,7 @@
-"""Hold the begin/end face to what it says: results, callbacks, wait handles, and the call that takes the count."""
+"""Hold the begin/end face to what it says: results, callbacks, wait handles, and the call that takes the count.
+
+Modules: _socket.async_result, _socket.results.
+"""
 
 from __future__ import annotations
 

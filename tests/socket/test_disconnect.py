@@ -1,4 +1,7 @@
-"""Hold disconnecting to what it says, in both its faces. The peers are plain sockets."""
+"""Hold disconnecting to what it says, in both its faces. The peers are plain sockets.
+
+Modules: _socket.connection_end.
+"""
 
 from __future__ import annotations
 

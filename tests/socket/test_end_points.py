@@ -1,4 +1,7 @@
-"""Hold the addresses of a socket, its own and its peer's, to what they say, in every way to give or to ask for one."""
+"""Hold the addresses of a socket, its own and its peer's, to what they say, in every way to give or to ask for one.
+
+Modules: _socket.endpoint.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Hold `SocketAsyncEventArgs` to what it says: its properties, its reuse, its end.
 
 What is set on it has its tests in test_configured_operation, its event in test_completed_event.
+
+Modules: _socket.event_args_operation.
 """
 
 from __future__ import annotations

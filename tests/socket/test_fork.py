@@ -1,4 +1,7 @@
-"""Hold a process that was forked off to leaving the sockets of the other one alone."""
+"""Hold a process that was forked off to leaving the sockets of the other one alone.
+
+Modules: _kernel.forks.
+"""
 
 from __future__ import annotations
 

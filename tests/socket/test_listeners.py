@@ -1,4 +1,7 @@
-"""Hold listeners to what Trio's serving expects of them, and listening to all addresses or none."""
+"""Hold listeners to what Trio's serving expects of them, and listening to all addresses or none.
+
+Modules: _kernel.unix_paths.
+"""
 
 from __future__ import annotations
 

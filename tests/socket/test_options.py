@@ -1,4 +1,7 @@
-"""Hold the options to the kernel's own, which a plain socket on the same descriptor reads and sets."""
+"""Hold the options to the kernel's own, which a plain socket on the same descriptor reads and sets.
+
+Modules: _kernel.readable_bytes.
+"""
 
 from __future__ import annotations
 

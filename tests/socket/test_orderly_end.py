@@ -1,4 +1,7 @@
-"""Hold `Socket.aclose` to losing nothing, and every close to stopping nobody."""
+"""Hold `Socket.aclose` to losing nothing, and every close to stopping nobody.
+
+Modules: _kernel.orderly_end, _socket.close.
+"""
 
 from __future__ import annotations
 

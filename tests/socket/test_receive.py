@@ -1,4 +1,7 @@
-"""Hold receiving to what it says: in order, as soon as there is something, and nothing taken by what was cancelled."""
+"""Hold receiving to what it says: in order, as soon as there is something, and nothing taken by what was cancelled.
+
+Modules: _socket.begin_receive, _socket.receive_starts, _socket.receive_steps.
+"""
 
 from __future__ import annotations
 

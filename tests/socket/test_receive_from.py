@@ -1,4 +1,7 @@
-"""Hold receiving with the sender to what it says: who sent it, whether all of it is there, and how it came."""
+"""Hold receiving with the sender to what it says: who sent it, whether all of it is there, and how it came.
+
+Modules: _kernel.received_message, _socket.receive_message_from.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold a `Receiver` to whole messages, however they arrive, and whatever is cancelled meanwhile."""
+"""Hold a `Receiver` to whole messages, however they arrive, and whatever is cancelled meanwhile.
+
+Modules: _socket.guard.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The first start on a socket goes the long way, later ones the short way if they can. Some tests press what may come in
 between, such as a signal handler, into the one place where it could do harm: behind the beginning of the step, and in
 front of the system call.
+
+Modules: _socket.event_args_operation.
 """
 
 from __future__ import annotations

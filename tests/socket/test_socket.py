@@ -1,4 +1,7 @@
-"""Hold the socket as a whole to what it says: the ways to make one, its trio face, its end, and who may use it."""
+"""Hold the socket as a whole to what it says: the ways to make one, its trio face, its end, and who may use it.
+
+Modules: _socket.close, _socket.core, _socket.trio_face.
+"""
 
 from __future__ import annotations
 

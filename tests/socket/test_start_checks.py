@@ -3,6 +3,8 @@
 A table says for each form what can be wrong with a call, in the order in which it is looked at. Each call is made with
 one thing wrong, and again with that and everything behind it wrong at once: either way the error names the first. None
 of it is about what the kernel says, for the kernel is not asked.
+
+Modules: _socket.starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Hold the stream face to Trio's contract for streams, and to the queue behind it."""
+"""Hold the stream face to Trio's contract for streams, and to the queue behind it.
+
+Modules: _socket.guard.
+"""
 
 from __future__ import annotations
 

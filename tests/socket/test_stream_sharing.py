@@ -1,4 +1,7 @@
-"""Hold a stream that tasks share to telling each of its own message, and to keeping their order after a cut."""
+"""Hold a stream that tasks share to telling each of its own message, and to keeping their order after a cut.
+
+Modules: _socket.send_report.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold `try_begin_receive` and its ends to returning what the others raise."""
+"""Hold `try_begin_receive` and its ends to returning what the others raise.
+
+Modules: _socket.begin_receive.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The contract of ports: that of the kernel and a scripted one keep it, and each wrong one is refused by name."""
+"""The contract of ports: that of the kernel and a scripted one keep it, and each wrong one is refused by name.
+
+Modules: _kernel.port, abc, testing._contract, testing._readiness.
+"""
 
 from __future__ import annotations
 

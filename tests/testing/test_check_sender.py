@@ -1,4 +1,7 @@
-"""The contract of senders: a socket keeps it, Trio's own streams do not, and each wrong one is refused by name."""
+"""The contract of senders: a socket keeps it, Trio's own streams do not, and each wrong one is refused by name.
+
+Modules: testing._contract.
+"""
 
 from __future__ import annotations
 

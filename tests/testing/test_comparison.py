@@ -1,4 +1,7 @@
-"""The exit policies beside one another."""
+"""The exit policies beside one another.
+
+Modules: testing._contenders.
+"""
 
 from __future__ import annotations
 

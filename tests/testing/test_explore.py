@@ -1,4 +1,7 @@
-"""`explore`: what is run, what is found, what is counted."""
+"""`explore`: what is run, what is found, what is counted.
+
+Modules: testing._case, testing._hangs, testing._report, testing._watcher.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Worlds that are hosted one after the other in one call of `trio.run`: each is what it would be by itself."""
+"""Worlds that are hosted one after the other in one call of `trio.run`: each is what it would be by itself.
+
+Modules: testing._runner.
+"""
 
 from __future__ import annotations
 

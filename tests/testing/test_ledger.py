@@ -1,6 +1,8 @@
 """Hold what sockets, initiators and the ledger count to their equations, and the ledger to finding what is wrong.
 
 `tests/conftest.py` looks at the books of every socket and initiator after every test of all the others.
+
+Modules: _base.statistics.
 """
 
 from __future__ import annotations

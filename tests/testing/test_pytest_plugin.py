@@ -1,4 +1,7 @@
-"""Hold the fixtures for pytest to what they promise, in runs of pytest of their own."""
+"""Hold the fixtures for pytest to what they promise, in runs of pytest of their own.
+
+Modules: testing._pytest_fixtures, testing._read_slowly.
+"""
 
 from __future__ import annotations
 

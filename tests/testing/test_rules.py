@@ -1,4 +1,7 @@
-"""The rules of a world: each finds what nobody else does."""
+"""The rules of a world: each finds what nobody else does.
+
+Modules: testing._record.
+"""
 
 from __future__ import annotations
 

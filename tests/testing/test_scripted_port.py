@@ -1,4 +1,7 @@
-"""A port that follows a script: of sends, of what arrives, of how it ends."""
+"""A port that follows a script: of sends, of what arrives, of how it ends.
+
+Modules: testing._readiness.
+"""
 
 from __future__ import annotations
 

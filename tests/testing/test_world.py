@@ -1,4 +1,7 @@
-"""Worlds: what is tried on the code that is shipped, and that the rules bite when it does something else."""
+"""Worlds: what is tried on the code that is shipped, and that the rules bite when it does something else.
+
+Modules: testing._chosen_port, testing._worlds.
+"""
 
 from __future__ import annotations
 

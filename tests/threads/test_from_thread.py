@@ -2,6 +2,8 @@
 
 The kernel is a script wherever order matters. A thread is shown not to wait for Trio by having the Trio thread wait
 for it, without running anything else meanwhile.
+
+Modules: _threads.starts, _threads.waits, from_thread.
 """
 
 from __future__ import annotations

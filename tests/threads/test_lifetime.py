@@ -1,6 +1,8 @@
 """How long a thread owns its sends: until it ends, its call returns, its ``with`` block is left, or its host leaves.
 
 What waits for ever is a send on a scripted port that is blocked after four of ten bytes, so that each count is known.
+
+Modules: _owners.thread_owner, _threads.scope.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Timelines: what is recorded of a run, and what is drawn of it."""
+"""Timelines: what is recorded of a run, and what is drawn of it.
+
+Modules: timeline._axis, timeline._chrome, timeline._html, timeline._layout, timeline._recorder, timeline._svg,
+timeline._text, timeline._trace.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold the trace to its format, and to what happened."""
+"""Hold the trace to its format, and to what happened.
+
+Modules: _tracing.chrome_events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold tracing to the order in which things happened, and to costing nothing when nobody watches."""
+"""Hold tracing to the order in which things happened, and to costing nothing when nobody watches.
+
+Modules: _tracing.instruments, abc.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold what OpenTelemetry is told to what happened, with its own SDK as the listener."""
+"""Hold what OpenTelemetry is told to what happened, with its own SDK as the listener.
+
+Modules: otel.
+"""
 
 from __future__ import annotations
 
