@@ -1,7 +1,7 @@
 """Lay docstrings out for the reference, where hundreds of them stand below each other.
 
-In the source each docstring says everything, for `help` shows it alone. On a page some things would be the same again
-and again, so they are put more shortly there:
+In the source each docstring says everything, because `help` shows it alone. On a page some things would be the same
+again and again, so they are put more shortly there:
 
 * **Checkpoints**, **If cancelled** and **Threads** stand in one line if they say nothing special;
 * what every method raises is left to a section of its own, to which that line links;

@@ -4,8 +4,8 @@
     python docs/inventories.py DIRECTORY     # read DIRECTORY/python.inv and so on, which were fetched before
 
 An inventory says on which page each name stands. What is stored is its first format, which is plain text, and only the
-modules in `MODULES`, for the whole is large. If a page names something of another module, the build says that it does
-not know it; add the module then.
+modules in `MODULES`, because the whole is large. If a page names something of another module, the build says that it
+does not know it; add the module then.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class CallbackClient:
                     return
                 state = ReceiveState(socket)
                 socket.begin_send(message, callback=self.on_sent, state=socket)
-                # Before the send is done, for a server may answer while it reads. If nobody read the answers, it would
-                # stop reading in the end, and so the send would never be done.
+                # Before the send is done, because a server may answer while it reads. If nobody read the answers, it
+                # would stop reading in the end, and so the send would never be done.
                 self.begin_receive(state)
                 await self.send_done.wait_one()
                 if self.failed:
@@ -97,7 +97,7 @@ class CallbackClient:
     def on_received(self, ar: AsyncResult) -> None:
         """End a receive and begin the next, until there are 0 bytes: then the server has finished.
 
-        This may go on for ever, for a callback is never called from inside a begin method.
+        This may go on for ever, because a callback is never called from inside a begin method.
         """
         state = ar.async_state
         try:

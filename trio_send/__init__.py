@@ -75,7 +75,7 @@ from ._version import __version__ as __version__
 #: Whether the short ways of sending are compiled; see `docs/performance.rst`.
 __accelerated__: bool = accelerate()
 
-# What is abstract first, for what inherits from it keeps its names.
+# What is abstract first, because what inherits from it keeps its names.
 fixup_module_metadata(abc.__name__, vars(abc))
 fixup_module_metadata(__name__, globals())
 fixup_module_metadata(from_thread.__name__, vars(from_thread))

@@ -134,7 +134,7 @@ put(PyObject *object, int attribute, PyObject *value)
     Py_XDECREF(before);
 }
 
-/* Set an attribute that mostly is what it shall be already. */
+/* Set an attribute that mostly is what it is to be already. */
 static inline void
 set(PyObject *object, int attribute, PyObject *value)
 {
@@ -346,8 +346,8 @@ let_go(Start *start)
 
 /* Make the attempt of a start whose way is open.
 
-   A small message is sent before anything is noted, for nothing can run in between. If the kernel took all of it, that
-   is all, and the answer is true. Otherwise a step has begun, whoever called goes on with it, and lets go. */
+   A small message is sent before anything is noted, because nothing can run in between. If the kernel took all of it,
+   that is all, and the answer is true. Otherwise a step has begun, whoever called goes on with it, and lets go. */
 static inline int
 attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
 {
@@ -589,7 +589,7 @@ begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
     if (offset < 0 || size < 0) {
         return hand_over(self, arguments, count, names);
     }
-    /* Made before the last look at the gate, for it may run finalisers. */
+    /* Made before the last look at the gate, because it may run finalisers. */
     PyObject *result = classes[RESULT]->tp_alloc(classes[RESULT], 0), *number = NULL;
     if (result == NULL) {
         return NULL;
@@ -854,7 +854,7 @@ install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
     current_owner = Py_NewRef(of_context);
     no_flags = Py_NewRef(flags);
     send_kind = Py_NewRef(kind);
-    /* Whatever became of the descriptor, the call must not wait, for no other thread runs meanwhile. */
+    /* Whatever became of the descriptor, the call must not wait, because no other thread runs meanwhile. */
     plain_flags = native_flags | MSG_DONTWAIT;
     number_idle = PyLong_FromLong(idle);
     number_trying = PyLong_FromLong(trying);

@@ -19,7 +19,7 @@ class NotCopied:
     def __reduce_ex__(self, protocol: object, /) -> NoReturn:
         """Refuse to be copied or pickled; `copy` and `pickle` both come here."""
         raise TypeError(
-            f"{type(self).__name__} objects cannot be copied or pickled, for what they stand for exists only once; "
+            f"{type(self).__name__} objects cannot be copied or pickled, because what they stand for exists only once; "
             "pass the object itself on, or make another one"
         )
 
@@ -74,7 +74,7 @@ def fixup_module_metadata(namespace_name: str, namespace: dict[str, object]) -> 
         thing.__module__ = namespace_name
     for cls in classes:
         _name_functions(cls, cls, namespace_name)
-    # Only then, for what a public class inherits from another one keeps that one's name.
+    # Only then, because what a public class inherits from another one keeps that one's name.
     for cls in classes:
         for base in cls.__mro__[1:]:
             _name_functions(cls, base, namespace_name)

@@ -1,7 +1,7 @@
 """The numbers of errors that the library itself gives, as plain numbers.
 
-A result is kept as a plain number, for to look a member of an enum up costs as much as a transition of an operation.
-"""
+A result is kept as a plain number, because looking a member of an enum up costs as much as a transition of an
+operation."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ So what comes while the run is waking already just joins the others: one call, o
 use the same inbox, and what is in it is taken in the order in which it came, so a thread's posts keep their order
 whatever they concern.
 
-A post never waits for the Trio thread. A thread that waited, for an answer say, while it holds a lock that a callback
+A post never waits for the Trio thread. A thread that waited, say for an answer, while it holds a lock that a callback
 in the Trio thread wants too, would wait for ever, and locks around shared state are what threaded code is made of.
 """
 
@@ -74,7 +74,7 @@ class Inbox:
         try:
             self._is_waking = True
             self._token.run_sync_soon(self._be_woken)
-        # A run that crashed closes its socket and says no more: hence OSError.
+        # A run that crashed closes its socket and says no more, which is an OSError.
         except (trio.RunFinishedError, OSError):
             self._is_waking = False
             return False

@@ -32,7 +32,7 @@ def run_soon(action: Callable[[], object]) -> bool:
     """Have something done as soon as Trio runs its next task; return False if it runs none any more."""
     try:
         trio.lowlevel.current_trio_token().run_sync_soon(action)
-    # At the end of a run no task is left that could be woken. One that crashed closes its socket: hence OSError.
+    # At the end of a run no task is left that could be woken. One that crashed closes its socket, which is an OSError.
     except (trio.RunFinishedError, OSError):
         return False
     return True

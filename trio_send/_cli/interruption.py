@@ -62,8 +62,8 @@ async def interruptible() -> AsyncIterator[Interruption]:
     """Run the body until a signal arrives; then cancel it and go on behind it.
 
     Unlike a `KeyboardInterrupt`, which may strike between any two instructions, a cancellation comes where the body
-    waits. Further signals are ignored, also behind it, for the command is on its way out and has something to say. An
-    exception of the body leaves as it is, not wrapped in a group.
+    waits. Further signals are ignored, also behind it, because the command is on its way out and has something to say.
+    An exception of the body leaves as it is, not wrapped in a group.
     """
     interruption = Interruption()
     error: Exception | None = None

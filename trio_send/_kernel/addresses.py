@@ -116,8 +116,8 @@ def require_numeric(
     if found is None:
         version = "IPv4" if family == _INET else "IPv6"
         raise ValueError(
-            f"{name} has the host {address[0]!r}, but must have an {version} address, for {purpose} looks no names up; "
-            "look it up first, for example with trio.socket.getaddrinfo()"
+            f"{name} has the host {address[0]!r}, but must have an {version} address, because {purpose} looks no names "
+            "up; look it up first, for example with trio.socket.getaddrinfo()"
         )
     return found
 

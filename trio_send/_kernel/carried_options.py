@@ -103,7 +103,7 @@ _TCP_OPTIONS: Final[_Names] = {
     "TCP_NOPUSH": None,
 }
 
-# Last, for to set IP_TOS sets the priority, and SO_RCVLOWAT the size of the buffer.
+# Last, because setting IP_TOS sets the priority, and SO_RCVLOWAT the size of the buffer.
 _SOCKET_OPTIONS: Final[_Names] = {
     "SO_DEBUG": 1,
     "SO_REUSEADDR": 2,

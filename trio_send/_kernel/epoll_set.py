@@ -41,7 +41,7 @@ def _engine_wanted() -> str:
 HAVE_EPOLL: Final = sys.platform == "linux" and not _engine_wanted()
 
 
-# Plain numbers, for they are looked at for every event. Elsewhere than on Linux there are none, and nobody looks.
+# Plain numbers, because they are looked at for every event. Elsewhere than on Linux there are none, and nobody looks.
 _IN: Final = getattr(select, "EPOLLIN", 0)
 
 
@@ -105,8 +105,8 @@ class EpollSet(Generic[W]):
         self.fd: int = self._epoll.fileno()
         when_forked(self, EpollSet._leave_alone)
         # By descriptor, with None for one that is silent. A descriptor that is in either of them is known to the epoll
-        # set; one that was closed may linger, for the kernel has forgotten it and says so if its number is to be armed
-        # again.
+        # set; one that was closed may linger, because the kernel has forgotten it and says so if its number is to be
+        # armed again.
         self._readers: dict[int, W | None] = {}
         self._writers: dict[int, W | None] = {}
         #: How many queues wait.
@@ -221,7 +221,7 @@ class EpollSet(Generic[W]):
         """Have who waits in one direction be ready, and wait no more."""
         if queues.get(fd) is None:
             return
-        # Whoever takes it out counts it, for it may be disarmed in the middle of this.
+        # Whoever takes it out counts it, because it may be disarmed in the middle of this.
         queue = queues.pop(fd, None)
         queues.setdefault(fd, None)
         if queue is not None:

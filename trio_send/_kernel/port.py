@@ -228,7 +228,7 @@ class KernelPort(Port):
 
         def send_file(self, descriptor: int, offset: int, count: int, /) -> int:
             if signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
-                # A peer that is gone would end this process, for the call knows nothing like MSG_NOSIGNAL.
+                # A peer that is gone would end this process, because the call knows nothing like MSG_NOSIGNAL.
                 raise OSError(errno.EINVAL, "SIGPIPE has its default action")
             return os.sendfile(self.sock.fileno(), descriptor, offset, count)
 
@@ -263,8 +263,8 @@ class KernelPort(Port):
                 self._set_linger(is_on=False)
         except OSError:
             pass  # already disconnected, so there is nobody left to tell
-        # Tasks that wait for this descriptor must learn of the close from Trio, for the kernel does not tell them, and
-        # the number may belong to another socket a moment later.
+        # Tasks that wait for this descriptor must learn of the close from Trio, because the kernel does not tell them,
+        # and the number may belong to another socket a moment later.
         self.wake_all()
         self.sock.close()
 
@@ -354,7 +354,7 @@ class KernelPort(Port):
         try:
             self.sock.getpeername()
         except OSError as error:
-            # No error and no peer: the connection is still on its way. Readiness cannot be trusted to say so, for a
+            # No error and no peer: the connection is still on its way. Readiness cannot be trusted to say so, because a
             # socket that has not begun to connect counts as writable.
             if error.errno in (errno.ENOTCONN, errno.EINVAL):
                 return False

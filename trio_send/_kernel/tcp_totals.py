@@ -27,7 +27,7 @@ _TCP_INFO_SIZE: Final = 128
 #: States in which nothing can be acknowledged any more.
 _TCP_CLOSE: Final = 7
 
-#: How often to ask what was acknowledged, in seconds, for no event tells: soon enough for a peer next door, seldom
+#: How often to ask what was acknowledged, in seconds, because no event tells: soon enough for a peer next door, seldom
 #: enough for one overseas. To ask takes 6 us, measured.
 FIRST_PAUSE: Final = 0.001
 LONGEST_PAUSE: Final = 0.05

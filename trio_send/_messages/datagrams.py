@@ -46,7 +46,7 @@ class Datagrams(Message):
     """Datagrams that are sent one after the other.
 
     Unlike other messages it knows how far it has been sent, because empty datagrams have no bytes to count them by.
-    Hence it is for one activation of one operation.
+    So it is for one activation of one operation.
 
     Attributes:
       count: how many datagrams there are.

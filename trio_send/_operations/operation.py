@@ -563,7 +563,7 @@ class Operation(NotCopied):
     @trio.lowlevel.enable_ki_protection
     async def wait(self) -> int:
         """Park until the owner has told of the current activation; return its count."""
-        # First of all stand where the end is told, for it may come at any instant.
+        # First of all stand where the end is told, because it may come at any instant.
         waiters: WaitingTasks[int | None] = WaitingTasks(None)
         if self.waiters is None:
             self.waiters = waiters

@@ -236,7 +236,7 @@ class OperationQueue(Steps):
             owner.watch(self)
 
     def unwatch(self) -> None:
-        """Stop watching the socket until the step ends, for its number will stand for another descriptor."""
+        """Stop watching the socket until the step ends, because its number will stand for another descriptor."""
         if self.watcher is not None and self.watched is not None:
             self.watcher.unwatch(self)
 
@@ -445,7 +445,7 @@ class OperationQueue(Steps):
         owner.ended(operation, self)
 
     def _is_refused(self, operation: Operation, owner: Owner) -> bool:
-        """Look once more whether a send is possible, for that may have changed since its start looked."""
+        """Look once more whether a send is possible, because that may have changed since its start looked."""
         refusal = self.refusal(operation, owner.waits) if operation.step is None else None
         if refusal is not None:
             operation.set_error(*refusal)
@@ -718,7 +718,7 @@ class OperationQueue(Steps):
     def close(self, then: Callable[[], object]) -> None:
         """Stop everything for good, in order; then do something else. Nothing can be started from this moment on.
 
-        It tears nothing, for there is nothing to be written behind.
+        It tears nothing, because there is nothing to be written behind.
         """
         self.gate |= CLOSED
         self.request(partial(self._close, then))

@@ -114,7 +114,7 @@ class SendCalls(OperationQueue):
     ) -> int:
         """Make the first attempt for a face that has begun a step, to send what `short_range_size` measures.
 
-        What can change is looked at right before the call. A whole buffer is handed over as it stands, for the call
+        What can change is looked at right before the call. A whole buffer is handed over as it stands, because the call
         itself locks it; a range is viewed for the time of the call.
 
         Args:
@@ -324,7 +324,7 @@ class SendCalls(OperationQueue):
             self._account(operation, sent)
             if sent < tried:
                 raise BlockingIOError
-        # It may be past the end, for what is in buffers is not cut there.
+        # It may be past the end, because what is in buffers is not cut there.
         if operation.transferred < message.size:
             self.hopeful = True
             raise BlockingIOError

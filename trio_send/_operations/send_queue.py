@@ -8,7 +8,7 @@ and everything behind it with the same code and 0 bytes. Later starts get the fi
 *A torn stream.* When a message was stopped, or failed on a living connection, after some but not all of its bytes were
 accepted, whatever is written next would be read as its continuation. So what waits behind it ends with
 CONNECTION_ABORTED and 0 bytes, and later starts are refused alike, until the application sends the rest or gives it up.
-Closing tears nothing, for nothing can follow. Datagrams cannot be cut.
+Closing tears nothing, because nothing can follow. Datagrams cannot be cut.
 
 *A connect that failed.* What waited for it was never connected.
 """
@@ -51,7 +51,7 @@ FIRST_BACKOFF: Final = 0.001
 MAX_BACKOFFS: Final = 10
 
 #: Where there is no event for room at a datagram's address, at most so many seconds pass between attempts. They go on
-#: for as long as the operation may wait, for it is the peer's reading that is waited for.
+#: for as long as the operation may wait, because it is the peer's reading that is waited for.
 LONGEST_POLL: Final = 0.05
 
 TORN_DETAIL: Final = (

@@ -130,8 +130,8 @@ class AwaitingTask(Owner):
     async def see_through(self, operation: Operation, queue: OperationQueue) -> int:
         """Wait until the pending operation has ended; if that is interrupted, stop it first.
 
-        All the waiting is in this one frame, for every frame on the way down is passed twice for each wait: one more
-        makes a send that waits four times 6 % dearer.
+        All the waiting is in this one frame, because every frame on the way down is passed twice for each wait: one
+        more makes a send that waits four times 6 % dearer.
 
         Returns:
           How many bytes were accepted.
@@ -247,7 +247,7 @@ def tell_on_the_spot(operation: Operation, queue: OperationQueue) -> Coroutine[A
     if operation.code:
         queue.count_on_the_spot(operation)
         note_failure(operation, queue)
-    # Before the checkpoint, for the operation is free, and another task may start it meanwhile.
+    # Before the checkpoint, because the operation is free, and another task may start it meanwhile.
     return _tell(operation.transferred, operation.make_error() if operation.code else None)
 
 

@@ -8,7 +8,7 @@ and the stack stays as deep as it was. A handler that fails does not stop the di
 initiator, and every other operation is still told.
 
 An asynchronous handler runs in a task of its own, and Trio does not say when that has its first turn, before or after
-whom. So the dispatcher waits until it has had it. Whatever a handler does up to its first checkpoint thus comes before
+whom. So the dispatcher waits until it has had it. Whatever a handler does up to its first checkpoint comes before
 everything that is told later.
 """
 

@@ -15,7 +15,7 @@ them all of them get their turn, in a list that outlives a cancellation of the w
 
 The engine also is the detector of an outside cancel. It waits unshielded, alone of all that serves the initiator, so a
 cancelled scope wakes it at once, even while the body sits in a shielded cleanup. It tells the initiator, which applies
-its policy, and then goes on behind a shield of its own, for there may be operations to finish, until it is told to
+its policy, and then goes on behind a shield of its own, because there may be operations to finish, until it is told to
 quit.
 
 When nothing is armed the engine dozes, and a queue that blocks wakes it. It then tries such a queue once more before
@@ -24,8 +24,8 @@ arming, waiting and fetching. With a peer that reads slowly the try is in vain, 
 after one in vain a few queues are armed without a try, and the engine waits for their events instead of dozing. (Pieces
 of 16 KiB for a slow reader on TCP cost 1.74 of Trio's ``send_all`` with a try each time, and 1.47 like this.)
 
-A queue whose drain ended because an allowance was used up has another turn instead of being armed, for its socket may
-be as ready as before.
+A queue whose drain ended because an allowance was used up has another turn instead of being armed, because its socket
+may be as ready as before.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ queues, both have an exit policy, and both come to an end in the same two steps:
 with OPERATION_ABORTED from then on; and they exit, and from then on a start is a mistake and raises.
 
 Between the two a program may go on starting whatever it is told, in a loop or from its handlers. So now and then such a
-start is answered "pending" as well, for then the loop comes to a checkpoint and the handler returns. That alone ends no
-handler that starts again after every event. So after a number of rounds starts raise although the exit is yet to come:
-what is still owed is told, nothing more comes, and so the exit can.
+start is answered "pending" as well, because then the loop comes to a checkpoint and the handler returns. That alone
+ends no handler that starts again after every event. So after a number of rounds starts raise although the exit is yet
+to come: what is still owed is told, nothing more comes, and so the exit can.
 
 A thread that is not Trio's has neither engine nor dispatcher. It borrows those of an initiator, its host. Whoever exits
 first ends the thread's operations, by its own policy.
@@ -331,7 +331,7 @@ class ExitingOwner(Owner):
         if self.is_exiting or self.host.is_exiting or operation.is_listened_to:
             self.post(operation)
             return
-        # In one step, for while the one before is told of, another start may be paced.
+        # In one step, because while the one before is told of, another start may be paced.
         before, self.held = self.held, operation
         if before is not None:
             self.post(before)

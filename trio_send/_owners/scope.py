@@ -85,7 +85,7 @@ class _OpenInitiator:
             own = await owner.exit(exc)
         finally:
             current_owner.reset(self._token)
-        # The nursery puts whatever passes through it into a group. It has to see cancellations, for they may be its
+        # The nursery puts whatever passes through it into a group. It has to see cancellations, because they may be its
         # own; any other exception of the body's leaves as it came.
         passing = own.pop(0) if own and has_cancellation(own[0]) else None
         try:

@@ -193,7 +193,7 @@ class ScopeOwner(ExitingOwner):
         if error is not None or interruption is not None:
             self.cancel_scope.cancel(reason=_UNWINDING)
         # Only KeyboardInterrupt gets through a shield. It is for this task alone, so it must not strike in the nursery,
-        # which would take it for one of a handler's; hence the wait for the nursery's last task is here as well.
+        # which would take it for one of a handler's; so the wait for the nursery's last task is here as well.
         while not self.is_quiet() or self.nursery.child_tasks:
             try:
                 with trio.CancelScope(shield=True):

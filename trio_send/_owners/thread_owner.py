@@ -6,8 +6,8 @@ it happens in the Trio thread, when the post is taken in.
 
 It ends in one of three ways. Explicitly, by the policy of its ``with`` block: the thread posts that it exits and waits
 until the last event has been raised, which it learns from an entry that goes through the dispatcher behind all the
-others. Implicitly, when the thread or its call is over: a finaliser posts that, and waits for nothing, for it may run
-in the very thread that would have to answer. Or its host exits first, and ends it like everything of its own.
+others. Implicitly, when the thread or its call is over: a finaliser posts that, and waits for nothing, because it may
+run in the very thread that would have to answer. Or its host exits first, and ends it like everything of its own.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Timers:
             return
         if len(self._heap) >= self._sweep_at:
             self._sweep()
-        self._count += 1  # orders limits that are due together, for timers cannot be compared
+        self._count += 1  # orders limits that are due together, because timers cannot be compared
         heapq.heappush(self._heap, (due, self._count, timer))
         if not self._is_started:
             self._is_started = True
@@ -92,7 +92,7 @@ class Timers:
     def _fire_due(self) -> None:
         now = trio.current_time()
         while self._heap:
-            # Taken out before it is looked at, for the first one may be another by then.
+            # Taken out before it is looked at, because the first one may be another by then.
             try:
                 entry = heapq.heappop(self._heap)
             except IndexError:

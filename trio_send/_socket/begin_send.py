@@ -106,7 +106,7 @@ class BeginSending(Verb):
             and get_ident() == core.thread
             and (count := len(buffer) if kind is bytes else short_size(buffer)) >= 0
             and (owner.budget > 0 or owner.refill())
-            and not queue.gate  # the last look, for nothing may strike between this and what follows
+            and not queue.gate  # the last look, because nothing may strike between this and what follows
         ):
             queue.gate = STEP
             try:

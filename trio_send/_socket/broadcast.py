@@ -83,7 +83,7 @@ def broadcast(
     """
     if type(data) is not bytes:
         raise TypeError(
-            f"data must be bytes, for what waits in many queues must not change, not {type(data).__name__}"
+            f"data must be bytes, because what waits in many queues must not change, not {type(data).__name__}"
         )
     max_queued_bytes = require_whole_number("max_queued_bytes", max_queued_bytes, "bytes")
     if max_queued_bytes < 0:

@@ -226,7 +226,7 @@ class EventArgsOperation(Operation):
                     self.socket = None  # args in a pool must not keep their last socket alive
 
     def handler_begins(self) -> None:
-        """Be free, for an asynchronous handler takes its first step; whoever waits goes on after that."""
+        """Be free, because an asynchronous handler takes its first step; whoever waits goes on after that."""
         if self.is_kept:
             _, waiters = self.release()
             if waiters:

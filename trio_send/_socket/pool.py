@@ -38,7 +38,7 @@ class SocketAsyncEventArgsPool(NotCopied):
     __slots__ = ("_args",)
 
     def __init__(self) -> None:
-        # By identity, for what looks like the same args may be others. A dict gives back what came last.
+        # By identity, because what looks like the same args may be others. A dict gives back what came last.
         self._args: dict[int, SocketAsyncEventArgs] = {}
 
     def __repr__(self) -> str:

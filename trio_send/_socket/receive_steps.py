@@ -130,7 +130,7 @@ class ReceiveFromStep(Step):
             release(opened)
         if received.size == 0:
             _require_true_end(core)
-        # On a connection the kernel does not say it, for there is but one.
+        # On a connection the kernel does not say it, because there is only one.
         sender = core.peer if port.is_stream or port.has_one_receiver else received.address
         self.address = sender or None  # some systems say "" of a Unix socket that has no name
         self.data = received.data

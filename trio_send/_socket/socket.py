@@ -263,7 +263,7 @@ class Socket(
         self._core.require_own()
         if not self._core.port.is_stream:
             raise ValueError(
-                "a datagram socket cannot be a stream, for it would join what was apart"
+                "a datagram socket cannot be a stream, because that would join what was apart"
             )
         if no_delay and self._core.port.family in INET:
             with suppress(

@@ -296,7 +296,7 @@ async def send_awaited(
     """Send a message that was checked for the calling task, and wait until all of it was accepted."""
     require_flags(flags)
     # If the task is cancelled, the operation has ended before it began, and must not go on saying how the one
-    # before it ended. That is noted first, for a checkpoint lets others run, who may start the same object.
+    # before it ended. That is noted first, because a checkpoint lets others run, who may start the same object.
     operation.claim()
     operation.reset_results()
     operation.step = None

@@ -232,8 +232,8 @@ class SocketStream(NotCopied, trio.abc.HalfCloseableStream):
             return self._broken()
         if detail_of(error) is TORN_DETAIL:
             return trio.BrokenResourceError(
-                "nothing of this message was sent, for the one before it was cut; that has been settled meanwhile, so "
-                "send this one again"
+                "nothing of this message was sent, because the one before it was cut; that has been settled "
+                "meanwhile, so send this one again"
             )
         return trio.BrokenResourceError(f"the connection is of no use any more: {error}")
 

@@ -105,7 +105,7 @@ class ChromeTrace(Instrument):
         self._events.end(operation.number, what)
 
     def event_raised(self, operation: TracedOperation) -> None:
-        """Mark it in the row of the socket, for the bar has ended."""
+        """Mark it in the row of the socket, because the bar has ended."""
         what = {"kind": operation.kind.name.lower(), "number": operation.number}
         if self._is_at_work():
             self._events.mark_socket(operation.socket_id, "raised", what)

@@ -33,7 +33,7 @@ def write_soon(token: TrioToken, level: int, line: str) -> None:
     _lines.append((level, line))
     try:
         token.run_sync_soon(_write, idempotent=True)
-    # A run that crashed closes its socket and says no more: hence OSError.
+    # A run that crashed closes its socket and says no more, which is an OSError.
     except (trio.RunFinishedError, OSError):
         pass
 

@@ -1,6 +1,6 @@
 """Tracing by OpenTelemetry: what an operation is in the words of its conventions for spans and metrics.
 
-Nothing imports this but `trio_send.otel`, for it needs an extra.
+Nothing imports this but `trio_send.otel`, because it needs an extra.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OpenTelemetryInstrument(Instrument):
         self._tracer: Tracer | None = (
             trace.get_tracer(_NAME, __version__, tracer_provider) if spans else None
         )
-        #: The spans that have not ended. By weak references, for an instrument that is removed hears of no end.
+        #: The spans that have not ended. By weak references, because an instrument that is removed hears of no end.
         self._spans: WeakKeyDictionary[TracedOperation, Span] = WeakKeyDictionary()
         meter = metrics.get_meter(_NAME, __version__, meter_provider)
         self._io = meter.create_counter(

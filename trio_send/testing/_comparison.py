@@ -110,8 +110,8 @@ def compare(
         raise ValueError("seeds is empty, so there is nothing to compare")
     if messages < 1 or size < 1 or messages * size >= VALUES:
         raise ValueError(
-            f"messages is {messages} and size is {size}, but there must be from 1 to {VALUES - 1} bytes in all, for "
-            "each byte has a value of its own"
+            f"messages is {messages} and size is {size}, but there must be from 1 to {VALUES - 1} bytes in all, "
+            "because each byte has a value of its own"
         )
     if room < 1:
         raise ValueError(f"room is {room}, but a kernel that never has room for 1 byte takes none")

@@ -88,7 +88,7 @@ def _frames(task: trio.lowlevel.Task) -> list[types.FrameType]:
     """The frames in which a task waits, from the outermost on."""
     # As `trio.lowlevel.Task.iter_await_frames`, which also knows of what is rare, and takes three times as long.
     frames: list[types.FrameType] = []
-    # Any, for a coroutine that has ended has no frame, and these have not.
+    # Any, because a coroutine that has ended has no frame, and these have not.
     waits: Any = task.coro
     while waits is not None:
         kind = type(waits)

@@ -121,7 +121,7 @@ class ScriptedPort(Port):
         if self._incoming is not None:
             if descriptor:
                 raise ValueError(
-                    "incoming is for a port without a descriptor, for that tells of one direction only"
+                    "incoming is for a port without a descriptor, because that tells of one direction only"
                 )
             self.receive_into: Callable[[Sequence[memoryview], int], int] | None = (
                 self._receive_into

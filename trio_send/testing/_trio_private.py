@@ -187,7 +187,7 @@ def pending_cancel(task: trio.lowlevel.Task) -> trio.Cancelled | None:
     """What a task that is about to step gets raised, if it is `trio.Cancelled` and that can be known."""
     if knows_strikes():
         sent = task._next_send
-        # `isinstance` takes a while, for it is an abstract class that this one derives from.
+        # `isinstance` takes a while, because it is an abstract class that this one derives from.
         if type(sent) is outcome.Error and isinstance(sent.error, trio.Cancelled):
             return sent.error
     return None

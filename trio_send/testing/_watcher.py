@@ -139,7 +139,7 @@ class Watcher:
         self._is_endless = False
         self._asked: list[str] = []
         self._cancelled: list[object] = []
-        #: Places by what they are in words, for to make a number of a string is cheaper than of a place.
+        #: Places by what they are in words, because making a number of a string is cheaper than of a place.
         self._struck: dict[str, Place] = {}
         self._visited: dict[str, Place] = {}
         self._trace: list[str] = []

@@ -40,7 +40,7 @@ _STOPS = frozenset({"OPERATION_ABORTED", "TIMED_OUT", "CONNECTION_ABORTED"})
 @final
 @attrs.frozen
 class Share:
-    """From when on which share of an operation's bytes was accepted."""
+    """Which share of an operation's bytes was accepted, and since when."""
 
     place: float
     share: float
@@ -243,5 +243,5 @@ def lay_out(trace: Trace) -> Layout:
 
 
 def _title(number: int, name: str, policy: str) -> str:
-    # The name comes last, for it is what can be cut.
+    # The name comes last, because it is what can be cut.
     return f"initiator {number}, {policy}{f', {name!r}' if name else ''}"

@@ -59,8 +59,8 @@ class Source:
         """
         while True:
             try:
-                # In a thread, for a disk may be slow, and a pipe or a terminal may have nothing to say for hours. No
-                # thread can be called back from there, so it is left behind if need be.
+                # In a thread, because a disk may be slow, and a pipe or a terminal may have nothing to say for hours.
+                # No thread can be called back from there, so it is left behind if need be.
                 count = await trio.to_thread.run_sync(
                     self._raw.readinto,
                     buffer,
