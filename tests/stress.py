@@ -263,7 +263,7 @@ async def find_out(socket: Socket, entry: Entry, sending: Awaitable[int | None])
 
 
 def rest_of(torn: TornMessage) -> bytes:
-    """What is left of a message that was cut, be it in buffers or in files."""
+    """What is left of a message that was cut, in buffers or in files."""
     message = torn._cut.operation.message
     assert message is not None
     return message.peek(torn.bytes_transferred, torn.size)
@@ -353,7 +353,7 @@ class CancelTrial:
                     nursery.start_soon(self.read)
                     await self.send()
                     await self.settle()
-                    # No reset, for what was accepted shall arrive.
+                    # No reset, because what was accepted is to arrive.
                     self.socket.close(reset=False)
                     self.read_on.set()
             finally:

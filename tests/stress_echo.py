@@ -38,7 +38,7 @@ OTHER_DESCRIPTORS = 100
 
 #: Connections that are made at the same time. They all stay; but where few may wait to be accepted, the kernel makes
 #: those that are too many try again a second later.
-AT_THE_DOOR = 50
+AT_ONCE = 50
 
 LINGER_FOR_NO_TIME = struct.pack("ii", 1, 0)
 
@@ -84,7 +84,7 @@ class Crowd:
         self.trials = trials
         self.port = port
         self.sent = self.returned = 0
-        self.door = trio.Semaphore(AT_THE_DOOR)
+        self.places = trio.Semaphore(AT_ONCE)
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -122,7 +122,7 @@ class Crowd:
 
     async def visit(self, number: int, rng: random.Random, meeting: Meeting) -> None:
         """Be one client: come, meet the others, talk, and leave somehow."""
-        async with self.door:
+        async with self.places:
             stream = await self.connect()
             complaint = await self.echo(stream, a_message(rng))
         await meeting.meet()
@@ -137,7 +137,7 @@ class Crowd:
         self, number: int, rng: random.Random, meeting: Meeting, stopped: trio.Event
     ) -> None:
         """Be a client of the second wave: half of them are still there when the server stops."""
-        async with self.door:
+        async with self.places:
             stream = await self.connect()
             complaint = await self.echo(stream, a_message(rng))
         await meeting.meet()

@@ -262,9 +262,9 @@ async def _crowd(trials: Trials) -> None:
                             thread.start()
                             waiters.start_soon(join, thread, limiter)
                     # Every thread is gone: so is everything of theirs.
-                    happened["guests left"] += len(host._owner.threads)
+                    happened["threads left"] += len(host._owner.threads)
                     happened["pending, although the threads are gone"] += sum(
-                        guest.pending_operations for guest in host._owner.threads
+                        thread.pending_operations for thread in host._owner.threads
                     )
                     everything_sent.set()
             happened["tasks left"] = (
@@ -320,7 +320,7 @@ def threads(trials: Trials, run: Callable[..., None] = trio.run) -> None:
         trials.mismatches.append(f"there were {trials.happened['sends']} sends, not {wanted}")
     left = {
         "tasks": trials.happened["tasks left"],
-        "guests": trials.happened["guests left"],
+        "threads that are owners": trials.happened["threads left"],
         "threads": len(own_threads() - before),
         "descriptors": count_descriptors() - descriptors,
     }

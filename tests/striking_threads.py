@@ -321,8 +321,8 @@ def use_block(scene: ThreadScene, policy: trio_send.ExitPolicy) -> None:
     scene.call(inside)
     scene.until(lambda: not args.pending, "the block was left, and its send is pending")
     scene.settle(args)
-    guests = scene.in_trio(lambda: len(scene.host._owner.threads))
-    require(guests <= 1, "the block was left, and its initiator lives on")  # one is the thread's
+    owners = scene.in_trio(lambda: len(scene.host._owner.threads))
+    require(owners <= 1, "the block was left, and its initiator lives on")  # one is the thread's
 
 
 @drives("_ThreadScope.__enter__", "inside another")

@@ -37,9 +37,9 @@ def exchange(sock: stdlib_socket.socket, peer: stdlib_socket.socket) -> None:
     """Send something there and have it answered."""
     peer.settimeout(10)
     sock.send(b"question")
-    question, whence = peer.recvfrom(100)
+    question, sender = peer.recvfrom(100)
     assert question == b"question"
-    peer.sendto(b"answer", whence)
+    peer.sendto(b"answer", sender)
     assert sock.recv(100) == b"answer"
 
 

@@ -260,19 +260,19 @@ def test_stopping_a_step_may_stop_the_rest() -> None:
     assert members(queue) == []
 
 
-def test_handing_over_to_an_heir() -> None:
+def test_handing_over_to_an_adopter() -> None:
     queue = OperationQueue(ScriptedPort())
-    first, second, heir = RecordingOwner(), RecordingOwner(), RecordingOwner()
+    first, second, adopter = RecordingOwner(), RecordingOwner(), RecordingOwner()
     operations = [stepping(None)[0], *(stepping()[0] for _ in range(3))]
     for operation, owner in zip(operations, [first, second, first, second], strict=True):
         start(queue, operation, owner)
-    queue.hand_over(first, heir)
+    queue.hand_over(first, adopter)
     assert members(queue) == operations
-    assert heir.joins == 2
-    assert (first.watched, heir.watched) == (set(), {queue})
+    assert adopter.joins == 2
+    assert (first.watched, adopter.watched) == (set(), {queue})
     queue.drain(10**9)
     assert first.endings == []
-    assert heir.endings == [operations[0], operations[2]]
+    assert adopter.endings == [operations[0], operations[2]]
     assert second.endings == [operations[1], operations[3]]
 
 

@@ -550,7 +550,7 @@ async def test_a_send_that_pends_in_the_very_step_of_the_cancel(policy: ExitPoli
         assert received == args.bytes_transferred
 
 
-async def test_operations_are_handed_to_an_heir_in_the_very_step_of_its_cancel() -> None:
+async def test_operations_are_handed_to_an_adopter_in_the_very_step_of_its_cancel() -> None:
     """A cancel around both may reach the inner one first; the outer one, told and not yet run, takes over."""
     for _ in range(25):  # which is first is left to chance
         left, right = socketpair()
@@ -693,7 +693,7 @@ async def test_a_start_after_the_exit_is_a_mistake(autojump_clock: trio.testing.
     async with trio.open_nursery() as nursery:
         gone = trio.Event()
 
-        async def heir_of_the_context() -> None:
+        async def adopter_of_the_context() -> None:
             await gone.wait()
             args = SocketAsyncEventArgs(MESSAGE)
             with pytest.raises(InvalidOperationError, match="this task inherited has exited"):
@@ -704,7 +704,7 @@ async def test_a_start_after_the_exit_is_a_mistake(autojump_clock: trio.testing.
         async with open_initiator():
             # The fast path has found the initiator fit once, and must not remember that.
             assert not socket.send_async(SocketAsyncEventArgs(MESSAGE))
-            nursery.start_soon(heir_of_the_context)
+            nursery.start_soon(adopter_of_the_context)
         gone.set()
     assert bytes(port.accepted) == MESSAGE
 
@@ -876,10 +876,10 @@ async def test_adopt_needs_somebody_to_adopt() -> None:
         current_initiator()
 
 
-async def test_a_handler_of_what_was_handed_over_outlives_it_under_an_heir_that_was_stopped(
+async def test_a_handler_of_what_was_handed_over_outlives_it_under_an_adopter_that_was_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What it starts then ends as everything of the heir's does, though both initiators of its context are gone."""
+    """What it starts then ends as everything of the adopter's does, though both initiators of its context are gone."""
     socket = Socket.from_port(ScriptedPort([Blocked(1000)]))
     release, left = trio.Event(), trio.Event()
     ends: list[tuple[bool, SocketError]] = []
@@ -901,19 +901,19 @@ async def test_a_handler_of_what_was_handed_over_outlives_it_under_an_heir_that_
         finally:
             left.set()
 
-    async with open_initiator() as heir:
+    async with open_initiator() as adopter:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(adopted)
             await trio.testing.wait_all_tasks_blocked()
-            assert heir.pending_operations == 1
-            heir.cancel_scope.cancel()
+            assert adopter.pending_operations == 1
+            adopter.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await trio.testing.wait_all_tasks_blocked()
                 release.set()
     assert ends == [(False, SocketError.OPERATION_ABORTED)]
 
 
-async def test_adopt_needs_an_heir_that_is_open() -> None:
+async def test_adopt_needs_an_adopter_that_is_open() -> None:
     context: contextvars.Context | None = None
     async with open_initiator():
         context = contextvars.copy_context()
@@ -927,11 +927,11 @@ async def test_adopt_needs_an_heir_that_is_open() -> None:
         context.run(nursery.start_soon, enter)
 
 
-async def test_adopt_needs_an_heir_that_was_not_stopped(
+async def test_adopt_needs_an_adopter_that_was_not_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with open_initiator() as heir:
-        heir.cancel_scope.cancel()
+    async with open_initiator() as adopter:
+        adopter.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(InvalidOperationError, match="needs an enclosing initiator"):
@@ -939,17 +939,17 @@ async def test_adopt_needs_an_heir_that_was_not_stopped(
                     raise AssertionError("the body ran")
 
 
-async def test_operations_survive_under_the_heirs_policy(
+async def test_operations_survive_under_the_adopters_policy(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sends = Sends()
     socket, _ = stuck_socket(3)
-    async with open_initiator(DRAIN, grace=4) as heir:
+    async with open_initiator(DRAIN, grace=4) as adopter:
         async with open_initiator(ADOPT):
             sends.start(socket, "head")
             sends.start(socket, "follower")
         assert sends.told == []
-        assert heir.pending_operations == 2
+        assert adopter.pending_operations == 2
         await trio.sleep(1)
     assert sends.told == [("head", End(ABORTED, 3, 5)), ("follower", End(ABORTED, 0, 5))]
 
@@ -960,18 +960,18 @@ async def test_a_cancel_from_outside_hands_over_at_once(
 ) -> None:
     sends = Sends()
     socket, _ = stuck_socket(3, 2)
-    async with open_initiator(JOIN) as heir:
+    async with open_initiator(JOIN) as adopter:
         with trio.CancelScope() as outer:
             async with open_initiator(ADOPT) as ours:
                 sends.start(socket, "head")
                 (outer if way == "outer cancel" else ours.cancel_scope).cancel()
                 with trio.CancelScope(shield=True):
                     await trio.testing.wait_all_tasks_blocked()
-                    assert (ours.pending_operations, heir.pending_operations) == (0, 1)
+                    assert (ours.pending_operations, adopter.pending_operations) == (0, 1)
                     # What the body starts in its cleanup is handed over when it is done.
                     sends.start(socket, "late")
-                    assert (ours.pending_operations, heir.pending_operations) == (1, 1)
-        assert (ours.pending_operations, heir.pending_operations) == (0, 2)
+                    assert (ours.pending_operations, adopter.pending_operations) == (1, 1)
+        assert (ours.pending_operations, adopter.pending_operations) == (0, 2)
     assert sends.ends() == {"head": End(DONE, 10, 2), "late": End(DONE, 10, 2)}
 
 
@@ -988,7 +988,7 @@ async def test_a_cancel_around_both_aborts(autojump_clock: trio.testing.MockCloc
     assert bytes(port.accepted) == MESSAGE[:3]
 
 
-async def test_a_cancel_around_both_leaves_the_grace_to_the_heir(
+async def test_a_cancel_around_both_leaves_the_grace_to_the_adopter(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sends = Sends()
@@ -1004,22 +1004,22 @@ async def test_a_cancel_around_both_leaves_the_grace_to_the_heir(
 async def test_what_nobody_can_take_over_any_more_is_aborted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The heir was stopped between the entry and the exit of the one whose operations it was to adopt."""
+    """The adopter was stopped between the entry and the exit of the one whose operations it was to adopt."""
     sends = Sends()
     socket, _ = stuck_socket(3)
-    async with open_initiator(ABORT) as heir:
-        heir_shield = trio.CancelScope(shield=True)
-        with heir_shield:
+    async with open_initiator(ABORT) as adopter:
+        adopter_shield = trio.CancelScope(shield=True)
+        with adopter_shield:
             async with open_initiator(ADOPT):
                 sends.start(socket, "head")
-                heir.cancel_scope.cancel()
+                adopter.cancel_scope.cancel()
                 await trio.testing.wait_all_tasks_blocked()
                 assert sends.told == []  # shielded from that cancel, and so is what it owns
             assert sends.ends() == {"head": End(ABORTED, 3, 0)}
-            assert heir.pending_operations == 0
+            assert adopter.pending_operations == 0
 
 
-async def test_what_an_exited_heir_cannot_take_over_is_aborted(
+async def test_what_an_exited_adopter_cannot_take_over_is_aborted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A task that inherited an initiator, and opened its own under it, may outlive it."""
@@ -1036,12 +1036,12 @@ async def test_what_an_exited_heir_cannot_take_over_is_aborted(
         async with open_initiator(JOIN):
             nursery.start_soon(outlive)
             await trio.testing.wait_all_tasks_blocked()
-        assert sends.told == []  # it was not the heir's yet
+        assert sends.told == []  # it was not the adopter's yet
         may_leave.set()
     assert sends.ends() == {"head": End(ABORTED, 3, 0)}
 
 
-async def test_the_heir_runs_the_handlers_and_owns_what_they_start(
+async def test_the_adopter_runs_the_handlers_and_owns_what_they_start(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sends = Sends()
@@ -1055,22 +1055,22 @@ async def test_the_heir_runs_the_handlers_and_owns_what_they_start(
         port.add(Blocked(3))
         another = sends.start(socket, "another")
         another.completed += note_owner
-        counts.append((ours.pending_operations, heir.pending_operations))
+        counts.append((ours.pending_operations, adopter.pending_operations))
         counts.append(variable.get())  # type: ignore[arg-type]
 
     def note_owner(_: Socket, args: SocketAsyncEventArgs) -> None:
         owners.append(current_initiator())
 
-    async with open_initiator(JOIN) as heir:
+    async with open_initiator(JOIN) as adopter:
         async with open_initiator(ADOPT) as ours:
             variable.set("that of the start")
             sends.start(socket, "head").completed += start_another
-    assert owners == [heir, heir]
+    assert owners == [adopter, adopter]
     assert counts == [(0, 1), "that of the start"]
     assert sends.told == [("head", End(DONE, 10, 2)), ("another", End(DONE, 10, 5))]
 
 
-async def test_asynchronous_handlers_of_adopted_operations_belong_to_the_heir(
+async def test_asynchronous_handlers_of_adopted_operations_belong_to_the_adopter(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sends = Sends()
@@ -1079,12 +1079,12 @@ async def test_asynchronous_handlers_of_adopted_operations_belong_to_the_heir(
 
     async def handler(_: Socket, args: SocketAsyncEventArgs) -> None:
         await trio.sleep(4)
-        assert current_initiator() is heir
-        # Through the awaiting face and through the heir.
+        assert current_initiator() is adopter
+        # Through the awaiting face and through the adopter.
         assert await socket.send(b"more") == 4
         log.append(sends.now)
 
-    async with open_initiator(ABORT) as heir:
+    async with open_initiator(ABORT) as adopter:
         async with open_initiator(ADOPT):
             args = sends.start(socket, "head")
             args.completed += handler
@@ -1095,7 +1095,7 @@ async def test_asynchronous_handlers_of_adopted_operations_belong_to_the_heir(
 async def test_a_handler_may_open_an_initiator_that_is_adopted_in_turn(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Its context still names the initiator that has exited, but the heir has taken its place there too."""
+    """Its context still names the initiator that has exited, but the adopter has taken its place there too."""
     sends = Sends()
     socket, _ = stuck_socket(3, 2)
     other, _ = stuck_socket(3, 5)
@@ -1116,7 +1116,7 @@ async def test_a_handler_may_open_an_initiator_that_is_adopted_in_turn(
 async def test_adopted_operations_go_on_while_their_first_initiator_is_still_being_left(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A slow handler of another operation holds the exit up. That is no reason to refuse a start to the heir's."""
+    """A slow handler of another operation holds the exit up. That is no reason to refuse a start to the adopter's."""
     sends = Sends()
     quick, _ = stuck_socket(0, 1)
     socket, _ = make_socket(Blocked(3), 10, Blocked(3))
@@ -1464,7 +1464,7 @@ async def test_no_task_is_left_behind(
             await trio.sleep(1)
         if policy is ADOPT:
             await args.wait()
-            before += 1  # the heir watches the time limits now
+            before += 1  # the adopter watches the time limits now
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == before
 

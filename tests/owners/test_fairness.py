@@ -454,7 +454,7 @@ async def test_a_crowd_that_ends_at_once_is_told_in_portions() -> None:
         socket.close()
         await args.wait()
     assert len(seen) == crowd
-    # Two tasks that take turns may swap places once in a while, hence twice.
+    # Two tasks that take turns may swap places once in a while, so twice.
     assert max(seen.count(turn) for turn in set(seen)) <= 2 * EVENTS_PER_TRIP
 
 

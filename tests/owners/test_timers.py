@@ -914,7 +914,7 @@ async def test_limits_keep_no_ended_operation_alive(pair: Pair) -> None:
         alive = weakref.ref(buffer)
         del buffer, args
         gc.collect()
-        is_alive = alive() is not None  # a failure shall not print a million bytes
+        is_alive = alive() is not None  # a failure must not print a million bytes
         assert not is_alive
 
 

@@ -61,7 +61,7 @@ class Ended(Instrument):
 
 
 @pytest.fixture
-def audience() -> Iterator[tuple[list[Socket], list[stdlib_socket.socket]]]:
+def sockets_and_peers() -> Iterator[tuple[list[Socket], list[stdlib_socket.socket]]]:
     """Five of ours and their peers, who read what they are asked to."""
     pairs = [stdlib_socket.socketpair() for _ in range(5)]
     for _, peer in pairs:
@@ -90,8 +90,8 @@ async def unblock(port: ScriptedPort) -> None:
 
 
 @every_way
-async def test_everybody_gets_it(audience: Any, way: When) -> None:
-    sockets, peers = audience
+async def test_everybody_gets_it(sockets_and_peers: Any, way: When) -> None:
+    sockets, peers = sockets_and_peers
     async with open_initiator():
         sockets[0].begin_send(b"before ")
         report = broadcast(iter(sockets), b"hello", max_queued_bytes=0, when_behind=way)

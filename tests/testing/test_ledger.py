@@ -124,15 +124,15 @@ async def test_starts_that_end_at_once_are_counted_by_the_budget(
     assert initiator.statistics().aborted == waiting
 
 
-async def test_what_is_handed_over_counts_as_the_heirs(autojump_clock: Any) -> None:
+async def test_what_is_handed_over_counts_as_the_adopters(autojump_clock: Any) -> None:
     socket, _ = scripted(Blocked())
-    async with open_initiator() as heir:
-        async with open_initiator(ExitPolicy.ADOPT) as leaver:
+    async with open_initiator() as adopter:
+        async with open_initiator(ExitPolicy.ADOPT) as inner:
             socket.send_async(args_for(b"a"))
             socket.send_async(args_for(b"b"))
-        assert ends_of(leaver.statistics()) == (0, 0, 0, 0)
-        assert ends_of(heir.statistics()) == (2, 0, 0, 0)
-    assert ends_of(heir.statistics()) == (2, 0, 0, 2)
+        assert ends_of(inner.statistics()) == (0, 0, 0, 0)
+        assert ends_of(adopter.statistics()) == (2, 0, 0, 0)
+    assert ends_of(adopter.statistics()) == (2, 0, 0, 2)
 
 
 async def test_starts_after_the_stop_are_aborted_ones(autojump_clock: Any) -> None:

@@ -444,7 +444,7 @@ async def test_a_blocked_thread_goes_on_with_the_exact_count(what: str) -> None:
 async def test_whoever_leaves_first_ends_them_by_its_own_policy(
     policy: ExitPolicy, way: str
 ) -> None:
-    """Guests are treated like the host's own, in one stop: neither is taken for a follower of the other's cut."""
+    """The sends of threads end with the host's own, in one stop: neither is taken for a follower of the other's cut."""
     socket, port = stuck()
     results: list[AsyncResult] = []
     entered, leave = trio.Event(), threading.Event()
@@ -515,7 +515,7 @@ async def test_a_thread_that_waits_at_its_exit_while_its_host_leaves(policy: Exi
     assert how_it_ended(await worker.join())[:2] == (ABORTED, 4)
 
 
-async def test_a_host_that_was_adopted_still_serves_through_its_heir() -> None:
+async def test_a_host_that_was_adopted_still_serves_through_its_adopter() -> None:
     socket, port = scripted()
     async with open_initiator() as outer:
         async with open_initiator(ExitPolicy.ADOPT) as inner:
@@ -532,7 +532,7 @@ async def test_a_host_that_was_adopted_still_serves_through_its_heir() -> None:
     assert port.accepted == b"x"
 
 
-async def test_a_thread_still_ends_what_an_heir_of_its_host_serves() -> None:
+async def test_a_thread_still_ends_what_an_adopter_of_its_host_serves() -> None:
     """Also when it has started something with another host since."""
     first, _ = stuck()
     second, _ = scripted()
@@ -826,7 +826,7 @@ async def test_a_block_is_for_its_thread_alone() -> None:
         await in_own_thread(work)
 
 
-async def test_a_host_forgets_its_guests() -> None:
+async def test_a_host_forgets_its_threads() -> None:
     async with open_initiator() as host:
         for _ in range(3):
             socket, _ = stuck()
