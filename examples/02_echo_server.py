@@ -24,7 +24,8 @@ async def serve_client(connection: trio_send.Socket) -> None:
             receiver = trio_send.Receiver(connection)
             while True:
                 line = await receiver.receive_until(b"\n", max_bytes=1000)
-                await connection.send([line.upper(), b"\n"])  # one message in two pieces
+                # One message in two pieces.
+                await connection.send([line.upper(), b"\n"])
     except EOFError:
         pass  # the client has finished
     except trio_send.SocketException as error:

@@ -1,4 +1,4 @@
-"""A peer that does not read: the send waits, other tasks go on, and the count is always there."""
+"""A peer that does not read: the send waits, and its count is always there."""
 
 import trio
 

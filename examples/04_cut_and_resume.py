@@ -1,4 +1,4 @@
-"""A message that was cut: what went out, what is left, and how to go on so that the peer never knows."""
+"""A message that was cut: what went out, what is left, and how to send the rest."""
 
 import trio
 

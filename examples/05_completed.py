@@ -1,4 +1,4 @@
-"""The answer of `send_async`: False is done already and without an event, True is an event later."""
+"""The answer of `send_async`: False, it is done; True, an event comes later."""
 
 import trio
 
@@ -26,7 +26,8 @@ async def main() -> None:
             if sender.send_async(args):
                 print("  True: it is pending, and its event will be raised")
             else:
-                print("  False: done, without an event:", args.bytes_transferred, "bytes")
+                count = args.bytes_transferred
+                print("  False: done, without an event:", count, "bytes")
             print(f"{name}: started")
 
             await read(peer, len(message))

@@ -1,4 +1,4 @@
-"""A chain of sends with one args object: the next one starts where the one before has ended."""
+"""A chain of sends with one args object: where one ends, the next one starts."""
 
 from __future__ import annotations
 

@@ -30,10 +30,11 @@ async def leave(
         nursery.cancel_scope.cancel()
         sender.close()
 
+    given_up = "cancelled" if scope.cancelled_caught else ""
     accepted = "all of it" if args.bytes_transferred == len(MESSAGE) else "a part"
     print(
         f"{policy.name:14} {'the peer reads' if reads else 'nobody reads':14} "
-        f"{'cancelled' if scope.cancelled_caught else '':9} {args.socket_error.name}, {accepted}"
+        f"{given_up:9} {args.socket_error.name}, {accepted}"
     )
 
 

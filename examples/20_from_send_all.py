@@ -1,4 +1,4 @@
-"""A cancelled `send_all`: with a stream of Trio's, and with a stream of this library."""
+"""A cancelled `send_all`: with a stream of Trio's, and with one of this library."""
 
 import trio
 
@@ -45,7 +45,8 @@ async def after() -> None:
         await stream.send_all(NEXT)
     except trio.BrokenResourceError as error:
         print("after: the next message is refused:")
-        print("  ", str(error).partition("; ")[2])  # in front stands how much was accepted
+        # In front stands how much was accepted.
+        print("  ", str(error).partition("; ")[2])
 
     async with peer, trio.open_nursery() as nursery:
         nursery.start_soon(read_all, peer, received)

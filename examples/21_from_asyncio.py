@@ -1,4 +1,4 @@
-"""A send that is given up: asyncio sends it all the same, later; this library sends no further byte."""
+"""A send that is given up: asyncio sends it later, this library sends no more of it."""
 
 import asyncio
 import socket as stdlib_socket

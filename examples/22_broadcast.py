@@ -1,4 +1,4 @@
-"""One message to many peers, of whom one does not read: nobody waits for it, and the report names it."""
+"""One message to many peers. One does not read: nobody waits, the report names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ async def main() -> None:
     counts = dict.fromkeys(list(members.values())[1:], 0)
 
     async with trio_send.open_initiator(), trio.open_nursery() as nursery:
-        for name, (_, peer) in zip(counts, pairs[1:], strict=True):  # nobody reads for peer 0
+        # Nobody reads for peer 0.
+        for name, (_, peer) in zip(counts, pairs[1:], strict=True):
             nursery.start_soon(read, name, peer, counts)
 
         for number in range(1, MESSAGES + 1):
@@ -33,7 +34,8 @@ async def main() -> None:
             )
             for socket in {*report.behind, *report.failed}:
                 print("given up:", members.pop(socket))
-            # In a program time goes by between two messages. Here it is the time that those need who read.
+            # In a program time goes by between two messages. Here it is the time that
+            # those need who read.
             while min(counts.values()) < number * len(MESSAGE):
                 await trio.lowlevel.checkpoint()
 
@@ -41,7 +43,8 @@ async def main() -> None:
             await socket.aclose()
 
     print("peers that stayed:", len(members))
-    print("each has read everything:", set(counts.values()) == {MESSAGES * len(MESSAGE)})
+    everything = MESSAGES * len(MESSAGE)
+    print("each has read everything:", set(counts.values()) == {everything})
     pairs[0][1].close()
 
 

@@ -1,4 +1,4 @@
-"""A producer that is faster than its peer: without a pause the queue grows, with a pause it does not."""
+"""A producer that is faster than its peer: with pauses, the queue does not grow."""
 
 import trio
 

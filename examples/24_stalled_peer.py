@@ -11,7 +11,8 @@ from trio_send.testing import Blocked, ScriptedPort
 
 MESSAGE = bytes(2_000_000)
 
-# What the two peers do. Each takes a part of the message, and then nothing for some seconds.
+# What the two peers do. Each takes a part of the message, and then nothing for some
+# seconds.
 SLOW = (500_000, Blocked(20), 500_000, Blocked(20), 500_000, Blocked(20), 500_000)
 STOPPED = (500_000, Blocked(20), 500_000, Blocked())
 
@@ -27,7 +28,8 @@ async def send(name: str, sender: Socket) -> None:
     except trio_send.SocketException as error:
         ended = error.socket_error_code.name
     seconds = trio.current_time() - start
-    print(f"{name}: {ended} after {seconds:.0f} s, {args.bytes_transferred} bytes accepted")
+    count = args.bytes_transferred
+    print(f"{name}: {ended} after {seconds:.0f} s, {count} bytes accepted")
 
 
 async def main() -> None:
@@ -36,5 +38,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # The peers are scripted, and the clock jumps over the time in which nothing happens.
+    # The peers are scripted, and the clock jumps over the time in which nothing
+    # happens.
     trio.run(main, clock=MockClock(autojump_threshold=0))

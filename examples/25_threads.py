@@ -1,4 +1,4 @@
-"""Send from threads that run no Trio: from one of Trio's worker threads, and from one of your own."""
+"""Send from threads that run no Trio: one of Trio's workers, and one of your own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from trio_send import Initiator, Socket, from_thread
 
 
 def in_a_worker_thread(socket: Socket) -> int:
-    """Send two messages. A thread that Trio has started finds the initiator by itself."""
+    """Send two messages. A thread started by Trio finds the initiator by itself."""
     first = from_thread.begin_send(socket, b"from a worker thread\n")
     second = from_thread.begin_send(socket, b"and once more\n")  # behind the first
-    return from_thread.end_send(first) + from_thread.end_send(second)  # blocks this thread
+    # These block this thread.
+    return from_thread.end_send(first) + from_thread.end_send(second)
 
 
 def in_my_own_thread(socket: Socket, host: Initiator, lines: list[str]) -> None:
@@ -32,12 +33,14 @@ async def main() -> None:
         lines: list[str] = []
         thread = threading.Thread(target=in_my_own_thread, args=(sender, host, lines))
         thread.start()
-        await trio.to_thread.run_sync(thread.join)  # the initiator must stay open until then
+        # The initiator must stay open until the thread has ended.
+        await trio.to_thread.run_sync(thread.join)
         print(*lines)
 
         receiver = trio_send.Receiver(peer)
         for _ in range(3):
-            print("read:", (await receiver.receive_until(b"\n", max_bytes=100)).decode())
+            line = await receiver.receive_until(b"\n", max_bytes=100)
+            print("read:", line.decode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where does a send spend its time? The log of one that is blocked, and of one behind it."""
+"""Where does a send spend its time? The log of one that waits, and of one behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_send
-from trio_send import CountingInstrument, LoggingInstrument, Socket, SocketAsyncEventArgs
+from trio_send import Socket, SocketAsyncEventArgs
 from trio_send.testing import Blocked, ScriptedPort
 
 #: The peer takes 100,000 bytes, then nothing for half a second, and then everything.
@@ -23,20 +23,24 @@ async def send_two(socket: Socket) -> None:
     async with trio_send.open_initiator():
         socket.send_async(first)
         socket.send_async(second)
-        print("waiting:", socket.queued_bytes, "bytes of", socket.queued_operations, "sends")
+        waiting = socket.queued_operations
+        print("waiting:", socket.queued_bytes, "bytes of", waiting, "sends")
         await second.wait()
 
 
 async def main() -> None:
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(levelname)s %(message)s")
-    counting = CountingInstrument()
+    layout = "%(levelname)s %(message)s"
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format=layout)
+    logger = trio_send.LoggingInstrument()
+    counting = trio_send.CountingInstrument()
     async with Socket.from_port(ScriptedPort(PEER)) as socket:
-        with trio_send.add_instrument(LoggingInstrument()), trio_send.add_instrument(counting):
+        with trio_send.add_instrument(logger), trio_send.add_instrument(counting):
             await send_two(socket)
         statistics = socket.statistics()
 
     print("counted while somebody watched:", counting.snapshot().bytes_sent, "bytes")
-    print("counted by the socket:", statistics.bytes_accepted, "bytes of", statistics.bytes_offered)
+    accepted, offered = statistics.bytes_accepted, statistics.bytes_offered
+    print("counted by the socket:", accepted, "bytes of", offered)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Test a program without a network and without waiting: a port that follows a script, and a clock that jumps."""
+"""Test without a network and without waiting: a scripted port, and a clock that jumps."""
 
 import trio
 import trio.testing
@@ -7,10 +7,13 @@ import trio_send
 from trio_send import Socket
 from trio_send.testing import Blocked, ScriptedPort
 
-# The program --------------------------------------------------------------------------------
+# The program
+# --------------------------------------------------------------------------------
 
 
-async def send_patiently(socket: Socket, message: bytes, patience: float, tries: int) -> bool:
+async def send_patiently(
+    socket: Socket, message: bytes, patience: float, tries: int
+) -> bool:
     """Send a message; say that it is late each time when some seconds have passed."""
     for _ in range(tries):
         with trio.move_on_after(patience):
@@ -20,14 +23,16 @@ async def send_patiently(socket: Socket, message: bytes, patience: float, tries:
     return False
 
 
-# Its tests ----------------------------------------------------------------------------------
+# Its tests
+# ----------------------------------------------------------------------------------
 
 
 async def test_a_peer_that_wakes_up() -> None:
     port = ScriptedPort([4, Blocked(25)])  # takes 4 bytes, then nothing for 25 seconds
     async with Socket.from_port(port) as socket:
         assert await send_patiently(socket, b"0123456789", patience=10, tries=5)
-        assert port.accepted == b"0123456789"  # each byte once, though it was given up twice
+        # Each byte once, though it was given up twice.
+        assert port.accepted == b"0123456789"
         assert trio.current_time() == 25
 
 

@@ -1,4 +1,4 @@
-"""What Twisted's protocols do, as tasks: receive lines, answer, produce as long as the peer keeps up."""
+"""What Twisted's protocols do, as tasks: receive lines, answer, produce and pause."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def serve_lines(socket: Socket) -> None:
 
 
 async def produce(socket: Socket, numbers: Iterable[int]) -> int:
-    """Be a push producer: write, and pause when too much waits. Return how much waited at most."""
+    """Be a push producer: write, and pause when too much waits. Return the most."""
     most = 0
     for number in numbers:
         socket.begin_send(b"%d\n" % number)  # transport.write
@@ -49,7 +49,8 @@ async def main() -> None:
     [listener] = await trio_send.open_tcp_listeners(0, host="127.0.0.1")
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(serve_one, listener)
-        async with await trio_send.connect_tcp(*listener.socket.local_end_point) as client:
+        host, port = listener.socket.local_end_point
+        async with await trio_send.connect_tcp(host, port) as client:
             receiver = Receiver(client)
             for line in (b"hello", b"count"):
                 await client.send(line + b"\n")

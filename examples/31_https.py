@@ -1,4 +1,4 @@
-"""HTTPS over a stream of this library: a server that answers each request, and a client that asks."""
+"""HTTPS over a stream of this library: a server that answers, and a client that asks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import trio
 
 import trio_send
 
-PEM = Path(__file__).with_name("localhost.pem")  # a certificate for examples, and its key
+# A certificate for examples, and its key.
+PEM = Path(__file__).with_name("localhost.pem")
 
 
 async def read_head(stream: trio.abc.ReceiveStream, held: bytearray) -> bytes:
-    """Read the head of a message, up to the empty line; what comes behind it stays in ``held``."""
+    """Read a head, up to the empty line; what comes behind it stays in ``held``."""
     while b"\r\n\r\n" not in held:
         data = await stream.receive_some()
         if not data:
@@ -27,7 +28,7 @@ async def read_head(stream: trio.abc.ReceiveStream, held: bytearray) -> bytes:
     return head
 
 
-async def serve_client(context: ssl.SSLContext, stream: trio.abc.HalfCloseableStream) -> None:
+async def serve_client(context: ssl.SSLContext, stream: trio.abc.Stream) -> None:
     """Answer the requests of one client until it goes away."""
     # The stream has what Trio's streams have, so TLS goes on top of it.
     tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
@@ -46,7 +47,7 @@ async def serve_client(context: ssl.SSLContext, stream: trio.abc.HalfCloseableSt
 
 
 async def ask(host: str, port: int, path: str) -> bytes:
-    """Ask for one page, and return the answer up to the end of its head and what came with it."""
+    """Ask for one page, and return the first line of the answer and its body."""
     socket = await trio_send.connect_tcp(host, port)
     context = ssl.create_default_context(cafile=PEM)
     tls = trio.SSLStream(

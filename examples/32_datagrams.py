@@ -1,4 +1,4 @@
-"""Send datagrams: to a default remote host, to addresses of their own, and many at once."""
+"""Send datagrams: to a default remote host, to other addresses, and many at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket as stdlib_socket
 
 import trio
 
-from trio_send import DatagramBatch, Socket, SocketAsyncEventArgs, SocketException, open_initiator
+import trio_send
+from trio_send import DatagramBatch, Socket, SocketAsyncEventArgs, SocketException
 
 
 def datagram_socket() -> Socket:
@@ -18,14 +19,19 @@ def datagram_socket() -> Socket:
 
 async def main() -> None:
     # Two receivers on this machine stand for two other hosts.
-    async with datagram_socket() as sender, datagram_socket() as one, datagram_socket() as two:
+    async with (
+        datagram_socket() as sender,
+        datagram_socket() as one,
+        datagram_socket() as two,
+    ):
         # Each datagram can have an address of its own. No connection is needed.
         args = SocketAsyncEventArgs(b"to the first")
-        async with open_initiator():
+        async with trio_send.open_initiator():
             args.remote_end_point = one.local_end_point
             if sender.send_to_async(args):
                 await args.wait()
-            result = sender.begin_send_to(b"to the second", remote_end_point=two.local_end_point)
+            address = two.local_end_point
+            result = sender.begin_send_to(b"to the second", remote_end_point=address)
             await sender.end_send_to(result)
         await sender.send_to(b"to the first again", one.local_end_point)
         print("first: ", await one.receive(), await one.receive())
@@ -43,15 +49,18 @@ async def main() -> None:
         try:
             await sender.send(bytes(100_000))
         except SocketException as error:
-            print(f"100000 bytes: {error.socket_error_code.name}, {error.bytes_transferred} sent")
+            name, sent = error.socket_error_code.name, error.bytes_transferred
+            print(f"100000 bytes: {name}, {sent} sent")
 
         # Many are one operation. A batch knows how far it came, whatever happened.
         batch = DatagramBatch([b"one", b"two", bytes(100_000), b"three"])
         try:
             await sender.send_datagrams(batch)
         except SocketException as error:
-            print(f"a batch: {error.socket_error_code.name} after {batch.datagrams_transferred}")
-        await sender.send_datagrams(batch.remaining[1:])  # all but the one that is too long
+            name, sent = error.socket_error_code.name, batch.datagrams_transferred
+            print(f"a batch: {name} after {sent}")
+        # All but the one that is too long.
+        await sender.send_datagrams(batch.remaining[1:])
         print("second:", [await two.receive() for _ in range(3)])
 
 

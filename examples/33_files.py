@@ -1,4 +1,4 @@
-"""A header and a file as one message, which is cut in the middle of the file and resumed."""
+"""A header and a file as one message. It is cut inside the file, and resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ async def send_all_of_it(sender: Socket, path: Path) -> None:
     print("send_file:", await sender.send_file(path), "bytes")
 
 
-async def send_with_a_header(sender: Socket, path: Path, header: bytes) -> SocketAsyncEventArgs:
+async def send_with_a_header(
+    sender: Socket, path: Path, header: bytes
+) -> SocketAsyncEventArgs:
     """Send a header and a file as one message, and give up, because nobody reads."""
     args = SocketAsyncEventArgs()
     args.send_packets_elements = [SendPacketsElement(header), SendPacketsElement(path)]
@@ -31,7 +33,8 @@ async def send_with_a_header(sender: Socket, path: Path, header: bytes) -> Socke
         sender.send_packets_async(args)
     print("header and file:", args.socket_error.name)
     [rest] = args.remaining_elements
-    print("left is a part of the file:", rest.file_path == path, 0 < rest.offset < len(CONTENT))
+    in_the_middle = 0 < rest.offset < len(CONTENT)
+    print("left is a part of the file:", rest.file_path == path, in_the_middle)
     return args
 
 
@@ -46,7 +49,8 @@ async def main(path: Path) -> None:
         async with trio_send.open_initiator():
             if sender.resume(args):
                 await args.wait()
-        print("resumed:", args.socket_error.name, args.bytes_transferred == len(header + CONTENT))
+        is_whole = args.bytes_transferred == len(header + CONTENT)
+        print("resumed:", args.socket_error.name, is_whole)
         await send_all_of_it(sender, path)
         await sender.aclose()
 

@@ -10,7 +10,8 @@ import trio
 import trio_send
 from trio_send import Initiator, Receiver, Socket
 
-#: What a user interface's loop does: it calls one function after the other. `None` ends it.
+#: What a user interface's loop does: it calls one function after the other. `None` ends
+#: it.
 to_call: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
 
 
@@ -38,7 +39,7 @@ async def main(button: Button) -> None:
 
 
 def on_clicked(sender: Socket, initiator: Initiator) -> None:
-    """Start a send. This runs in Trio's thread, but in no task, so it says which initiator it is for."""
+    """Start a send. This runs in Trio's thread, but in no task."""
     result = initiator.run_sync(sender.begin_send, b"pressed\n")
     print("the button:", result.bytes_transferred, "bytes accepted at once")
 

@@ -1,4 +1,4 @@
-"""The classic echo server of .NET, driven by `SocketAsyncEventArgs`, and three clients that try it."""
+"""The classic echo server of .NET, with `SocketAsyncEventArgs`, and three clients."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ async def main() -> None:
         listener.listen(100)
         async with trio_send.open_initiator() as initiator:
             EchoServer(listener).start_accept()
+            host, port = listener.local_end_point
             for message in (b"one", b"two", b"three"):
-                async with await trio_send.connect_tcp(*listener.local_end_point) as client:
+                async with await trio_send.connect_tcp(host, port) as client:
                     await client.send(message)
                     print("echo:", await client.receive())
         print("pending when the initiator was left:", initiator.pending_operations)

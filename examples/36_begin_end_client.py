@@ -1,4 +1,4 @@
-"""The classic client of .NET: each operation is begun by one call, and ended by another in a callback."""
+"""The classic client of .NET: one call begins an operation, a callback ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 import trio_send
-from trio_send import AsyncResult, ManualResetEvent, Socket, SocketException, SocketShutdown
+from trio_send import AsyncResult, ManualResetEvent, Socket, SocketException
 
 
 class Client:
@@ -30,9 +30,10 @@ class Client:
                 self.socket.begin_send(message, callback=self.on_sent)
                 self.socket.begin_receive(self.buffer, callback=self.on_received)
                 await self.send_done.wait_one()
-                self.socket.shutdown(SocketShutdown.SEND)
+                self.socket.shutdown(trio_send.SocketShutdown.SEND)
                 await self.receive_done.wait_one()
-        print("failed:" if self.error else "response:", self.error or self.response.decode())
+        answer = self.error or self.response.decode()
+        print("failed:" if self.error else "response:", answer)
 
     def on_connected(self, ar: AsyncResult) -> None:
         try:

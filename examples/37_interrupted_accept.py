@@ -1,4 +1,4 @@
-"""What Ctrl-C does to the handler of an accept, and how to keep it away from handlers."""
+"""What Ctrl-C does to the handler of an accept, and how to keep it away from there."""
 
 from __future__ import annotations
 

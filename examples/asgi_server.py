@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from functools import partial
+from typing import Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -20,10 +21,12 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 import trio_send
 
 
-async def application(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+async def application(
+    scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+) -> None:
     """Answer with what was asked for, or send it back if something was posted."""
     if scope["type"] != "http":
-        raise NotImplementedError  # which is how an application says that it has no use for it
+        raise NotImplementedError  # so an application says that it has no use for it
     body = b""
     while True:
         message = await receive()
@@ -35,16 +38,19 @@ async def application(scope: Scope, receive: ASGIReceiveCallable, send: ASGISend
     text = body or f"{scope['method']} {scope['path']}\n".encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
     await send(
-        {"type": "http.response.start", "status": 200, "headers": headers, "trailers": False}
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": headers,
+            "trailers": False,
+        }
     )
     await send({"type": "http.response.body", "body": text, "more_body": False})
 
 
-async def serve_client(
-    config: Config, context: WorkerContext, stream: trio.abc.HalfCloseableStream
-) -> None:
-    """Let hypercorn speak HTTP on a stream; all that it wants of one is a trio stream with a socket."""
-    await TCPServer(ASGIWrapper(application), config, context, {}, stream)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def serve_client(config: Config, context: WorkerContext, stream: Any) -> None:
+    """Let hypercorn speak HTTP on a stream. Any that has a socket will do."""
+    await TCPServer(ASGIWrapper(application), config, context, {}, stream)
 
 
 async def main() -> None:

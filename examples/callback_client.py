@@ -1,12 +1,14 @@
-"""The classic client with callbacks: connect, send, and receive until the server has finished.
+"""The classic client with callbacks: connect, send, receive until the server is done.
 
-Each phase is begun by one call and ended by another, in a callback; and each has an event that the callback sets, so
-that the main task, which could do other things meanwhile, knows when the phase is over.
+Each phase is begun by one call and ended by another, in a callback; and each has an
+event that the callback sets, so that the main task, which could do other things
+meanwhile, knows when the phase is over.
 
     python examples/callback_client.py HOST PORT [MESSAGE]
 
-It prints what each phase came to, and what the server sent. Its exit status is 1 if a phase failed. Try it with
-``pooled_echo_server.py``, or with any other server that answers and then closes, or that closes when we have finished.
+It prints what each phase came to, and what the server sent. Its exit status is 1 if a
+phase failed. Try it with ``pooled_echo_server.py``, or with any other server that
+answers and then closes, or that closes when we have finished.
 """
 
 import argparse
@@ -27,7 +29,7 @@ BUFFER_SIZE = 4096
 
 
 class ReceiveState:
-    """What the callback of a receive has to know: where the bytes are, and where more are to come from."""
+    """What the callback of a receive has to know: the bytes, and where more come from."""
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
@@ -46,7 +48,7 @@ class CallbackClient:
 
     async def talk(self, host: str, port: int, message: bytes) -> None:
         """Go through the phases."""
-        # What is begun belongs to the initiator: nothing of it is left when this block is.
+        # What is begun belongs to the initiator: it ends with this block.
         async with Socket() as socket, open_initiator():
             try:
                 socket.begin_connect((host, port), self.on_connected, socket)
@@ -55,17 +57,20 @@ class CallbackClient:
                     return
                 state = ReceiveState(socket)
                 socket.begin_send(message, callback=self.on_sent, state=socket)
-                # Before the send is done, because a server may answer while it reads. If nobody read the answers, it
-                # would stop reading in the end, and so the send would never be done.
+                # Before the send is done, because a server may answer while it reads.
+                # If nobody read the answers, it would stop reading in the end, and so
+                # the send would never be done.
                 self.begin_receive(state)
                 await self.send_done.wait_one()
                 if self.failed:
                     return
-                # A server that echoes goes on for as long as we might. This tells it that we have finished.
+                # A server that echoes goes on for as long as we might. This tells it
+                # that we have finished.
                 socket.shutdown(SocketShutdown.SEND)
                 await self.receive_done.wait_one()
             except SocketException as error:
-                # The begin methods raise what is known on the spot; their callbacks are not called then.
+                # The begin methods raise what is known on the spot; their callbacks are
+                # not called then.
                 self.report("talk", error)
                 return
         text = state.received.decode("utf-8", "replace")
@@ -84,7 +89,7 @@ class CallbackClient:
         self.connect_done.set()
 
     def on_sent(self, ar: AsyncResult) -> None:
-        """End the send. All bytes were accepted, or there is an exception that tells how many."""
+        """End the send. All bytes were accepted, or an exception tells how many."""
         try:
             print(f"bytes sent: {ar.async_state.end_send_nowait(ar)}")
         except SocketException as error:
@@ -95,9 +100,10 @@ class CallbackClient:
         state.socket.begin_receive(state.buffer, callback=self.on_received, state=state)
 
     def on_received(self, ar: AsyncResult) -> None:
-        """End a receive and begin the next, until there are 0 bytes: then the server has finished.
+        """End a receive and begin the next, until there are 0 bytes.
 
-        This may go on for ever, because a callback is never called from inside a begin method.
+        This may go on for ever, because a callback is never called from inside a begin
+        method.
         """
         state = ar.async_state
         try:
@@ -111,7 +117,7 @@ class CallbackClient:
         self.receive_done.set()
 
     def report(self, phase: str, error: SocketException) -> None:
-        """Print an exception. Whoever raises it from a callback ends the whole initiator."""
+        """Print an exception. If a callback raised it, the whole initiator would end."""
         self.failed = True
         print(f"{phase} failed: {error}", file=sys.stderr)
 
@@ -123,7 +129,9 @@ async def main(host: str, port: int, message: str) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Send a message and print what comes back.")
+    parser = argparse.ArgumentParser(
+        description="Send a message and print what comes back."
+    )
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("message", nargs="?", default="Is anybody there?")

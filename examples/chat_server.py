@@ -1,11 +1,13 @@
-"""How do I send to many readers, of whom one is slow? A chat server that drops those who do not read.
+"""How do I send to many readers, of whom one is slow? A chat server that drops it.
 
-Every line that a client sends goes to all of them. Nobody waits for a client that does not read: once 64 KiB wait for
-it, besides what the kernel holds, its connection is closed, and the others never notice.
+Every line that a client sends goes to all of them. Nobody waits for a client that does
+not read: once 64 KiB wait for it, besides what the kernel holds, its connection is
+closed, and the others never notice.
 
     python examples/chat_server.py [PORT]
 
-The first line tells the port. Talk to it with ``nc 127.0.0.1 PORT`` in several terminals. It serves until Ctrl-C.
+The first line tells the port. Talk to it with ``nc 127.0.0.1 PORT`` in several
+terminals. It serves until Ctrl-C.
 """
 
 import signal
@@ -33,12 +35,15 @@ class Room:
     def say(self, line: bytes) -> None:
         """Start to send a line to everybody; whoever is too far behind is closed."""
         report = trio_send.broadcast(
-            self.members, line + b"\n", max_queued_bytes=MOST_TO_WAIT, when_behind="close"
+            self.members,
+            line + b"\n",
+            max_queued_bytes=MOST_TO_WAIT,
+            when_behind="close",
         )
         self.members.difference_update(report.behind, report.failed)
 
     async def serve(self, socket: trio_send.Socket) -> None:
-        """Serve one client until it leaves, sends too long a line, or was closed because it does not read."""
+        """Serve one client until it leaves, sends too long a line, or does not read."""
         name = b"%d" % socket.remote_end_point[1]
         receiver = trio_send.Receiver(socket)
         self.members.add(socket)
@@ -50,7 +55,8 @@ class Room:
                     self.say(name + b": " + line.rstrip(b"\r"))
         finally:
             self.members.discard(socket)
-            with trio.move_on_after(5):  # for what waits for it; then it is closed at once
+            # For what waits for it; then it is closed at once.
+            with trio.move_on_after(5):
                 await socket.aclose()
         self.say(name + b" has left")
 
@@ -60,8 +66,13 @@ async def main(port: int = 0) -> None:
     listener.socket.send_buffer_size = MOST_TO_WAIT  # for all that are accepted
     print("port", listener.socket.local_end_point[1], flush=True)
     room = Room()
-    # What has to wait for a slow reader belongs to the initiator, not to whoever said it.
-    async with listener, trio_send.open_initiator() as initiator, trio.open_nursery() as nursery:
+    # What has to wait for a slow reader belongs to the initiator, not to whoever said
+    # it.
+    async with (
+        listener,
+        trio_send.open_initiator() as initiator,
+        trio.open_nursery() as nursery,
+    ):
 
         async def stop_at_ctrl_c() -> None:
             with trio.open_signal_receiver(signal.SIGINT) as signals:
@@ -70,7 +81,8 @@ async def main(port: int = 0) -> None:
 
         nursery.start_soon(stop_at_ctrl_c)
         while True:
-            with suppress(trio_send.SocketException):  # no descriptor is left; the next one pauses
+            # No descriptor is left, perhaps. Then the next one pauses.
+            with suppress(trio_send.SocketException):
                 nursery.start_soon(room.serve, await listener.accept_socket())
 
 

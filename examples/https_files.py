@@ -1,8 +1,9 @@
-"""An HTTPS server for the files of a directory: h11 speaks HTTP, Trio speaks TLS, and the streams are this library's.
+"""An HTTPS server for the files of a directory, with h11 for HTTP and Trio for TLS.
 
     python https_files.py DIRECTORY AUTHORITY.pem
 
-writes the certificate of an authority of its own and says on which port it serves, until Ctrl-C. To fetch a file:
+writes the certificate of an authority of its own and says on which port it serves,
+until Ctrl-C. To fetch a file:
 
     curl --cacert AUTHORITY.pem https://localhost:PORT/FILE
 """
@@ -25,13 +26,17 @@ PIECE = 1 << 18  # bytes of a file that are in memory at a time
 Stream = trio.SSLStream[trio.abc.HalfCloseableStream]
 
 
-async def answer(tls: Stream, http: h11.Connection, directory: Path, request: h11.Request) -> None:
+async def answer(
+    tls: Stream, http: h11.Connection, directory: Path, request: h11.Request
+) -> None:
     """Send the file that was asked for, or say that there is none."""
     path = (directory / request.target.decode().lstrip("/")).resolve()
     is_there = request.method == b"GET" and directory in path.parents and path.is_file()
     status, size = (200, path.stat().st_size) if is_there else (404, 0)
     headers = [("Content-Length", str(size))]
-    await tls.send_all(http.send(h11.Response(status_code=status, headers=headers)) or b"")
+    await tls.send_all(
+        http.send(h11.Response(status_code=status, headers=headers)) or b""
+    )
     if is_there:
         async with await trio.open_file(path, "rb") as file:
             while piece := await file.read(PIECE):
@@ -44,7 +49,9 @@ async def serve_client(
 ) -> None:
     """Answer the requests of one client until it goes away."""
     http = h11.Connection(h11.SERVER)
-    async with trio.SSLStream(stream, context, server_side=True, https_compatible=True) as tls:
+    async with trio.SSLStream(
+        stream, context, server_side=True, https_compatible=True
+    ) as tls:
         try:
             while http.our_state is not h11.MUST_CLOSE:
                 event = http.next_event()

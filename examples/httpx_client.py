@@ -1,4 +1,4 @@
-"""httpx over the sockets of this library, by a backend of 40 lines: python httpx_client.py URL [AUTHORITY.pem]"""
+"""httpx over the sockets of this library: python httpx_client.py URL [AUTHORITY.pem]"""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ class Stream(httpcore.AsyncNetworkStream):
         await self._stream.aclose()
 
     async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: Any = None,
     ) -> Stream:
         name = server_hostname
-        tls = trio.SSLStream(self._stream, ssl_context, server_hostname=name, https_compatible=True)
+        tls = trio.SSLStream(
+            self._stream, ssl_context, server_hostname=name, https_compatible=True
+        )
         try:
             await within(timeout, "Connect", tls.do_handshake())
         except BaseException:

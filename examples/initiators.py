@@ -1,8 +1,9 @@
-"""All I/O initiated by a given thread is canceled when that thread exits: the rule, with a thread and with a task.
+"""All I/O initiated by a given thread is canceled when that thread exits.
 
-Both begin to send a message that is longer than the kernel takes at once, to a peer that reads nothing yet, and leave
-without waiting for the end. Look at the last two lines: each message ended with OPERATION_ABORTED, the count is exactly
-what its peer finds to read afterwards, and nothing of it went on behind anybody's back.
+Both begin to send a message that is longer than the kernel takes at once, to a peer
+that reads nothing yet, and leave without waiting for the end. Look at the last two
+lines: each message ended with OPERATION_ABORTED, the count is exactly what its peer
+finds to read afterwards, and nothing of it went on behind anybody's back.
 """
 
 import threading
@@ -16,7 +17,7 @@ MESSAGE = bytes(1_000_000)
 
 
 def in_a_thread(sender: Socket, host: Initiator, results: list[AsyncResult]) -> None:
-    """Be a thread that knows nothing of Trio but the socket, and the initiator that serves it."""
+    """Be a thread. All it knows of Trio is the socket and the initiator."""
     hello = from_thread.begin_send(sender, b"hello", host=host)
     print("thread: sent", from_thread.end_send(hello), "bytes, and waited for it")
 
@@ -47,9 +48,8 @@ async def report(who: str, result: AsyncResult, sender: Socket, peer: Socket) ->
     except trio_send.SocketException as error:
         ended = error.socket_error_code.name
     counted = len(b"hello") + result.bytes_transferred
-    print(
-        f"{who} {ended}, {'as many' if counted == found else 'not as many'} bytes read as counted"
-    )
+    as_many = "as many" if counted == found else "not as many"
+    print(f"{who} {ended}, {as_many} bytes read as counted")
 
 
 async def main() -> None:

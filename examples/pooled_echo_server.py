@@ -1,13 +1,15 @@
 """The classic pooled echo server: whatever a client sends, it gets back.
 
-Everything that a client needs, an args object and its piece of one big buffer, is made before the first client comes,
-and taken from a pool and put back ever after. Receives and sends are driven by the ``Completed`` event alone: no client
-has a task of its own. A counting semaphore holds back the clients for whom there is no place.
+Everything that a client needs, an args object and its piece of one big buffer, is made
+before the first client comes, and taken from a pool and put back ever after. Receives
+and sends are driven by the ``Completed`` event alone: no client has a task of its own.
+A counting semaphore holds back the clients for whom there is no place.
 
     python examples/pooled_echo_server.py [--port PORT] [--max-clients N]
 
-It prints where it listens, serves until Ctrl-C or SIGTERM, lets the answers that are on their way finish, and prints
-what there was to do and whether all args are back in the pool. Try it with ``callback_client.py``, or with telnet.
+It prints where it listens, serves until Ctrl-C or SIGTERM, lets the answers that are on
+their way finish, and prints what there was to do and whether all args are back in the
+pool. Try it with ``callback_client.py``, or with telnet.
 """
 
 import argparse
@@ -33,14 +35,16 @@ from trio_send import (
 #: The size of each client's buffer, in bytes. A longer message is answered in pieces.
 BUFFER_SIZE = 4096
 
-#: For how many seconds, once the server stops, clients may go on reading what they were being sent.
+#: For how many seconds, once the server stops, clients may go on reading what they were
+#: being sent.
 GRACE = 5
 
 
 class Client:
     """The user token of args: whom they serve at the moment.
 
-    It stays with its args for the life of the server, so that nothing is made when a client comes.
+    It stays with its args for the life of the server, so that nothing is made when a
+    client comes.
     """
 
     def __init__(self) -> None:
@@ -51,7 +55,7 @@ class EchoServer:
     """The server, all its args and all its memory.
 
     Args:
-      max_clients: how many clients it serves at once. Others wait until one of these leaves.
+      max_clients: how many clients it serves at once. Others wait until one leaves.
     """
 
     def __init__(self, max_clients: int) -> None:
@@ -69,15 +73,16 @@ class EchoServer:
         self.accept_args.completed += self.on_accepted
         self.serving = trio.CancelScope()
         self.stopping = False
-        # Handlers all run in one thread, and not even Ctrl-C comes between two of their lines: plain numbers will do
-        # where the classic server needs atomic ones.
+        # Handlers all run in one thread, and not even Ctrl-C comes between two of their
+        # lines: plain numbers will do where the classic server needs atomic ones.
         self.connected = self.most_connected = self.served = 0
         self.bytes_received = self.bytes_sent = 0
 
     async def serve(self, listener: Socket) -> None:
-        """Serve the clients of a listening socket until `stop` is called, and close it."""
-        # Leaving the initiator ends what is pending. The policy ends receives and accepts at once, as nothing is lost
-        # by that, and lets sends that the clients have begun to read come to their end.
+        """Serve the clients of a listening socket until `stop`, and close it."""
+        # Leaving the initiator ends what is pending. The policy ends receives and
+        # accepts at once, as nothing is lost by that, and lets sends that the clients
+        # have begun to read come to their end.
         with self.serving:
             async with open_initiator(ExitPolicy.FINISH_STARTED, grace=GRACE):
                 try:
@@ -89,14 +94,15 @@ class EchoServer:
 
     def stop(self) -> None:
         """Serve nobody else, and let `serve` come to its end."""
-        # Before anything is cancelled: handlers that run from here on start nothing that would have to be awaited.
+        # Before anything is cancelled: handlers that run from here on start nothing
+        # that would have to be awaited.
         self.stopping = True
         self.serving.cancel(reason="the server stops")
 
-    # -- accepting ----------------------------------------------------------------------------------------------------
+    # -- accepting ---------------------------------------------------------------------
 
     async def accept_clients(self, listener: Socket) -> None:
-        """Accept the clients that are there; `on_accepted` goes on when another one comes."""
+        """Accept the clients that are there; `on_accepted` goes on with the next one."""
         while True:
             await self.places.acquire()
             if self.stopping:  # which may have come while this was the next in line
@@ -106,13 +112,15 @@ class EchoServer:
             self.accept_args.accept_socket = None
             if listener.accept_async(self.accept_args):
                 return
-            # False: it has ended already, nobody will call the handler, and the result is here to be taken.
+            # False: it has ended already, nobody will call the handler, and the result
+            # is here to be taken.
             await self.process_accept()
 
     async def on_accepted(self, listener: Socket, args: SocketAsyncEventArgs) -> None:
         """Handle ``Completed`` of an accept.
 
-        It is asynchronous, and so has a task of its own, because it may have to wait for a place.
+        It is asynchronous, and so has a task of its own, because it may have to wait
+        for a place.
         """
         await self.process_accept()
         await self.accept_clients(listener)
@@ -122,8 +130,13 @@ class EchoServer:
         if self.accept_args.socket_error is not SocketError.SUCCESS:
             self.places.release()
             if not self.stopping:
-                print("accept failed:", self.accept_args.socket_error.name, file=sys.stderr)
-                # Most likely there are no descriptors left. Asking again at once would only ask in a circle.
+                print(
+                    "accept failed:",
+                    self.accept_args.socket_error.name,
+                    file=sys.stderr,
+                )
+                # Most likely there are no descriptors left. Asking again at once would
+                # only ask in a circle.
                 await trio.sleep(0.1)
             return
         socket = self.accept_args.accept_socket
@@ -131,42 +144,46 @@ class EchoServer:
         self.served += 1
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
-        args = self.pool.pop()  # which cannot be empty: there are as many args as places
+        args = self.pool.pop()  # not empty: there are as many args as places
         args.user_token.socket = socket
         if self.stopping:
             self.close_client(args)
         elif not self.receive(args):
             self.on_completed(socket, args)
 
-    # -- serving a client ---------------------------------------------------------------------------------------------
+    # -- serving a client --------------------------------------------------------------
 
     def on_completed(self, socket: Socket, args: SocketAsyncEventArgs) -> None:
-        """Handle ``Completed`` of a client's args: take the result, and start what comes next.
+        """Handle ``Completed`` of a client's args: take the result, start what is next.
 
-        What comes next may end on the spot, and then nobody calls this handler for it. To call itself is what the
-        classic server does, and a client that is fast enough overflows its stack. A loop has no such limit; and the
-        library says "pending" now and then, even if all is done, so that other clients have their turn.
+        What comes next may end on the spot, and then nobody calls this handler for it.
+        To call itself is what the classic server does, and a client that is fast enough
+        overflows its stack. A loop has no such limit; and the library says "pending"
+        now and then, even if all is done, so that other clients have their turn.
         """
         while self.process(args):
             pass
 
     def process(self, args: SocketAsyncEventArgs) -> bool:
-        """Take a result; return whether the next operation was started and has ended on the spot."""
+        """Take a result; return whether the next operation has ended on the spot."""
         if args.last_operation is SocketAsyncOperation.RECEIVE:
             return self.process_receive(args)
         if args.last_operation is SocketAsyncOperation.SEND:
             return self.process_send(args)
-        raise ValueError(f"the last operation was {args.last_operation.name}, not RECEIVE or SEND")
+        raise ValueError(
+            f"the last operation was {args.last_operation.name}, not RECEIVE or SEND"
+        )
 
     def receive(self, args: SocketAsyncEventArgs) -> bool:
         """Start to receive; return whether that is pending."""
-        # The echo has narrowed the range to what it sent. The classic server leaves it so, and from then on receives no
-        # more at once than in its shortest message so far.
+        # The echo has narrowed the range to what it sent. The classic server leaves it
+        # so, and from then on receives no more at once than in its shortest message so
+        # far.
         args.set_range(args.offset, BUFFER_SIZE)
         return self.socket_of(args).receive_async(args)
 
     def process_receive(self, args: SocketAsyncEventArgs) -> bool:
-        """Echo what was received. No bytes without an error are the client's way to say that it has finished."""
+        """Echo what was received. No bytes without an error: the client has finished."""
         self.bytes_received += args.bytes_transferred
         if args.socket_error is not SocketError.SUCCESS or args.bytes_transferred == 0:
             self.close_client(args)
@@ -175,7 +192,7 @@ class EchoServer:
         return not self.socket_of(args).send_async(args)
 
     def process_send(self, args: SocketAsyncEventArgs) -> bool:
-        """Receive again. A send that succeeded has sent all; there is no such thing as half a success."""
+        """Receive again. A send that succeeded has sent all; half a success is none."""
         self.bytes_sent += args.bytes_transferred
         if args.socket_error is not SocketError.SUCCESS or self.stopping:
             self.close_client(args)
@@ -192,7 +209,8 @@ class EchoServer:
         """Say goodbye to a client, and put its args back for the next one."""
         socket = self.socket_of(args)
         args.user_token.socket = None
-        # An echo that was cut must not look complete. Without a goodbye, closing resets the connection then.
+        # An echo that was cut must not look complete. Without a goodbye, closing resets
+        # the connection then.
         if socket.torn is None:
             try:
                 socket.shutdown(SocketShutdown.SEND)
@@ -216,7 +234,8 @@ class EchoServer:
 async def main(port: int, max_clients: int) -> None:
     server = EchoServer(max_clients)
     async with Socket() as listener:
-        # Connections inherit it: what is echoed is complete as it is, and need not wait for more to fill a packet.
+        # Connections inherit it: what is echoed is complete as it is, and need not wait
+        # for more to fill a packet.
         listener.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(max_clients)
@@ -224,7 +243,10 @@ async def main(port: int, max_clients: int) -> None:
             nursery.start_soon(server.serve, listener)
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 host, port = listener.local_end_point
-                print(f"listening on {host}:{port}, clients at once: {max_clients}", flush=True)
+                print(
+                    f"listening on {host}:{port}, clients at once: {max_clients}",
+                    flush=True,
+                )
                 async for _ in signals:
                     break
             server.stop()
@@ -236,7 +258,10 @@ if __name__ == "__main__":
         description="Echo what clients send, from pools made at the start."
     )
     parser.add_argument(
-        "--port", type=int, default=0, help="where to listen; 0 stands for any free port"
+        "--port",
+        type=int,
+        default=0,
+        help="where to listen; 0 stands for any free port",
     )
     parser.add_argument(
         "--max-clients", type=int, default=100, help="how many clients to serve at once"

@@ -1,11 +1,12 @@
-"""What has the program sent and received? Counters for Prometheus, in its text format over HTTP.
+"""What has the program sent and received? Counters for Prometheus, over HTTP.
 
-A `CountingInstrument` counts what all sockets do. A small server hands the numbers to whoever asks; Prometheus does so
-every few seconds, and needs nothing else. Here the program asks itself, so that there is something to see: it sends
-12,000 bytes from one socket to another, fetches its own page and prints it.
+A `CountingInstrument` counts what all sockets do. A small server hands the numbers to
+whoever asks; Prometheus does so every few seconds, and needs nothing else. Here the
+program asks itself, so that there is something to see: it sends 12,000 bytes from one
+socket to another, fetches its own page and prints it.
 
-Look for `trio_send_bytes_sent_total`. The bytes of the request are among them, because they were sent, too. Those of
-the answer are not, because they have not been sent yet.
+Look for `trio_send_bytes_sent_total`. The bytes of the request are among them, because
+they were sent, too. Those of the answer are not, because they have not been sent yet.
 """
 
 import trio
@@ -22,7 +23,7 @@ from trio_send import (
 
 
 def page(counters: Counters) -> str:
-    """Write the counters as Prometheus reads them: a line for people, one for the type, one for the value."""
+    """Write the counters for Prometheus: text, type and value, a line each."""
     lines: list[str] = []
     for name, text, value in (
         ("bytes_sent", "Bytes that the kernel has accepted.", counters.bytes_sent),
@@ -34,7 +35,11 @@ def page(counters: Counters) -> str:
         ),
     ):
         metric = f"trio_send_{name}_total"
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} counter", f"{metric} {value}"]
+        lines += [
+            f"# HELP {metric} {text}",
+            f"# TYPE {metric} counter",
+            f"{metric} {value}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +83,9 @@ async def main() -> None:
 
             async with Socket() as client:
                 await client.connect(listener.local_end_point)
-                await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost:0000\r\n\r\n")
+                await client.send(
+                    b"GET /metrics HTTP/1.1\r\nHost: localhost:0000\r\n\r\n"
+                )
                 while data := await client.receive():
                     print(data.decode().replace("\r", ""), end="")
             nursery.cancel_scope.cancel()

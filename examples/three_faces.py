@@ -1,6 +1,7 @@
-"""Send the same bytes through each of the three faces, and see what an initiator does when it is left.
+"""Send the same bytes through each of the three faces, and leave an initiator.
 
-A slow reader on the other end makes sure that not everything fits into the kernel at once.
+A slow reader on the other end makes sure that not everything fits into the kernel at
+once.
 """
 
 import trio
@@ -27,7 +28,8 @@ async def main() -> None:
     async with trio_send.open_initiator(), trio.open_nursery() as nursery:
         nursery.start_soon(read_slowly, peer, 3 * len(message))
 
-        # 1. Event args: a reusable operation. False means that it is done already and nothing will be raised.
+        # 1. Event args: a reusable operation. False means that it is done already and
+        # nothing will be raised.
         args = SocketAsyncEventArgs(message)
         args.completed += on_completed
         if sender.send_async(args):
@@ -43,14 +45,16 @@ async def main() -> None:
         # 3. Await: no initiator needed, the calling task owns the send.
         print("await:", await sender.send(message))
 
-    # Now nobody reads, and the initiator is left while the send is pending: it ends, and says how far it came.
+    # Now nobody reads, and the initiator is left while the send is pending: it ends,
+    # and says how far it came.
     async with trio_send.open_initiator():
         assert sender.send_async(args)
     assert args.socket_error == SocketError.OPERATION_ABORTED
     accepted = args.bytes_transferred
     print("left with a send pending:", args.socket_error.name)
 
-    # The message was cut, so the stream is torn: nothing can be written behind it by mistake.
+    # The message was cut, so the stream is torn: nothing can be written behind it by
+    # mistake.
     try:
         await sender.send(b"the next message")
     except trio_send.SocketException as error:

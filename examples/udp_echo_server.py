@@ -1,10 +1,12 @@
-"""A UDP echo server of .NET, ported line by line: event args and a handler, and not a single task.
+"""A UDP echo server of .NET, ported line by line: args and a handler, and no task.
 
-Each datagram goes back to where it came from. One args object receives it, knows the sender then, and sends the answer.
+Each datagram goes back to where it came from. One args object receives it, knows the
+sender then, and sends the answer.
 
     python examples/udp_echo_server.py [--port PORT]
 
-It prints where each datagram came from. Ctrl-C ends it. Try it with ``nc -u 127.0.0.1 PORT``.
+It prints where each datagram came from. Ctrl-C ends it. Try it with ``nc -u 127.0.0.1
+PORT``.
 """
 
 import argparse
@@ -67,14 +69,15 @@ class UdpEchoServer:
         return self.socket.send_to_async(e)
 
     def process_send_to(self, e: SocketAsyncEventArgs) -> bool:
-        """Receive again, whether the answer went or not: the next datagram is somebody else's."""
+        """Receive again, whether the answer went or not. The next one is another's."""
         if e.socket_error is SocketError.OPERATION_ABORTED:
             return True
         return self.start_receive(e)
 
 
 async def main(port: int) -> None:
-    # In .NET, the main thread waits for a key. Here, what was started belongs to the initiator, and ends with it.
+    # In .NET, the main thread waits for a key. Here, what was started belongs to the
+    # initiator, and ends with it.
     async with open_initiator():
         server = UdpEchoServer(("127.0.0.1", port))
         server.start()
@@ -87,6 +90,10 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Send datagrams back to where they came from.")
-    parser.add_argument("--port", type=int, default=0, help="where to listen; 0: any free port")
+    parser = argparse.ArgumentParser(
+        description="Send datagrams back to where they came from."
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="where to listen; 0: any free port"
+    )
     trio.run(main, parser.parse_args().port)

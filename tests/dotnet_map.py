@@ -218,7 +218,7 @@ def entry(row: Row) -> str:
     if row.here or row.instead:
         lines[-1] += " " + ", ".join(here)
     if row.fact:
-        lines[-1] += f" ({row.fact})"
+        lines[-1] += f" (:ref:`{row.fact} <{row.fact.lower()}>`)"
     if row.note:
         lines += ["", f"   {row.note}"]
     return "\n".join(lines) + "\n"

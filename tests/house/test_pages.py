@@ -19,8 +19,8 @@ from tests.browser import find_browser, open_tab
 
 ROOT = Path(__file__).parents[2]
 
-#: As wide as a phone, and as a tablet or half a screen.
-WIDTHS = (390, 742)
+#: As wide as a phone, as a tablet or half a screen, and as a screen.
+WIDTHS = (390, 742, 1280)
 
 #: More than this is no page that anybody reads.
 MOST_WORDS = 3000
@@ -40,6 +40,16 @@ SIDEWAYS = """
   const name = box.tagName.toLowerCase() + (box.className ? "." + box.className : "");
   return `${name}, ${box.scrollWidth} of ${box.clientWidth} px: ${box.innerText.slice(0, 60)}`;
 })
+"""
+
+#: Programs whose lines are too long for a screen, also those in tabs that are not shown at first.
+LONG_LINES = """
+document.querySelectorAll(".sd-tab-content").forEach(tab => tab.style.display = "block");
+[...document.querySelectorAll(
+  ":is(.highlight-python, .highlight-python3, .highlight-default, .highlight-csharp) pre"
+)].filter(box => box.scrollWidth > box.clientWidth + 1).map(
+  box => box.innerText.split("\\n").sort((one, other) => other.length - one.length)[0]
+)
 """
 
 
@@ -152,6 +162,7 @@ async def test_nothing_but_code_has_to_be_scrolled_sideways(
                 faults += [
                     f"{pages.name(path)} at {width} px: {box}" for box in await tab.run(SIDEWAYS)
                 ]
+            faults += [f"{pages.name(path)}: {line}" for line in await tab.run(LONG_LINES)]
     assert not faults, "\n".join(faults)
 
 
@@ -171,6 +182,18 @@ async def test_a_box_that_has_to_be_scrolled_is_found(browser: str, tmp_path: Pa
         await tab.resize(390)
         [box] = await tab.run(SIDEWAYS)
         assert box.startswith("div, 500 of 374 px: wide")
+
+
+async def test_a_program_that_is_too_wide_is_found(browser: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    program = '<div class="highlight-python"><pre style="overflow: auto">{}\nshort</pre></div>'
+    hidden = f'<div class="sd-tab-content" style="display: none">{program.format("x" * 300)}</div>'
+    page.write_text(program.format("x" * 20) + hidden, "utf-8")
+    (tmp_path / "profile").mkdir()
+    async with open_tab(browser, tmp_path / "profile") as tab:
+        await tab.open(page)
+        await tab.resize(1280)
+        assert await tab.run(LONG_LINES) == ["x" * 300]
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
