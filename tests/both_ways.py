@@ -2,8 +2,9 @@
 
 The first start of an initiator on a socket looks at everything that could be wrong. If nothing is, and the message is
 simple enough, later ones take a shorter way, which looks only at what may have changed, and which differs from face to
-face and from one kind of data to another. So what holds of a start is shown of a first one and of a later one, with all
-kinds of data. Import the fixture as ``from tests.both_ways import way as way``.
+face and from one kind of data to another, and is compiled where there is the accelerator. So what holds of a start is
+shown of a first one and of a later one, with all kinds of data, with the accelerator and without. Import the fixture as
+``from tests.both_ways import way as way``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import attrs
 import pytest
 
+import trio_send
+from tests.accelerator import go_in_python
 from trio_send import Socket, SocketAsyncEventArgs
 
 #: The kinds of data.
@@ -30,13 +33,16 @@ class Way:
     Attributes:
       is_first: whether nothing was started on the socket before.
       data: the kind of the data, one of `DATA`.
+      is_compiled: whether by the accelerator.
     """
 
     is_first: bool
     data: str
+    is_compiled: bool
 
     def __str__(self) -> str:
-        return f"{'first' if self.is_first else 'later'}-{self.data}"
+        how = "-compiled" if self.is_compiled else ""
+        return f"{'first' if self.is_first else 'later'}-{self.data}{how}"
 
     def prepare(self, socket: Socket) -> None:
         """Start something before, in the initiator that is open here, if the start to be tested is a later one."""
@@ -93,18 +99,31 @@ class Way:
         return args.outcome.unwrap()
 
 
-WAYS = [Way(is_first, data) for is_first in (True, False) for data in DATA]
+#: Without the accelerator there is nothing compiled.
+WAYS = [
+    Way(is_first, data, is_compiled)
+    for is_compiled in (False, True)[: 1 + trio_send.__accelerated__]
+    for is_first in (True, False)
+    for data in DATA
+]
+
+
+def taken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """The way of a parameter, which is the only one there is from now on."""
+    way = request.param
+    assert isinstance(way, Way)
+    if not way.is_compiled:
+        go_in_python(monkeypatch)
+    return way
 
 
 @pytest.fixture(params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     """A way to start something."""
-    assert isinstance(request.param, Way)
-    return request.param
+    return taken(request, monkeypatch)
 
 
 @pytest.fixture(params=[way for way in WAYS if way.data != "list"], ids=str)
-def buffer_way(request: pytest.FixtureRequest) -> Way:
+def buffer_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     """A way to start something with a single buffer."""
-    assert isinstance(request.param, Way)
-    return request.param
+    return taken(request, monkeypatch)
