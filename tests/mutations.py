@@ -102,6 +102,10 @@ class Mutation:
     def identity(self) -> tuple[str, str, str, str, int]:
         return self.module, self.function, self.before, self.after, self.nth
 
+    def lines(self, source: bytes) -> tuple[int, int]:
+        """The first and the last line of what is changed."""
+        return source.count(b"\n", 0, self._start) + 1, source.count(b"\n", 0, self._end) + 1
+
     def applied(self, source: bytes) -> bytes:
         """The module with the change."""
         return source[: self._start] + self._text + source[self._end :]

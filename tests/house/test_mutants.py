@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import mutants
-from tests.mutants import (
-    CORE,
-    FOLDER,
-    NEAREST,
-    PACKAGE,
-    ROOT,
-    SUITE,
-    Clone,
-    chosen,
-    equivalents,
-    main,
-    modules_of,
-    stages_of,
-)
+from tests.clones import PACKAGE, Clone
+from tests.mutants import CORE, NEAREST, OTHERS, ROOT, chosen, equivalents, main, modules_of
 from tests.mutations import KINDS, Mutation, mutations
+from tests.reached_lines import Reach, Records, TimedTest, lines_of, near
+
+#: What tells of the lines that are reached came with Python 3.12.
+runs_mutants = pytest.mark.skipif(
+    sys.version_info < (3, 12) or sys.platform == "win32",
+    reason="this takes a later Python, and a system with fork",
+)
 
 
 def changes_of(tmp_path: Path, text: str) -> list[Mutation]:
@@ -156,9 +154,6 @@ MADE_UP = {
 def near(a):
     return a
 
-def in_the_folder(a):
-    return a
-
 def far(a):
     return a
 
@@ -167,6 +162,8 @@ def hung(a):
         a -= 1
 
 def unseen(a):
+    if a > 2:
+        a = b = 3
     return a
 
 def equal(a):
@@ -175,24 +172,29 @@ def equal(a):
     "tests/socket/test_one.py": """\
 from trio_send._socket.one import hung, near
 
-def test():
+def test_near():
     assert near(1) == 1
+
+def test_hung():
     hung(3)
 """,
-    "tests/socket/test_two.py": """\
-import trio_send._socket.one as one
+    "tests/whole/test_two.py": """\
+import time
+import pytest
+from trio_send._socket.one import equal, far, unseen
 
-def test():
-    assert one.in_the_folder(1) == 1
-""",
-    "tests/whole/test_three.py": """\
-from trio_send._socket.one import far, unseen
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_far(n):
+    equal(1)
+    unseen(n)
+    if n == 3:
+        time.sleep(0.2)
+        assert far(1) == 1
 
-def test():
-    assert far(1) == 1
-    unseen(1)
+def test_that_fails():
+    assert far(1) == 2
 """,
-    "tests/house/test_four.py": "def test():\n    assert 'hung(a)' in open('trio_send/_socket/one.py').read()\n",
+    "tests/house/test_three.py": "def test():\n    assert 'hung(a)' in open('trio_send/_socket/one.py').read()\n",
     "tests/mutants_equivalent.toml": """\
 [[mutant]]
 module = "_socket/one.py"
@@ -216,66 +218,165 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def stages_by_function(printed: str) -> dict[str, str]:
-    """Which stage has noticed the change in which function."""
+@pytest.fixture
+def clone(checkout: Path, tmp_path: Path) -> Iterator[Clone]:
+    made = Clone(checkout, tmp_path / "clone")
+    yield made
+    made.close()
+
+
+def by_function(printed: str) -> dict[str, str]:
+    """What became of the change in which function."""
     lines = printed.split("\nnot noticed:")[0].splitlines()
     heads = [n for n, line in enumerate(lines) if line.startswith("_socket/one.py:")]
     return {lines[n].split(", ")[1].split(":")[0]: lines[n + 3].strip() for n in heads}
 
 
+@runs_mutants
 def test_the_nearest_tests_notice_first_and_what_nobody_notices_is_printed(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (checkout / "trio_send/_socket/one.py").read_bytes()
-    assert main(["--only", "return", "--count", "all", "--jobs", "2", "_socket"], checkout) == 1
+    monkeypatch.setattr("tests.reached_lines._NEAR", (0.1, 5))
+    arguments = ["--only", "return", "--count", "all", "--jobs", "2"]
+    assert main([*arguments, "_socket"], checkout) == 1
     printed = capsys.readouterr().out
     assert printed.startswith(
-        "5 possible changes, 1 of them judged equivalent; 4 are tried, seed 0\n"
+        "4 possible changes, 4 of them with seed 0, of which 1 are judged equivalent\n"
     )
-    assert stages_by_function(printed) == {
-        "near": f"{NEAREST}: FAILED tests/socket/test_one.py::test - assert None == 1",
-        "in_the_folder": f"{FOLDER}: FAILED tests/socket/test_two.py::test - assert None == 1",
-        "far": f"{SUITE}: FAILED tests/whole/test_three.py::test - assert None == 1",
-        "unseen": "NOT NOTICED",
+    assert "\ntests/whole/test_two.py: 3 tests\n" in printed
+    assert by_function(printed) == {
+        "near": f"{NEAREST}: tests/socket/test_one.py::test_near - assert None == 1",
+        "far": f"{NEAREST}: tests/whole/test_two.py::test_far[3] - assert None == 1",
+        "unseen": "NOT NOTICED: by 3 of 3 tests that come there",
     }
+    assert "\nreturn           4           1        2       0            1     66.7%\n" in printed
     assert printed.endswith(
-        "not noticed:\ntrio_send/_socket/one.py:15, unseen: return\n    - return a\n    + return None\n"
+        "not noticed:\ntrio_send/_socket/one.py:14, unseen: return\n    - return a\n    + return None\n"
     )
     assert (checkout / "trio_send/_socket/one.py").read_bytes() == before
+    # The next time it is known which tests come where, and less time may be taken.
+    assert main([*arguments, "--seconds", "0.1", "_socket"], checkout) == 1
+    printed = capsys.readouterr().out
+    assert "tests/whole/test_two.py: 3 tests" not in printed
+    assert by_function(printed)["unseen"] == "NOT NOTICED: by 2 of 3 tests that come there"
 
 
+@runs_mutants
+def test_all_others_run_where_the_nearest_notice_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.reached_lines._NEAR", (0.1, 5))
+    path = checkout / "tests/whole/test_two.py"
+    path.write_text(
+        path.read_text("utf-8").replace("unseen(n)", "assert unseen(n) or n < 3"), "utf-8"
+    )
+    assert main(["--only", "return", "--count", "all", "_socket"], checkout) == 0
+    printed = capsys.readouterr().out
+    assert by_function(printed)["unseen"].startswith(
+        f"{OTHERS}: tests/whole/test_two.py::test_far[3] - assert"
+    )
+
+
+@runs_mutants
 def test_a_change_that_hangs_is_noticed(
     checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mutants, "_PATIENCE", (1, 1.0))
-    assert main(["--only", "statement", "--jobs", "1", "_socket"], checkout) == 0
+    monkeypatch.setattr(mutants, "_PATIENCE", (1, 3.0))
+    arguments = ["--only", "statement", "--count", "all", "--jobs", "1"]
+    assert main([*arguments, "_socket"], checkout) == 0
     printed = capsys.readouterr().out
-    assert stages_by_function(printed) == {"hung": f"{NEAREST}: it hangs"}
-    assert "statement          1        1        0        0            0" in printed
+    assert by_function(printed) == {"hung": f"{NEAREST}: it hangs"}
 
 
-def test_tests_that_fail_by_themselves_can_notice_nothing(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (checkout / "tests/socket/test_one.py").write_text("def test():\n    assert False\n", "utf-8")
-    assert main(["--only", "return", "--jobs", "1", "_socket"], checkout) == 2
-    assert "the tests fail without any change" in capsys.readouterr().out
-
-
-def test_the_clone_is_what_runs(checkout: Path) -> None:
+@runs_mutants
+def test_the_clone_is_what_runs(clone: Clone) -> None:
     """Not what is installed, nor what Python has kept of a module that was changed in the same second."""
-    clone = Clone(checkout)
-    near = next(each for each in mutations(checkout / PACKAGE, "_socket/one.py"))
-    assert clone.run(["tests/socket/test_one.py"], None) == (True, "")
-    with clone.changed(near):
-        assert clone.run(["tests/socket/test_one.py"], None)[0] is False
+    module = "_socket/one.py"
+    source = (clone.root / PACKAGE / module).read_bytes()
+    change = next(each for each in mutations(clone.root / PACKAGE, module))
+    near_test = ["tests/socket/test_one.py::test_near"]
+    assert clone.run(near_test, 60).passed
+    with clone.changed(module, change.applied(source)):
+        assert not clone.run(near_test, 60).passed
+    assert clone.run(near_test, 60).passed
+    with clone.changed(module, b"1 / 0"):
+        assert "ZeroDivisionError" in clone.run(near_test, 60).line
 
 
-def test_decorators_are_tried_where_every_public_call_is_driven() -> None:
-    found = mutations(ROOT / PACKAGE, "_socket/begin_send.py")
-    of_kind = {each.kind: stages_of(ROOT, each) for each in found}
-    nearest = ["tests/socket/test_begin_send.py"]
-    assert of_kind["return"][0] == (NEAREST, nearest)
-    assert of_kind["decorator"][0] == (NEAREST, [*nearest, "tests/whole/test_strikes.py"])
-    assert [name for name, _ in of_kind["return"]] == [NEAREST, FOLDER, SUITE]
-    assert of_kind["return"][1][1] == ["tests/socket", f"--ignore={nearest[0]}"]
+@runs_mutants
+def test_what_each_test_reaches_is_found(clone: Clone) -> None:
+    found = clone.record(["tests/socket/test_one.py"], 60)
+    assert {name: modules for name, (_, modules) in found.items()} == {
+        "tests/socket/test_one.py::test_near": {"_socket/one.py": [2]},
+        "tests/socket/test_one.py::test_hung": {"_socket/one.py": [8, 9]},
+    }
+
+
+def test_what_is_kept_counts_until_the_tests_or_what_they_stand_on_change(checkout: Path) -> None:
+    records = Records(checkout)
+    files = ["tests/socket/test_one.py", "tests/whole/test_two.py"]
+    assert records.missing() == files
+    for file in files:
+        records.keep(file, {})
+    assert Records(checkout).missing() == []
+    (checkout / files[0]).write_text("", "utf-8")
+    assert Records(checkout).missing() == files[:1]
+    (checkout / "tests/helpers.py").write_text("", "utf-8")
+    assert Records(checkout).missing() == files
+
+
+def test_the_tests_of_a_statement_are_those_that_come_to_it(checkout: Path) -> None:
+    module = "_socket/one.py"
+    reach = Reach(checkout)
+    reach.add(
+        {
+            "tests/whole/test_two.py::test_far[1]": (0.1, {module: [5, 12, 14]}),
+            "tests/whole/test_two.py::test_far[3]": (0.2, {module: [5, 12, 13, 14]}),
+            "tests/socket/test_one.py::test_near": (0.2, {module: [2, 14]}),
+        }
+    )
+    names = {
+        (each.line, each.kind): [test.name for test in reach.tests_of(each)]
+        for each in mutations(checkout / PACKAGE, module)
+        if each.function == "unseen"
+    }
+    first, third, near_test = (
+        "tests/whole/test_two.py::test_far[1]",
+        "tests/whole/test_two.py::test_far[3]",
+        "tests/socket/test_one.py::test_near",
+    )
+    assert names[12, "comparison"] == [first, third]
+    assert names[13, "constant"] == [third]
+    assert names[14, "return"] == [near_test, first, third]
+
+
+def test_near_are_few_and_of_few_files() -> None:
+    tests = [TimedTest(f"tests/a/test_{n % 8}.py::test_{n}", 0.5) for n in range(40)]
+    nearest, others = near(tests)
+    assert sorted([*nearest, *others], key=lambda test: test.name) == sorted(
+        tests, key=lambda test: test.name
+    )
+    assert sum(test.seconds for test in nearest) == 6
+    files = [test.file for test in nearest]
+    assert len(set(files)) == 5
+    # Each file is looked through once.
+    assert sum(one != two for one, two in itertools.pairwise(files)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "lines"),
+    [
+        ("@step\ndef f(a):\n    x = 1\n    return x", "@step", {3, 4}),
+        ("def f(a=1):\n    x = a\n    return x", "def f(a=1):", {2, 3}),
+        ("def f(a):\n    if (\n        a\n        and b\n    ):\n        c()", "a", {2, 3, 4, 5}),
+        ("def f(a):\n    for x in a + b:\n        c()", "a + b", {2}),
+        ("def f(a):\n    return g(\n        lambda: a + 1\n    )", "a + 1", {2, 3, 4}),
+        ("x = a + 1", "a + 1", set()),
+    ],
+)
+def test_a_change_makes_a_difference_where_its_statement_is_reached(
+    tmp_path: Path, text: str, before: str, lines: set[int]
+) -> None:
+    change = next(each for each in changes_of(tmp_path, f"{text}\n") if each.before == before)
+    assert lines_of(text.encode(), change) == lines

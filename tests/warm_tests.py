@@ -1,0 +1,164 @@
+"""Runs tests again and again, each time in a fresh copy of a process that has imported what they stand on.
+
+`tests.mutants` starts it in a checkout, as a file of its own. Each line that it reads is a request in JSON: arguments
+for pytest, a limit in seconds, and the file for what was reached, if that is asked for. Each line that it writes is an
+answer: the exit status of pytest, or None if the limit was passed, and what has failed first, in a line.
+
+What is imported beforehand is nothing of the checkout, so a change to a file of the checkout counts from then on.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: What takes long to import.
+STOOD_ON = ("attrs", "hypothesis", "hypothesis.stateful", "outcome", "ssl", "trio", "trio.testing")
+
+#: Tests that have these as exit status have found nothing: all passed, or there were none.
+PASSED = (0, 5)
+
+
+class FirstFailure:
+    """Writes down what fails first."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self._write(report)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self._write(report)
+
+    def _write(self, report: Any) -> None:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = str(crash.message if crash else report.longrepr).splitlines() or [""]
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{report.nodeid} - {why[0]}\n")
+
+
+class Reached:
+    """Writes down which lines of the package each test reaches, and how long it takes."""
+
+    def __init__(self, package: str, path: str) -> None:
+        self._package = package
+        self._path = path
+        self._lines: set[tuple[str, int]] = set()
+        self._has_failed = False
+        self._tests: dict[str, tuple[float, dict[str, list[int]]]] = {}
+
+    def _codes(self) -> Iterator[types.CodeType]:
+        """All code of the package."""
+        seen = set()
+        left = [each.__code__ for each in gc.get_objects() if isinstance(each, types.FunctionType)]
+        while left:
+            code = left.pop()
+            if code.co_filename.startswith(self._package) and id(code) not in seen:
+                seen.add(id(code))
+                yield code
+                left += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+
+    def pytest_collection_finish(self) -> None:
+        add = self._lines.add
+
+        def line(code: types.CodeType, number: int) -> None:
+            add((code.co_filename, number))
+
+        tool = sys.monitoring.COVERAGE_ID
+        sys.monitoring.use_tool_id(tool, "tests.mutants")
+        sys.monitoring.register_callback(tool, sys.monitoring.events.LINE, line)
+        for code in self._codes():
+            sys.monitoring.set_local_events(tool, code, sys.monitoring.events.LINE)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._has_failed |= report.failed
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self._lines.clear()
+        self._has_failed = False
+        begun = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            took = time.monotonic() - begun
+            if not self._has_failed:
+                lines: dict[str, list[int]] = {}
+                for name, number in sorted(self._lines):
+                    module = Path(name).relative_to(self._package).as_posix()
+                    lines.setdefault(module, []).append(number)
+                self._tests[item.nodeid] = took, lines
+
+    def pytest_sessionfinish(self) -> None:
+        Path(self._path).write_text(json.dumps(self._tests), "utf-8")
+
+
+def run(arguments: list[str], failure: str, reached: str | None) -> int:
+    """Run tests in this process, which must not be used for anything else afterwards."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    plugins: list[object] = [FirstFailure(failure)]
+    if reached is not None:
+        plugins.append(Reached(str(Path("trio_send").resolve()), reached))
+    # Hypothesis and the plugins of pytest are imported already, so that an assertion of theirs would tell less.
+    ignored = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    return int(pytest.main(["-q", "-W", ignored, "-p", "no:cacheprovider", *arguments], plugins))
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Run tests in a child; end it with all that it has started."""
+    failure = f"{request['scratch']}.failure"
+    with suppress(FileNotFoundError):
+        os.unlink(failure)
+    child = os.fork()
+    if not child:
+        status = 70
+        try:
+            status = run(request["arguments"], failure, request["reached"])
+        finally:
+            os._exit(status)
+    until = time.monotonic() + request["limit"]
+    ended, raw = 0, 0
+    while not ended and time.monotonic() < until:
+        time.sleep(0.01)
+        ended, raw = os.waitpid(child, os.WNOHANG)
+    for kill in (os.killpg, os.kill)[: 1 if ended else 2]:
+        with suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
+    if not ended:
+        os.waitpid(child, 0)
+    line = ""
+    with suppress(FileNotFoundError), open(failure, encoding="utf-8") as file:
+        line = file.readline().strip()
+    return {"status": os.waitstatus_to_exitcode(raw) if ended else None, "line": line}
+
+
+def main() -> None:
+    for name in STOOD_ON:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.freeze()
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
