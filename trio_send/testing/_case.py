@@ -11,7 +11,7 @@ from ._places import Place, place_of_caller, place_of_exception
 from ._tape import INSIDE, KERNEL, PLAN, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class _HasCancel(Protocol):
@@ -96,18 +96,20 @@ class Case:
                 self._cancel(target)
                 self._is_inside = False
 
-    def _strikes(self, kind: str) -> Iterator[Target]:
-        """Yield everything that may be cancelled, as far as it takes a decision."""
-        passes = self._tape.passes
-        targets = self._targets
-        if (i := passes(kind, len(targets))) == len(targets):
-            return
-        targets = list(targets)
+    def _strikes(self, kind: str) -> Iterable[Target]:
+        """Return everything that may be cancelled, as far as it takes a decision."""
+        # Asked before each step, and mostly there is nothing.
+        first = self._tape.passes(kind, len(self._targets))
+        return self._strikes_from(kind, first) if first < len(self._targets) else ()
+
+    def _strikes_from(self, kind: str, first: int) -> Iterator[Target]:
+        i = first
+        targets = list(self._targets)
         while i < len(targets):
             if not targets[i].is_over():
                 yield targets[i]
             i += 1
-            i += passes(kind, len(targets) - i)
+            i += self._tape.passes(kind, len(targets) - i)
 
     def _cancel(self, target: Target) -> None:
         try:

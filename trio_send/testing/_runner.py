@@ -21,6 +21,7 @@ import trio.testing
 from . import _trio_private
 from ._case import broken_in, describe_exception
 from ._hangs import watched
+from ._places import place_of_function
 from ._watcher import Abandoned, Run, Scenario, Watcher
 
 if sys.version_info < (3, 11):
@@ -61,6 +62,7 @@ class _Host(trio.abc.Instrument):
         most_steps: int,
     ) -> None:
         self._scenario = scenario
+        self._beginning = place_of_function(scenario)
         self._tapes = tapes
         self._tape = next(tapes, None)
         self._take = take
@@ -139,7 +141,12 @@ class _Host(trio.abc.Instrument):
             _trio_private.begin_again(clock)
             over = trio.Event()
             watcher = self._watcher = Watcher(
-                self._scenario, self._tape, self._most_steps, self._living, over.set
+                self._scenario,
+                self._tape,
+                self._most_steps,
+                self._living,
+                self._beginning,
+                over.set,
             )
             nursery.start_soon(watcher.main)
             await over.wait()

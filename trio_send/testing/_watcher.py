@@ -21,7 +21,7 @@ import trio.testing
 from . import _trio_private
 from ._case import Broken, Case, Target, broken_in, describe_exception
 from ._hangs import is_watch
-from ._places import Place, is_own, line_of, place_of_function, place_of_task
+from ._places import Place, is_own, line_of, place_of_task
 from ._tape import CANCEL, ORDER, PLAN, Decision, Made, Tape
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Watcher:
       tape: makes the decisions and keeps them.
       most_steps: after how many steps of tasks the program is held not to end.
       living: all tasks that there are, which somebody else keeps.
+      beginning: where the scenario begins, if that is known.
       tell: called when the scenario has ended.
 
     Attributes:
@@ -120,6 +121,7 @@ class Watcher:
         tape: Tape,
         most_steps: int,
         living: Iterable[trio.lowlevel.Task],
+        beginning: Place | None,
         tell: Callable[[], object],
     ) -> None:
         self.case = Case(tape)
@@ -132,7 +134,7 @@ class Watcher:
         self._living = living
         self._tell = tell
         self._scope = trio.CancelScope()
-        self._beginning = place_of_function(scenario)
+        self._beginning = beginning
         self._steps = 0
         self.is_hung = False
         self._at_hang: tuple[list[Broken], list[str], dict[str, list[str]]] | None = None
