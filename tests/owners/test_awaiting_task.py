@@ -6,6 +6,7 @@ others; a cancel, a close and a change of the watch must reach it in both places
 
 from __future__ import annotations
 
+import errno
 import math
 import socket as stdlib_socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +39,7 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketFlags,
+    SocketShutdown,
     open_initiator,
 )
 from trio_send._operations.send_queue import FIRST_BACKOFF
@@ -973,18 +975,75 @@ async def test_a_close_ends_sends_and_receives_of_one_socket() -> None:
         assert codes == [ABORTED] * 2
 
 
-@pytest.mark.parametrize("woken", [False, True])
+async def test_a_stop_in_one_direction_leaves_the_other_waiting() -> None:
+    """Both tasks wait for one descriptor, and what is told there is told to both."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        received: list[bytes] = []
+        room = bytearray(10)
+        into = SocketAsyncEventArgs(room)
+
+        async def receive() -> None:
+            received.append(await socket.receive(10))
+
+        async with trio.open_nursery() as nursery:
+            first, second = Sender(socket, "a"), Sender(socket, "b")
+            assert first.args is not None
+            nursery.start_soon(receive)
+            for sender in (first, second):
+                nursery.start_soon(sender.run)
+                await wait_all_tasks_blocked()
+            assert first.args.cancel()
+            await wait_all_tasks_blocked()
+            assert first.result is ABORTED
+            assert (second.result, received) == (None, [])
+            socket.shutdown(SocketShutdown.SEND)  # ends the send that waits now
+            await wait_all_tasks_blocked()
+            assert second.result is not None
+            assert received == []
+            peer.send(ten("c"))
+        assert received == [ten("c")]
+        assert await read_exactly(peer, filled) == bytes(filled)
+        async with open_initiator():
+            assert socket.receive_async(into)
+            peer.send(ten("d"))
+            assert await into.wait() == 10
+        assert room == ten("d")
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_whoever_waits_through_the_trio_socket_is_not_told_of_a_stop(early: bool) -> None:
+    """Whether that was there before the send began to wait, or not."""
+    with connected("unix") as (socket, peer):
+        fill(socket)
+        received: list[bytes] = []
+
+        async def receive() -> None:
+            received.append(await socket.trio.recv(10))
+
+        async with trio.open_nursery() as nursery:
+            sender = Sender(socket, "a")
+            assert sender.args is not None
+            for run in (receive, sender.run) if early else (sender.run, receive):
+                nursery.start_soon(run)
+                await wait_all_tasks_blocked()
+            assert sender.args.cancel()
+            await wait_all_tasks_blocked()
+            assert sender.result is ABORTED
+            assert received == []
+            peer.send(ten("b"))
+        assert received == [ten("b")]
+
+
 async def test_without_memory_an_awaited_send_tries_again_after_a_pause(
-    woken: bool, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """It sleeps then, and a cancel reaches it there; also where the system wakes a task that waits for the socket."""
+    """It sleeps then, and a cancel reaches it there."""
     socket, port = scripted("ENOBUFS", "ENOBUFS", 4, "ENOBUFS", 6)
-    port.wakes_when_shut_down = woken
     assert await socket.send(ten("a")) == 10
     assert port.accepted == ten("a")
     assert trio.current_time() > 0
     socket, port = scripted(4, *["ENOBUFS"] * 8)
-    port.wakes_when_shut_down = woken
     with trio.CancelScope() as scope:
         scope.deadline = trio.current_time() + 0.05
         await socket.send(ten("a"))
@@ -993,13 +1052,11 @@ async def test_without_memory_an_awaited_send_tries_again_after_a_pause(
     assert socket.torn is not None
 
 
-@pytest.mark.parametrize("woken", [False, True])
 async def test_a_close_ends_a_pause_that_follows_a_wait(
-    woken: bool, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Where the system wakes a task that waits for the socket, too: it does not end a sleep."""
+    """What gets a task out of a wait does not end a sleep."""
     socket, port = scripted(Blocked(1), "ENOBUFS")
-    port.wakes_when_shut_down = woken
     sender = Sender(socket, "a", plain=True)
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
@@ -1009,6 +1066,29 @@ async def test_a_close_ends_a_pause_that_follows_a_wait(
         socket.close()
     assert sender.result is ABORTED
     assert trio.current_time() < began + 1 + FIRST_BACKOFF
+
+
+async def test_a_close_ends_a_pause_that_follows_a_wait_for_a_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those who wait for one are told there, and those who sleep are not there."""
+    monkeypatch.setattr("trio_send._operations.send_queue.FIRST_BACKOFF", 3600.0)
+
+    def no_memory(buffer: object, flags: int) -> int:
+        raise OSError(errno.ENOBUFS, "no memory")
+
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        sender = Sender(socket, "a", plain=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender.run)
+            await wait_all_tasks_blocked()
+            monkeypatch.setattr(socket._core.port, "send", no_memory)
+            await read_exactly(peer, filled)
+            await wait_all_tasks_blocked()
+            assert socket._core.sends.backoff == 3600
+            socket.close()
+        assert sender.result is ABORTED
 
 
 async def test_an_awaited_send_keeps_its_own_time_limits(

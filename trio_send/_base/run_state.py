@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,6 +17,22 @@ def between_tasks() -> bool:
     may be in the middle of a change of its lists then, so nothing that wakes a task may be done.
     """
     return trio.lowlevel.in_trio_run() and not trio.lowlevel.in_trio_task()
+
+
+#: What `trio.lowlevel.Task.custom_sleep_data` is set to before a task looks for the last time whether it has to wait
+#: for a descriptor. Trio takes it off when it reschedules the task, so one that runs and has it is not asleep yet.
+FALLS_ASLEEP: Final = object()
+
+
+def nobody_may_be_woken() -> bool:
+    """Tell whether no task that waits for a descriptor may be woken at this moment.
+
+    That is so between tasks, and where the calling task itself has begun such a wait: Trio would strike it off its list
+    of those that wait, and it would then sleep for ever.
+    """
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task().custom_sleep_data is FALLS_ASLEEP
+    return trio.lowlevel.in_trio_run()
 
 
 def put_off(action: Callable[[], object]) -> bool:

@@ -82,7 +82,6 @@ class Port(abc.ABC):
         have made room meanwhile.
       polls_send_to: whether a ``send_to`` that would block is tried again after pauses, because becoming writable tells
         nothing of its address.
-      wakes_when_shut_down: whether shutting the own side down wakes a task in `wait_writable`, as `close` does.
     """
 
     __slots__ = ()
@@ -100,7 +99,6 @@ class Port(abc.ABC):
     max_segments: int = 1
     polls_send_to: bool = False
     refills: bool = False
-    wakes_when_shut_down: bool = False
 
     @abc.abstractmethod
     def fileno(self) -> int:
@@ -177,11 +175,6 @@ class KernelPort(Port):
         # A Unix datagram waits for room at its receiver. Of all receivers the system watches the default one only, so
         # the socket counts as writable for ever although another one is full.
         return self.family == getattr(stdlib_socket, "AF_UNIX", None)
-
-    @property
-    def wakes_when_shut_down(self) -> bool:  # type: ignore[override]
-        # A Unix socket goes on waiting for its peer to read.
-        return _IS_LINUX and self._is_tcp
 
     @property
     def _is_tcp(self) -> bool:

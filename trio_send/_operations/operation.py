@@ -87,7 +87,7 @@ if TYPE_CHECKING:
         ) -> None: ...
         def hand_over(self, owner: Owner, adopter: Owner) -> None: ...
         def descriptor(self) -> int: ...
-        def wait_ready(self) -> Coroutine[Any, Any, None]: ...
+        def wait_ready(self, descriptor: int = -1) -> Coroutine[Any, Any, None]: ...
         def drain(self, allowance: int) -> int: ...
 
     class Due(Protocol):
@@ -188,10 +188,6 @@ class Owner(NotCopied, abc.ABC):
     def tell_held_now(self) -> None:
         """Tell of the end that is held back here and now."""
         raise NotImplementedError
-
-    def is_about_to_sleep(self) -> bool:
-        """Tell whether it is the calling task, and waits for the socket, but is not asleep yet."""
-        return False
 
     @abc.abstractmethod
     def limit_changed(self, operation: Operation) -> None:

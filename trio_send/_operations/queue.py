@@ -79,6 +79,7 @@ class OperationQueue(Steps):
         "length",
         "marks",
         "offered",
+        "others_wait",
         "port",
         "socket_id",
         "started",
@@ -117,6 +118,8 @@ class OperationQueue(Steps):
         #: How long to pause before the next attempt, instead of waiting for the socket; 0 when there is no need.
         self.backoff = 0.0
         self.backoffs = 0
+        #: Whether others than the library may wait for the descriptor, who must not be told that it is closed.
+        self.others_wait = False
         #: The number of the socket, by which instruments know it.
         self.socket_id = 0
         #: How full it is; None for the reading queue, where no bytes wait.
@@ -177,12 +180,24 @@ class OperationQueue(Steps):
             return -1
         return self.port.fileno()
 
-    def wait_ready(self) -> Coroutine[Any, Any, None]:
-        """Return what to await until a drain is worth while."""
-        head = self.head
+    def lone_descriptor(self) -> int:
+        """Return the same if the library alone waits for it, so that whoever does can be told something there."""
+        return -1 if self.others_wait else self.descriptor()
+
+    def wait_ready(self, descriptor: int = -1) -> Coroutine[Any, Any, None]:
+        """Return what to await until a drain is worth while.
+
+        Args:
+          descriptor: what is waited for, if that is known; else -1.
+        """
         if self.hopeful:
             self.hopeful = False
             return trio.lowlevel.checkpoint()  # noqa: ASYNC105
+        if descriptor >= 0:
+            if self.writes:
+                return trio.lowlevel.wait_writable(descriptor)  # noqa: ASYNC105
+            return trio.lowlevel.wait_readable(descriptor)  # noqa: ASYNC105
+        head = self.head
         if self.backoff:
             return trio.sleep(self.backoff)  # noqa: ASYNC105
         if head is not None and head.step is not None and head.step.must_be_awaited:

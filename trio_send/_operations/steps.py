@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from .._base.run_state import between_tasks, run_soon
+from .._base.run_state import nobody_may_be_woken, run_soon
 from .._tracing.instruments import NOBODY, Instruments
 from .gate import NOTED, STEP
 
@@ -86,13 +86,8 @@ class Steps(abc.ABC):
 
     def _hold(self) -> bool:
         """Put off the rest of the step until Trio runs something, if it must be; return whether that is so."""
-        self.held = self._must_hold() and run_soon(self._finish_held)
+        self.held = nobody_may_be_woken() and run_soon(self._finish_held)
         return self.held
-
-    def _must_hold(self) -> bool:
-        """Tell whether nobody may be woken here."""
-        watcher = self.watcher
-        return between_tasks() or (watcher is not None and watcher.is_about_to_sleep())
 
     @trio.lowlevel.enable_ki_protection
     def _finish_held(self) -> None:
@@ -105,7 +100,7 @@ class Steps(abc.ABC):
 
     def _take_over(self) -> bool:
         """Finish the step that is under way if it is merely held; return whether the queue is free."""
-        if not self.held or self._must_hold():
+        if not self.held or nobody_may_be_woken():
             return False
         self._finish_held()
         return True

@@ -13,6 +13,7 @@ import outcome
 import trio
 
 from .._base.error_numbers import OPERATION_ABORTED
+from .._base.run_state import FALLS_ASLEEP
 from .._operations.operation import Operation, Owner, Step
 from .engine import SHORTAGE_PAUSE, SOCKET_ALLOWANCE
 
@@ -37,7 +38,15 @@ def describe_interruption(interruption: BaseException) -> str:
 class AwaitingTask(Owner):
     """The calling task, as the owner of the one operation that it awaits."""
 
-    __slots__ = ("_behind", "_interruption", "_over", "_parked", "_task", "_waiting", "_waits")
+    __slots__ = (
+        "_behind",
+        "_descriptor",
+        "_interruption",
+        "_over",
+        "_parked",
+        "_task",
+        "_waiting",
+    )
 
     waits = True
 
@@ -49,10 +58,10 @@ class AwaitingTask(Owner):
         self._behind: AwaitingTask | None = None
         #: What raises the cancellation that came while a step of the queue was under way, at whose end it was obeyed.
         self._interruption: trio.lowlevel.RaiseCancelT | None = None
-        #: The scope around the wait for the socket, while the task is in it and it takes one to get it out.
+        #: What the task waits for, if it can be told of its end there; else -1.
+        self._descriptor = -1
+        #: The scope around any other wait for the socket, while the task is in it.
         self._waiting: trio.CancelScope | None = None
-        #: Whether it is in that wait, or about to be.
-        self._waits = False
 
     def __repr__(self) -> str:
         return f"<the awaiting task {self._task.name!r}>"
@@ -69,11 +78,10 @@ class AwaitingTask(Owner):
             before._behind = self
             return
         self._unpark()
-        if self._waiting is not None:
+        if self._descriptor >= 0:
+            trio.lowlevel.notify_closing(self._descriptor)
+        elif self._waiting is not None:
             self._waiting.cancel()
-
-    def is_about_to_sleep(self) -> bool:
-        return self._waits and trio.lowlevel.current_task() is self._task
 
     def limit_changed(self, operation: Operation) -> None:
         """Nothing to do: the task looks at the limits whenever it begins to wait."""
@@ -139,38 +147,44 @@ class AwaitingTask(Owner):
         Raises:
           SocketException: the operation failed or was stopped.
         """
-        # Whoever ends an operation has to get its task out of the wait for the socket. It takes a scope to do that, and
-        # entering one costs about as much as a wait. A message that nobody else has a handle on can be ended only by
-        # closing the socket or shutting it down; where the system tells the task of that, there need not be one.
-        is_woken = (
-            type(operation) is Operation
-            and operation.step is None
-            and queue.port.wakes_when_shut_down
-        )
+        # Whoever ends an operation has to get its task out of the wait for the socket. Entering a scope for that costs
+        # about as much as a wait. Those who wait for a descriptor can be told something there, that it is about to be
+        # closed, and look at what it is. That costs nothing, but it does not end a pause, nor keep a deadline.
+        task = self._task
+        is_short = False
         try:
             while True:
-                bare = is_woken and not queue.backoff  # for a pause is not ended by the system
-                with _NO_SCOPE if bare else trio.CancelScope() as scope:
+                bare = -1 if is_short or operation.limit is not None else queue.lone_descriptor()
+                with _NO_SCOPE if bare >= 0 else trio.CancelScope() as scope:
                     while not self._over:
-                        if bare and queue.backoff:
-                            break
                         if scope is not None and operation.limit is not None:
                             scope.deadline = operation.limit.due()
                         if queue.watcher is not self:
                             await self._park(operation, queue, scope)
                             continue
+                        if scope is None and (is_short or queue.lone_descriptor() != bare):
+                            break
+                        self._descriptor = bare
                         self._waiting = scope
-                        self._waits = True
+                        if bare >= 0 or queue.port.fileno() >= 0:
+                            task.custom_sleep_data = FALLS_ASLEEP
                         try:
-                            if not self._over:
-                                await queue.wait_ready()
+                            if is_short:
+                                is_short = False
+                                await trio.sleep(SHORTAGE_PAUSE)
+                            elif (
+                                not self._over
+                            ):  # as it may be since a moment; from now on nobody is woken
+                                await queue.wait_ready(bare)
                         except trio.ClosedResourceError:
-                            pass  # then it has ended
+                            pass  # it has ended, or somebody else who waits for the descriptor was to be told
                         except OSError:
-                            await trio.sleep(SHORTAGE_PAUSE)
+                            is_short = True
+                            continue
                         finally:
+                            self._descriptor = -1
                             self._waiting = None
-                            self._waits = False
+                            task.custom_sleep_data = None
                         if queue.watcher is self:
                             queue.drain(SOCKET_ALLOWANCE)
                 if self._over:

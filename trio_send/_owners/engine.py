@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .._base.run_state import FALLS_ASLEEP
 from .._base.tries import Tries
 from .._base.waiting_tasks import WaitingTasks
 from .._kernel.epoll_set import HAVE_EPOLL, EpollSet
@@ -150,12 +151,17 @@ class Engine:
             # If the watch was given up before the task ran, the next watcher may be waiting for the socket already,
             # and only one task may.
             await trio.lowlevel.checkpoint_if_cancelled()
+            task = trio.lowlevel.current_task()
+            if queue.port.fileno() >= 0:
+                task.custom_sleep_data = FALLS_ASLEEP
             try:
                 await queue.wait_ready()
             except trio.ClosedResourceError:
                 pass  # the attempt will tell
             except OSError:
                 await trio.sleep(SHORTAGE_PAUSE)
+            finally:
+                task.custom_sleep_data = None
         if queue.watched is scope:
             queue.watched = None
             queue.drain(SOCKET_ALLOWANCE)

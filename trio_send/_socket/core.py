@@ -167,13 +167,29 @@ class SocketCore:
             self.receives = OperationQueue(self.port)
             self.receives.instruments = self.sends.instruments
             self.receives.socket_id = self.sends.socket_id
+            self.receives.others_wait = self.sends.others_wait
         return self.receives
+
+    def let_others_wait(self, port: KernelPort) -> None:
+        """Expect others than the library to wait for the descriptor."""
+        for queue in (self.sends, self.receives):
+            if queue is not None:
+                queue.others_wait = True
+        if get_ident() == self.thread:
+            # Whoever waits goes on in the way that disturbs nobody.
+            self.sends.request(port.wake_all, halts=False)
 
     def require_kernel(self) -> stdlib_socket.socket:
         """Return the socket of the system, or raise."""
         if self.kernel is None:
             raise self.not_supported()
         return self.kernel
+
+    def require_kernel_port(self) -> KernelPort:
+        """Return the port if that is one of the system's sockets, or raise."""
+        self.require_kernel()
+        assert isinstance(self.port, KernelPort)
+        return self.port
 
     def require_receiver(self) -> Callable[[Sequence[memoryview], int], int]:
         """Return what receives, or raise."""

@@ -96,7 +96,7 @@ class Endpoint(Verb):
     def fileno(self) -> int:
         """Return the descriptor, or -1 if the socket is closed.
 
-        To look at, not to use: do not send through it or close it.
+        To look at, not to use: do not send through it, wait for it or close it. `Socket.trio` is for that.
         """
         return self._core.port.fileno()
 

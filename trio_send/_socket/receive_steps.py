@@ -113,7 +113,7 @@ class ReceiveFromStep(Step):
 
     def attempt(self, operation: Operation) -> None:
         core = core_of(operation.socket)
-        port = _kernel_port(core)
+        port = core.require_kernel_port()
         if self._informs and not port.informs:
             _ask(core, None, ask_for_information, port.sock)
             port.informs = True
@@ -185,12 +185,6 @@ def _ask(core: SocketCore, end: T, call: Callable[..., T], *args: Any) -> T:
     except OSError as error:
         _take_note(core, error)
         raise
-
-
-def _kernel_port(core: SocketCore) -> KernelPort:
-    core.require_kernel()
-    assert isinstance(core.port, KernelPort)
-    return core.port
 
 
 def _take_note(core: SocketCore, error: OSError) -> None:

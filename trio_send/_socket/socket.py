@@ -212,9 +212,11 @@ class Socket(
         core = self._core
         if core.trio_face is None:
             core.require_open()
+            port = core.require_kernel_port()
+            core.let_others_wait(port)
             # It must not keep the socket, which keeps it.
             core.trio_face = TrioFace(
-                trio_socket.from_stdlib_socket(core.require_kernel()),
+                trio_socket.from_stdlib_socket(port.sock),
                 partial(close, core),
                 core.note_shutdown,
                 core.require_own,
