@@ -180,24 +180,12 @@ class OperationQueue(Steps):
             return -1
         return self.port.fileno()
 
-    def lone_descriptor(self) -> int:
-        """Return the same if the library alone waits for it, so that whoever does can be told something there."""
-        return -1 if self.others_wait else self.descriptor()
-
-    def wait_ready(self, descriptor: int = -1) -> Coroutine[Any, Any, None]:
-        """Return what to await until a drain is worth while.
-
-        Args:
-          descriptor: what is waited for, if that is known; else -1.
-        """
+    def wait_ready(self) -> Coroutine[Any, Any, None]:
+        """Return what to await until a drain is worth while."""
+        head = self.head
         if self.hopeful:
             self.hopeful = False
             return trio.lowlevel.checkpoint()  # noqa: ASYNC105
-        if descriptor >= 0:
-            if self.writes:
-                return trio.lowlevel.wait_writable(descriptor)  # noqa: ASYNC105
-            return trio.lowlevel.wait_readable(descriptor)  # noqa: ASYNC105
-        head = self.head
         if self.backoff:
             return trio.sleep(self.backoff)  # noqa: ASYNC105
         if head is not None and head.step is not None and head.step.must_be_awaited:
@@ -325,11 +313,11 @@ class OperationQueue(Steps):
         """
         self._take_up(operation)
         try:
-            ended = (
-                self._attempt_more(operation)
-                if error is None
-                else self._missed_first(operation, error)
-            )
+            if error is None:
+                ended = self._attempt_more(operation)
+            else:
+                # What is wanting most of the time is room.
+                ended = type(error) is not BlockingIOError and self._missed_first(operation, error)
             pending = not ended and self._join(operation, owner)
         except BaseException:
             self._give_up(operation)
@@ -416,8 +404,11 @@ class OperationQueue(Steps):
                 owner.limit_changed(operation)
         if self.instruments.watching:
             self.instruments.queued(operation, self)
-        if self.head is operation and not self._hold():
-            self._rewatch()
+        if self.head is operation:
+            if owner.waits and not counted:
+                self.watcher = owner  # which is the calling task, and about to wait
+            elif not self._hold():
+                self._rewatch()
         if detail is not None:
             self._note(
                 partial(self._stop, operation, operation.activation, OPERATION_ABORTED, detail)
@@ -515,6 +506,35 @@ class OperationQueue(Steps):
         Returns:
           How much of the allowance was used.
         """
+        head = self.head
+        step = None if head is None else head.step
+        if (
+            step is not None
+            and head is not None
+            and head is self.tail
+            and head.limit is None
+            and self.gate == BUSY
+            and not self.instruments.watching
+        ):
+            # One waits and nobody watches: the same as below, written out.
+            self.gate = BUSY | STEP
+            self.halted = False
+            try:
+                try:
+                    step.attempt(head)
+                    is_done = True
+                except ATTEMPT_ERRORS as error:
+                    is_done = False
+                    self._missed(head, error)
+                if is_done:
+                    self._finish_alone(head)
+                else:
+                    self.look_after()
+            finally:
+                self._leave()
+            if self.instruments.watching:
+                self.instruments.tell()
+            return OPERATION_COST
         if self.gate & STEP and not self._take_over():
             self._note(partial(self._drain, allowance), halts=False)
             return 0
@@ -544,13 +564,8 @@ class OperationQueue(Steps):
                 used += OPERATION_COST
                 try:
                     used += self._attempt_head(head)
-                except BlockingIOError:
-                    self._blocked(head)
-                    break
-                except OSError as error:
-                    self._failed_head(head, *describe_os_error(error))
-                except BufferShrankError as error:
-                    self._failed_head(head, FAULT, errno_module.EFAULT, str(error))
+                except ATTEMPT_ERRORS as error:
+                    self._missed(head, error)
                 if self.head is head:
                     break  # sent in part, or to be tried again after a pause: the kernel takes no more
         finally:
@@ -563,6 +578,15 @@ class OperationQueue(Steps):
         self.attempt(head)
         self._finish(head)
         return 0
+
+    def _missed(self, head: Operation, error: OSError | BufferShrankError) -> None:
+        """Deal with what an attempt of the head has raised."""
+        if isinstance(error, BlockingIOError):
+            self._blocked(head)
+        elif isinstance(error, BufferShrankError):
+            self._failed_head(head, FAULT, errno_module.EFAULT, str(error))
+        else:
+            self._failed_head(head, *describe_os_error(error))
 
     def _blocked(self, head: Operation) -> None:
         """Take note that the head has to wait."""
@@ -585,6 +609,22 @@ class OperationQueue(Steps):
         if self.instruments.watching:
             self.instruments.completed(operation, self)
         owner.ended(operation, self)
+
+    def _finish_alone(self, operation: Operation) -> None:
+        """Finish the only operation, while nobody watches, and look after the queue that is empty then."""
+        owner = operation.owner
+        assert owner is not None
+        self.head = self.tail = None
+        self.length = 0
+        self.gate &= ~BUSY
+        operation.finish()
+        self.succeeded += 1
+        owner.ended(operation, self)
+        watcher, self.watcher = self.watcher, None
+        if self.watched is not None and watcher is not None:
+            watcher.unwatch(self)
+        if self.marks is not None and self.marks.is_above:
+            self._weigh(self.marks)
 
     def _fail(self, operation: Operation, code: int, errno: int, detail: str | None = None) -> None:
         owner = operation.owner

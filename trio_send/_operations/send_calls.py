@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno as errno_module
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from .._base.checks import counted
 from .._base.codes import SocketError, SocketFlags, native_send_flags
 from .._base.error_numbers import FAULT, NOT_CONNECTED
@@ -20,21 +22,22 @@ from .._messages.buffers import (
     JOIN_TOTAL,
     MAX_PIECES,
     BufferShrankError,
+    Message,
+    WholeBytes,
     release,
     shrunk,
     unreadable,
 )
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .gate import STEP, UNCONNECTED
-from .queue import OPERATION_COST, OperationQueue
+from .gate import BUSY, STEP, UNCONNECTED
+from .queue import ATTEMPT_ERRORS, OPERATION_COST, OperationQueue
 from .states import HALTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._kernel.port import Port
-    from .._messages.buffers import Message
     from .operation import Operation
 
 
@@ -360,6 +363,56 @@ class SendCalls(OperationQueue):
         if operation.address is None and is_gathered(views, total):
             return self.ask(self.port.send_gather, views, operation.flags)
         return self._call(operation, b"".join(views))
+
+    @trio.lowlevel.enable_ki_protection
+    def drain(self, allowance: int) -> int:
+        head = self.head
+        message = None if head is None else head.message
+        if (
+            head is None
+            or head is not self.tail
+            or head.step is not None
+            or head.limit is not None
+            or head.address is not None
+            or self.gate != BUSY
+            or self.backoff
+            or self.instruments.watching
+            or message is None
+            or (type(message) is not WholeBytes and type(message) is not Message)
+            or (data := message.direct) is None
+        ):
+            return super().drain(allowance)
+        # One plain message waits and nobody watches: the same as for any other queue, written out.
+        self.gate = BUSY | STEP
+        self.halted = self.hopeful = False
+        accepted = self.accepted
+        try:
+            try:
+                done = head.transferred
+                sent = self.port.send(memoryview(data)[done:] if done else data, head.flags)
+                self.accepted += sent
+                done = head.transferred = done + sent
+                is_done = done == message.size
+                if not is_done and self._may_refill():
+                    try:
+                        self.attempt(head)
+                        is_done = True
+                    finally:
+                        self.refills.learn(in_vain=head.transferred == done)
+            except ATTEMPT_ERRORS as error:
+                is_done = False
+                if self.accepted == accepted or not isinstance(error, BlockingIOError):
+                    self._missed(head, error)
+            self.drained += self.accepted - accepted
+            if is_done:
+                self._finish_alone(head)
+            else:
+                self.look_after()
+        finally:
+            self._leave()
+        if self.instruments.watching:
+            self.instruments.tell()
+        return OPERATION_COST + self.accepted - accepted
 
     def _attempt_head(self, head: Operation) -> int:
         message = head.message

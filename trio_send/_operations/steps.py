@@ -65,9 +65,11 @@ class Steps(abc.ABC):
 
     def _leave(self) -> None:
         """End a step: do what was noted in the middle of it."""
-        if self.held or (self.gate & NOTED and self._hold()):
-            return
-        self._do_noted()
+        if not self.gate & NOTED and not self.held:
+            # Nothing is called between the look and this, so nothing can have been noted.
+            self.gate &= ~STEP
+        elif not self.held and not self._hold():
+            self._do_noted()
 
     def _do_noted(self) -> None:
         while self.gate & NOTED:

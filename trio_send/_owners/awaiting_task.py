@@ -6,14 +6,14 @@ the operations behind its own included. Otherwise it is parked, until its operat
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import outcome
 import trio
 
 from .._base.error_numbers import OPERATION_ABORTED
 from .._base.run_state import FALLS_ASLEEP
+from .._operations.gate import FORKED
 from .._operations.operation import Operation, Owner, Step
 from .engine import SHORTAGE_PAUSE, SOCKET_ALLOWANCE
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .._base.errors import SocketException
     from .._operations.operation import Queue
     from .._operations.queue import OperationQueue
-
-_NO_SCOPE: Final = nullcontext()
 
 
 def describe_interruption(interruption: BaseException) -> str:
@@ -79,7 +77,9 @@ class AwaitingTask(Owner):
             return
         self._unpark()
         if self._descriptor >= 0:
-            trio.lowlevel.notify_closing(self._descriptor)
+            # In a process that was forked off, what Trio waits with is that of the other one as well.
+            if queue is not None and not queue.gate & FORKED:
+                trio.lowlevel.notify_closing(self._descriptor)
         elif self._waiting is not None:
             self._waiting.cancel()
 
@@ -147,50 +147,44 @@ class AwaitingTask(Owner):
         Raises:
           SocketException: the operation failed or was stopped.
         """
-        # Whoever ends an operation has to get its task out of the wait for the socket. Entering a scope for that costs
-        # about as much as a wait. Those who wait for a descriptor can be told something there, that it is about to be
-        # closed, and look at what it is. That costs nothing, but it does not end a pause, nor keep a deadline.
+        # Whoever ends an operation has to get its task out of the wait for the socket. Those who wait for a descriptor
+        # can be told something there, that it is about to be closed, and look at what it is. That costs nothing, while
+        # entering a scope costs as much as half a wait; but it does not end a pause, nor keep a deadline.
         task = self._task
+        step = operation.step
+        wait = trio.lowlevel.wait_writable if queue.writes else trio.lowlevel.wait_readable
+        descriptor = -1 if operation.limit is not None else queue.port.fileno()
         is_short = False
         try:
-            while True:
-                bare = -1 if is_short or operation.limit is not None else queue.lone_descriptor()
-                with _NO_SCOPE if bare >= 0 else trio.CancelScope() as scope:
-                    while not self._over:
-                        if scope is not None and operation.limit is not None:
-                            scope.deadline = operation.limit.due()
-                        if queue.watcher is not self:
-                            await self._park(operation, queue, scope)
-                            continue
-                        if scope is None and (is_short or queue.lone_descriptor() != bare):
-                            break
-                        self._descriptor = bare
-                        self._waiting = scope
-                        if bare >= 0 or queue.port.fileno() >= 0:
-                            task.custom_sleep_data = FALLS_ASLEEP
-                        try:
-                            if is_short:
-                                is_short = False
-                                await trio.sleep(SHORTAGE_PAUSE)
-                            elif (
-                                not self._over
-                            ):  # as it may be since a moment; from now on nobody is woken
-                                await queue.wait_ready(bare)
-                        except trio.ClosedResourceError:
-                            pass  # it has ended, or somebody else who waits for the descriptor was to be told
-                        except OSError:
-                            is_short = True
-                            continue
-                        finally:
-                            self._descriptor = -1
-                            self._waiting = None
-                            task.custom_sleep_data = None
-                        if queue.watcher is self:
-                            queue.drain(SOCKET_ALLOWANCE)
-                if self._over:
+            while not self._over and descriptor >= 0 and not is_short:
+                if queue.watcher is not self:
+                    await self._park(operation, queue, None)
+                    continue
+                if (
+                    queue.backoff
+                    or queue.others_wait
+                    or (step is not None and step.must_be_awaited)
+                ):
                     break
-                if operation.limit is not None and operation.limit.due() <= trio.current_time():
-                    operation.limit.fire()
+                self._descriptor = descriptor
+                task.custom_sleep_data = FALLS_ASLEEP  # so from now on nobody is woken
+                try:
+                    if queue.hopeful:
+                        queue.hopeful = False
+                        await trio.lowlevel.checkpoint()
+                    elif not self._over:  # as it may be since a moment
+                        await wait(descriptor)
+                except trio.ClosedResourceError:
+                    pass  # it has ended, or somebody else who waits for the descriptor was to be told
+                except OSError:
+                    is_short = True
+                finally:
+                    self._descriptor = -1
+                    task.custom_sleep_data = None
+                if queue.watcher is self and not is_short:
+                    queue.drain(SOCKET_ALLOWANCE)
+            if not self._over:
+                await self._wait_in_scopes(operation, queue, is_short)
         except BaseException as interruption:
             if not self._over:
                 self._stop(operation, queue, interruption)
@@ -199,7 +193,8 @@ class AwaitingTask(Owner):
         finally:
             _, waiters = operation.release()
             operation.socket = None  # which a message that was cut would keep, and it the message
-            operation.wake(waiters, operation.transferred)
+            if waiters is not None:
+                operation.wake(waiters, operation.transferred)
             if self._behind is not None:
                 self._behind._unpark()
         if operation.code:
@@ -208,6 +203,46 @@ class AwaitingTask(Owner):
             note_failure(operation, queue)
             raise operation.make_error()
         return operation.transferred
+
+    @trio.lowlevel.enable_ki_protection
+    async def _wait_in_scopes(
+        self, operation: Operation, queue: OperationQueue, is_short: bool
+    ) -> None:
+        """Wait until the operation has ended, where nothing but a cancel scope ends each wait.
+
+        Args:
+          operation: which.
+          queue: where.
+          is_short: whether the system lacked what it takes to wait for one more socket.
+        """
+        while not self._over:
+            with trio.CancelScope() as scope:
+                while not self._over:
+                    if operation.limit is not None:
+                        scope.deadline = operation.limit.due()
+                    if queue.watcher is not self:
+                        await self._park(operation, queue, scope)
+                        continue
+                    self._waiting = scope
+                    if queue.port.fileno() >= 0:
+                        self._task.custom_sleep_data = FALLS_ASLEEP
+                    try:
+                        if is_short:
+                            await trio.sleep(SHORTAGE_PAUSE)
+                        elif not self._over:
+                            await queue.wait_ready()
+                        is_short = False
+                    except trio.ClosedResourceError:
+                        pass
+                    except OSError:
+                        is_short = True
+                    finally:
+                        self._waiting = None
+                        self._task.custom_sleep_data = None
+                    if queue.watcher is self and not is_short:
+                        queue.drain(SOCKET_ALLOWANCE)
+            if operation.limit is not None and operation.limit.due() <= trio.current_time():
+                operation.limit.fire()
 
 
 def note_failure(operation: Operation, queue: OperationQueue) -> None:
