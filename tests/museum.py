@@ -291,7 +291,8 @@ MUSEUM: Final = (
                 f"{ATTEMPTS}._attempt_call",
                 "[operation.transferred :]",
                 "[operation.transferred - 1 : -1]",
-            )
+            ),
+            Change(f"{ATTEMPTS}.drain", "[done:]", "[done - 1 : -1]"),
         ],
         "bytes_are_a_prefix",
         BEGUN,

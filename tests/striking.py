@@ -55,6 +55,7 @@ CHANGES: dict[types.CodeType, str] = {
         "queue": (
             OperationQueue._append,
             OperationQueue._unlink,
+            OperationQueue._finish_alone,
             SendQueue._mark_torn,
             SendQueue.forget_torn,
             Watermarks.set_high,

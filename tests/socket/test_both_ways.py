@@ -605,5 +605,5 @@ async def test_a_later_start_is_another_way(face: str, way: Way) -> None:
                     made = each.buffer(b"message")
                 taken[is_first] = functions_called(partial(getattr(socket, face), made))
     assert taken[False] < taken[True]
-    # What is compiled takes no function in Python where nothing is in the way.
-    assert (taken[False] == 0) is way.is_compiled
+    # What is compiled takes no function in Python where nothing is in the way; of a list nothing is.
+    assert (taken[False] == 0) is (way.is_compiled and way.data != "list")
