@@ -53,6 +53,13 @@ def ours(kind: str) -> Iterator[Socket]:
         yield socket
 
 
+def dual(stack: ExitStack, type_: int = stdlib_socket.SOCK_STREAM) -> Socket:
+    """A socket of ours for IPv6 that takes IPv4 addresses too."""
+    socket = stack.enter_context(closing(Socket(stdlib_socket.AF_INET6, type_)))
+    socket.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 0)
+    return socket
+
+
 async def connect_through(face: str, socket: Socket, address: Any) -> None:
     """Connect and wait for the end; raise what went wrong."""
     if face == "connect":

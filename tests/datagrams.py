@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ def receiver(
     sock.bind(address)
     sock.setblocking(False)
     return sock
+
+
+@pytest.fixture
+async def udp_ends() -> Any:
+    """A connected UDP socket of ours, and its peer."""
+    with receiver() as peer, closing(Socket(type=stdlib_socket.SOCK_DGRAM)) as socket:
+        await socket.connect(peer.getsockname())
+        yield socket, peer
 
 
 async def send_to_through(

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import socket as stdlib_socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -224,6 +225,18 @@ def a_reset(kind: str) -> str:
     return CLEAN if kind == "unix" else RESET
 
 
+def reset_on_close(sock: Any) -> None:
+    """Have the close of a socket reset its connection."""
+    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+
+
+def reset(peer: stdlib_socket.socket) -> None:
+    """Close a peer, which resets its connection."""
+    reset_on_close(peer)
+    peer.close()
+
+
 def nothing_to_read(peer: stdlib_socket.socket) -> bool:
     """Whether the peer has been sent nothing, neither a byte nor an end."""
     try:
@@ -393,6 +406,18 @@ def scripted(
     return Socket.from_port(port, on_torn=on_torn), port
 
 
+def cycle(*lines: int | Blocked, times: int) -> list[int | Blocked]:
+    """A script that repeats some lines."""
+    return list(lines) * times
+
+
+async def unblock(port: ScriptedPort) -> None:
+    """Lift the block that somebody waits at, and see what comes of it."""
+    await wait_all_tasks_blocked()
+    port.unblock()
+    await wait_all_tasks_blocked()
+
+
 class Told:
     """A handler that remembers what it was told.
 
@@ -441,3 +466,19 @@ def in_flight(face: Any) -> bool:
 def is_taken(result: Any) -> bool:
     """Tell whether the single call of the end method of a result was made."""
     return bool(result.is_taken if hasattr(result, "is_taken") else result._operation.is_taken)
+
+
+class Turns(trio.abc.Instrument):
+    """Divides a log into what happened between two looks at the outside world, in which every task has one turn.
+
+    Args:
+      log: to which `mark` is added at each look.
+      mark: what stands for it.
+    """
+
+    def __init__(self, log: list[Any], mark: object) -> None:
+        self._log = log
+        self._mark = mark
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._log.append(self._mark)

@@ -193,10 +193,6 @@ async def begin_send_with_callback(scene: Scene) -> None:
 # Files ----------------------------------------------------------------------------------------
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 @drives("Socket.send_file", EVERYTHING, "awaited", elements=False)
 @drives("Socket.send_packets_async", EVERYTHING, "args", elements=True)
 async def send_files(scene: Scene, elements: bool) -> None:

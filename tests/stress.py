@@ -97,6 +97,7 @@ from tests import (
     stress_strikes,
     stress_threads,
 )
+from tests.helpers import reset_on_close
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -358,8 +359,7 @@ class CancelTrial:
                     self.read_on.set()
             finally:
                 self.socket.close(reset=False)
-            linger = b"\x01\0\0\0\0\0\0\0"  # leaves no connection in TIME_WAIT behind
-            self.peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+            reset_on_close(self.peer)  # leaves no connection in TIME_WAIT behind
         for entry in self.entries:
             if 0 < entry.count < len(entry.message):
                 self.happened["cut"] += 1

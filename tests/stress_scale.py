@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket as stdlib_socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
+from tests.files import open_descriptors
+from tests.helpers import reset_on_close
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 POOL = random.Random(1).randbytes(1 << 20)
 
 #: Closing with this leaves no connection in TIME_WAIT behind, of which there are fewer than trials.
-LINGER_FOR_NO_TIME = struct.pack("ii", 1, 0)
 
 
 def tcp_pair(
@@ -57,7 +57,7 @@ def tcp_pair(
     left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, 4096)
     left.connect(listener.getsockname())
     right, _ = listener.accept()
-    right.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER_FOR_NO_TIME)
+    reset_on_close(right)
     right.setblocking(False)
     return left, right
 
@@ -324,9 +324,7 @@ def sigkill(trials: Trials) -> None:
                     time.sleep(rng.random() * 0.002)
                     os.kill(sender, signal.SIGKILL)
                     receive_rest(peer, received)
-                    peer.setsockopt(
-                        stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER_FOR_NO_TIME
-                    )
+                    reset_on_close(peer)
                 trials.check(number, "sigkill", judge(journal, received, trials.happened))
             mother.stdin.close()
 
@@ -487,10 +485,6 @@ class Leaver:
             self.wrong += 1
 
 
-def count_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
-
-
 def leaks(trials: Trials) -> None:
     """Cancel as many sends as there are trials, twice, and look for what is left of them the second time."""
     leaver = Leaver(random.Random(trials.seed))
@@ -502,7 +496,7 @@ def leaks(trials: Trials) -> None:
             # The first time around, what is made once and kept is made.
             await leaver.run(trials.count)
             gc.collect()
-            descriptors = count_descriptors()
+            descriptors = len(open_descriptors())
             before = tracemalloc.get_traced_memory()[0]
             await leaver.run(trials.count)
             gc.set_debug(gc.DEBUG_SAVEALL)
@@ -521,7 +515,7 @@ def leaks(trials: Trials) -> None:
             gc.set_debug(0)
             gc.enable()
             tracemalloc.stop()
-        more = count_descriptors() - descriptors
+        more = len(open_descriptors()) - descriptors
         trials.happened["descriptors left"] = more
         trials.happened["buffers that stayed locked"] = leaver.wrong
         trials.happened["our objects in cycles"] = sum(ours.values())

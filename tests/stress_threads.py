@@ -7,12 +7,10 @@ whether it is whole. The peers are plain sockets. Nothing here is imported from 
 
 from __future__ import annotations
 
-import os
 import queue
 import random
 import socket as stdlib_socket
 import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -24,6 +22,7 @@ import attrs
 import outcome
 import trio
 
+from tests.files import open_descriptors
 from tests.helpers import read_some, stdlib_pair
 from trio_send import (
     AsyncResult,
@@ -190,11 +189,6 @@ def complaint_about(senders: list[Sender], received: bytes | bytearray, rests: i
     return None
 
 
-def count_descriptors() -> int:
-    """How many descriptors this process has; 0 where nobody knows."""
-    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-
-
 def own_threads() -> set[threading.Thread]:
     """The threads that are not kept by Trio for later."""
     return {each for each in threading.enumerate() if not each.name.startswith("Trio thread")}
@@ -309,7 +303,7 @@ def run_as_guest(function: Callable[..., Awaitable[None]], *arguments: object) -
 def threads(trials: Trials, run: Callable[..., None] = trio.run) -> None:
     """So many sends in all, from 64 threads on 8 sockets; a third of the threads end with sends pending."""
     run(trio.to_thread.run_sync, int)  # what Trio keeps for later, it has then
-    before, descriptors = own_threads(), count_descriptors()
+    before, descriptors = own_threads(), len(open_descriptors())
     begun = time.perf_counter()
     run(_crowd, trials)
     trials.happened["sends per second"] = round(
@@ -322,7 +316,7 @@ def threads(trials: Trials, run: Callable[..., None] = trio.run) -> None:
         "tasks": trials.happened["tasks left"],
         "threads that are owners": trials.happened["threads left"],
         "threads": len(own_threads() - before),
-        "descriptors": count_descriptors() - descriptors,
+        "descriptors": len(open_descriptors()) - descriptors,
     }
     if any(left.values()):
         trials.mismatches.append(f"something was left: {left}")

@@ -17,7 +17,6 @@ import re
 import select
 import signal
 import socket as stdlib_socket
-import struct
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ import pytest
 import trio
 
 import trio_send
+from tests.helpers import reset_on_close
 from trio_send._cli import main
 from trio_send._cli.demo import (
     command as _demo,
@@ -50,9 +50,6 @@ faces = pytest.mark.parametrize("face", FACES)
 AF_UNIX: int = getattr(stdlib_socket, "AF_UNIX", -1)
 
 needs_unix_sockets = pytest.mark.skipif(AF_UNIX < 0, reason="needs Unix sockets")
-
-#: What SO_LINGER has to be for a close to be a reset.
-RESET = struct.pack("ii", 1, 0)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -419,7 +416,7 @@ def test_a_connection_that_breaks_while_there_is_nothing_to_send(
 
     def reset(connection: stdlib_socket.socket) -> bytes:
         piece = connection.recv(1)
-        connection.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
+        reset_on_close(connection)
         return piece
 
     with open(reading) as stream, open(writing, "wb", buffering=0) as pipe:
@@ -780,7 +777,7 @@ def test_a_port_in_use(capsys: Capture) -> None:
 def test_a_connection_that_is_reset(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def reset(address: str) -> None:
         with connect(address) as sock:
-            sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, RESET)
+            reset_on_close(sock)
             sock.sendall(b"abc")
 
     with sending_to_the_sink(monkeypatch, reset):

@@ -14,7 +14,6 @@ import re
 import shutil
 import socket as stdlib_socket
 import socketserver
-import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import reset
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -150,10 +151,8 @@ def test_the_server_resets() -> None:
     def handle(handler: socketserver.StreamRequestHandler) -> None:
         handler.rfile.read(5)
         handler.wfile.write(b"well, ")
-        linger = struct.pack("ii", 1, 0)
-        handler.connection.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
         # The framework would end the connection politely first.
-        handler.connection.close()
+        reset(handler.connection)
 
     with serving(handle) as port:
         done = talk(port, "hello")

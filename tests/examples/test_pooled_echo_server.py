@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import socket as stdlib_socket
-import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +28,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests import stress_echo
-from tests.helpers import BIG, bytes_of, nothing_to_read, read_exactly, read_to_end
+from tests.helpers import BIG, bytes_of, nothing_to_read, read_exactly, read_to_end, reset
 from tests.stress import Trials
 from trio_send import Socket, SocketAsyncEventArgs, SocketAsyncOperation
 
@@ -206,11 +205,6 @@ async def serving(server: Any, *, tiny: bool = False) -> AsyncIterator[Running]:
     assert server.places.value == server.max_clients
     assert all(args.user_token.socket is None for args in server.pool._args.values())
     assert listener.fileno() == -1
-
-
-def reset(client: stdlib_socket.socket) -> None:
-    client.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
 
 
 @pytest.mark.fact("F284", "F285", "F286", "F287")

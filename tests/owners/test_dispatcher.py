@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import Told, scripted, ten
+from tests.helpers import Told, Turns, scripted, ten
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -36,16 +36,6 @@ JOIN = ExitPolicy.JOIN
 
 class Left(Exception):
     """What a handler raises."""
-
-
-class Turns(trio.abc.Instrument):
-    """Writes down where every task has had a turn."""
-
-    def __init__(self, log: list[str]) -> None:
-        self._log = log
-
-    def after_io_wait(self, timeout: float) -> None:
-        self._log.append("turn")
 
 
 # Order ----------------------------------------------------------------------------------------
@@ -141,7 +131,7 @@ async def test_what_ends_together_is_told_together() -> None:
     """No task has a turn between the events of a batch, and every task has one between long rows of them."""
     log: list[str] = []
     socket, _ = scripted(Blocked())
-    instrument = Turns(log)
+    instrument = Turns(log, "turn")
     count = 3 * EVENTS_PER_TRIP + 10
     async with open_initiator():
         for _ in range(count):
@@ -171,7 +161,7 @@ async def test_a_chain_of_completions_lets_other_tasks_run() -> None:
             if socket.send_async(args):
                 return
 
-    instrument = Turns(log)
+    instrument = Turns(log, "turn")
     async with open_initiator(JOIN):
         args = SocketAsyncEventArgs(b"x")
         args.completed += again

@@ -23,12 +23,14 @@ from trio.testing import wait_all_tasks_blocked
 from tests.helpers import (
     CountingPort,
     Told,
+    Turns,
     bytes_of,
     connected,
     fill,
     nothing_to_read,
     read_exactly,
     read_some,
+    reset,
     scripted,
     stdlib_pair,
     ten,
@@ -680,16 +682,6 @@ class BusyPort(Port):
         pass
 
 
-class Turns(trio.abc.Instrument):
-    """Divides a log into what happened between two looks at the outside world, in which every task has one turn."""
-
-    def __init__(self, log: list[tuple[str, int]]) -> None:
-        self._log = log
-
-    def after_io_wait(self, timeout: float) -> None:
-        self._log.append(("turn", 0))
-
-
 class Crowd:
     """Busy sockets, and the log of what they send.
 
@@ -711,7 +703,7 @@ class Crowd:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Have descriptors for the sockets, and an instrument that writes down the turns."""
-        instrument = Turns(self.log)
+        instrument = Turns(self.log, ("turn", 0))
         with ExitStack() as stack:
             for name in self._names:
                 left, right = stdlib_socket.socketpair()
@@ -905,9 +897,7 @@ async def test_an_error_ends_a_blocked_operation(engine: str) -> None:
             for each in args:
                 assert socket.send_async(each)
             await wait_all_tasks_blocked()
-            linger = b"\x01\0\0\0\0\0\0\0"
-            peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
-            peer.close()
+            reset(peer)
             await args[
                 1
             ].wait()  # the reset is on its way, and nothing but its arrival can end the wait

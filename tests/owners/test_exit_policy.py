@@ -18,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.helpers import python_handles_ctrl_c as python_handles_ctrl_c
+from tests.helpers import cycle, python_handles_ctrl_c as python_handles_ctrl_c, scripted
 from trio_send import (
     ExitPolicy,
     InvalidOperationError,
@@ -96,21 +96,11 @@ class Sends:
         return dict(self.told)
 
 
-def make_socket(*script: int | str | Blocked) -> tuple[Socket, ScriptedPort]:
-    port = ScriptedPort(script)
-    return Socket.from_port(port), port
-
-
-def cycle(*lines: int | Blocked, times: int) -> list[int | Blocked]:
-    """A script that repeats some lines."""
-    return list(lines) * times
-
-
 def stuck_socket(after: int = 0, seconds: float = float("inf")) -> tuple[Socket, ScriptedPort]:
     """A socket that takes ``after`` bytes of the first message and then nothing for a while."""
     if after:
-        return make_socket(after, Blocked(seconds))
-    return make_socket(Blocked(seconds))
+        return scripted(after, Blocked(seconds))
+    return scripted(Blocked(seconds))
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -574,7 +564,7 @@ async def test_handlers_may_start_sends_while_the_exit_waits(
     policy: ExitPolicy, autojump_clock: trio.testing.MockClock
 ) -> None:
     sends = Sends()
-    socket, port = make_socket(*cycle(Blocked(1), 10, times=4))
+    socket, port = scripted(*cycle(Blocked(1), 10, times=4))
     answers: list[bool] = []
 
     def go_on(_: Socket, args: SocketAsyncEventArgs) -> None:
@@ -596,7 +586,7 @@ async def test_grace_bounds_handlers_that_restart_for_ever(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sends = Sends()
-    socket, port = make_socket(*cycle(Blocked(1), 10, times=1000))
+    socket, port = scripted(*cycle(Blocked(1), 10, times=1000))
     ends: list[End] = []
     refused: list[SocketAsyncEventArgs] = []
 
@@ -621,7 +611,7 @@ async def test_grace_bounds_handlers_whose_restarts_never_block(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Such a chain has no wait of its own, yet the others have their turns, and the end comes."""
-    socket, port = make_socket(Blocked(0.5))
+    socket, port = scripted(Blocked(0.5))
     sent = 0
 
     def go_on(_: Socket, args: SocketAsyncEventArgs) -> None:
@@ -673,7 +663,7 @@ async def test_restarting_blindly_at_the_stop_does_no_harm(
 
 async def test_begin_send_raises_after_the_stop(autojump_clock: trio.testing.MockClock) -> None:
     socket, _ = stuck_socket()
-    fresh, fresh_port = make_socket()
+    fresh, fresh_port = scripted()
     errors: list[SocketException] = []
 
     def on_end(result: object) -> None:
@@ -689,7 +679,7 @@ async def test_begin_send_raises_after_the_stop(autojump_clock: trio.testing.Moc
 
 
 async def test_a_start_after_the_exit_is_a_mistake(autojump_clock: trio.testing.MockClock) -> None:
-    socket, port = make_socket()
+    socket, port = scripted()
     async with trio.open_nursery() as nursery:
         gone = trio.Event()
 
@@ -714,7 +704,7 @@ async def test_finish_started_stops_what_its_handlers_start_when_the_grace_is_ov
 ) -> None:
     """The sorting is done once, at the exit. What handlers start later may go on, but not beyond the grace."""
     sends = Sends()
-    socket, _ = make_socket(3, Blocked(1), 7, Blocked())
+    socket, _ = scripted(3, Blocked(1), 7, Blocked())
 
     def start_another(_: Socket, args: SocketAsyncEventArgs) -> None:
         if args.socket_error is SocketError.SUCCESS:
@@ -745,7 +735,7 @@ async def test_finish_started_spares_a_message_that_is_being_resumed(
 ) -> None:
     """Its count goes on from the first activation, so it is started although this activation sent nothing."""
     sends = Sends()
-    socket, port = make_socket(3, Blocked(1))
+    socket, port = scripted(3, Blocked(1))
     async with open_initiator(FINISH_STARTED, grace=9):
         args = SocketAsyncEventArgs(MESSAGE)
         assert socket.send_async(args)
@@ -1119,7 +1109,7 @@ async def test_adopted_operations_go_on_while_their_first_initiator_is_still_bei
     """A slow handler of another operation holds the exit up. That is no reason to refuse a start to the adopter's."""
     sends = Sends()
     quick, _ = stuck_socket(0, 1)
-    socket, _ = make_socket(Blocked(3), 10, Blocked(3))
+    socket, _ = scripted(Blocked(3), 10, Blocked(3))
 
     async def hold_up(_: Socket, args: SocketAsyncEventArgs) -> None:
         await trio.sleep(5)
@@ -1157,7 +1147,7 @@ async def test_time_limits_survive_an_adoption(
 ) -> None:
     """They count on from where they were: adopted at 1, the last byte accepted at 2."""
     sends = Sends()
-    socket, _ = make_socket(3, Blocked(2), 2, Blocked())
+    socket, _ = scripted(3, Blocked(2), 2, Blocked())
     async with open_initiator(JOIN):
         with trio.move_on_after(0.5):
             async with open_initiator(ADOPT):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket as stdlib_socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.connections import full
 from tests.datagrams import receiver
-from tests.helpers import Told, scripted, stdlib_pair, ten
+from tests.helpers import Told, scripted, stack as stack, stdlib_pair, ten
 from tests.worker_threads import KINDS_OF_THREAD, in_own_thread
 from trio_send import (
     AsyncResult,
@@ -297,12 +297,6 @@ FACES: dict[str, Callable[[Program, ExitStack], Starter]] = {
 
 in_few = pytest.mark.usefixtures("few")
 every_face = pytest.mark.parametrize("face", FACES)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 class Left(Exception):

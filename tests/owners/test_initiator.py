@@ -30,6 +30,7 @@ from trio.testing import (
 )
 
 import trio_send
+from tests.files import open_descriptors
 from tests.helpers import Told, connected, fill, nothing_to_read, read_exactly, scripted, ten
 from trio_send import (
     AsyncResult,
@@ -1243,11 +1244,6 @@ async def test_entering_does_not_yield_and_leaving_does(policy: ExitPolicy, pend
 
 
 # What stays behind ----------------------------------------------------------------------------
-
-
-def open_descriptors() -> set[str]:
-    """The numbers of all descriptors of this process."""
-    return set(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no directory lists the descriptors")

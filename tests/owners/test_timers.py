@@ -21,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.helpers import cycle, scripted
 from trio_send import (
     ExitPolicy,
     InvalidOperationError,
@@ -35,7 +36,7 @@ from trio_send import (
 )
 from trio_send._kernel.epoll_set import HAVE_EPOLL
 from trio_send.abc import Port
-from trio_send.testing import Blocked, ScriptedPort
+from trio_send.testing import Blocked
 
 MESSAGE = b"0123456789"
 #: How many tasks wait for one blocked socket.
@@ -76,18 +77,6 @@ class Limited:
         self.told.append((args.user_token, args.socket_error, args.bytes_transferred, self.now))
 
 
-def make_socket(
-    *script: int | str | Blocked, is_stream: bool = True
-) -> tuple[Socket, ScriptedPort]:
-    port = ScriptedPort(script, is_stream=is_stream)
-    return Socket.from_port(port), port
-
-
-def cycle(*lines: int | Blocked, times: int) -> list[int | Blocked]:
-    """A script that repeats some lines."""
-    return list(lines) * times
-
-
 Pair = tuple[Socket, Socket]
 
 
@@ -113,7 +102,7 @@ async def test_timeout_of_a_send_with_no_byte_accepted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, port = make_socket(Blocked(100))
+    socket, port = scripted(Blocked(100))
     async with open_initiator():
         args = limited.start(socket, timeout=2.5)
         assert await args.wait() == 0
@@ -127,7 +116,7 @@ async def test_timeout_of_a_send_with_no_byte_accepted(
 
 async def test_timeout_in_the_middle_of_a_message(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, port = make_socket(3, Blocked(1), 2, Blocked())
+    socket, port = scripted(3, Blocked(1), 2, Blocked())
     async with open_initiator():
         args = limited.start(socket, timeout=4)
         limited.start(socket, "follower")
@@ -152,7 +141,7 @@ async def test_timeout_is_not_prolonged_by_accepted_bytes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(*cycle(Blocked(1), 1, times=20))
+    socket, _ = scripted(*cycle(Blocked(1), 1, times=20))
     async with open_initiator():
         await limited.start(socket, timeout=4.5).wait()
     assert limited.told == [("send", TIMED_OUT, 4, 4.5)]
@@ -160,7 +149,7 @@ async def test_timeout_is_not_prolonged_by_accepted_bytes(
 
 async def test_timeout_counts_for_a_follower_too(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, port = make_socket(3, Blocked(9))
+    socket, port = scripted(3, Blocked(9))
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "head")
         await trio.sleep(1)
@@ -175,7 +164,7 @@ async def test_timeout_of_zero_strikes_as_soon_as_the_send_pends(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(3, Blocked())
+    socket, _ = scripted(3, Blocked())
     async with open_initiator():
         await limited.start(socket, timeout=0).wait()
         assert limited.told == [("send", TIMED_OUT, 3, 0)]
@@ -186,7 +175,7 @@ async def test_a_send_that_is_in_time_is_left_alone(
     limit: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(3, Blocked(2))
+    socket, _ = scripted(3, Blocked(2))
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "send", MESSAGE, **{limit: 2.25})
         await trio.sleep(50)
@@ -201,7 +190,7 @@ async def test_stall_counts_from_the_last_accepted_byte(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, port = make_socket(2, Blocked(2), 2, Blocked(2), 1, Blocked(2), 1, Blocked())
+    socket, port = scripted(2, Blocked(2), 2, Blocked(2), 1, Blocked(2), 1, Blocked())
     async with open_initiator():
         args = limited.start(socket, stall_timeout=3)
         limited.start(socket, "follower")
@@ -216,7 +205,7 @@ async def test_stall_counts_from_the_start_if_no_byte_is_accepted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator():
         await trio.sleep(10)
         await limited.start(socket, stall_timeout=3).wait()
@@ -228,7 +217,7 @@ async def test_an_attempt_that_sends_nothing_is_no_progress(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, port = make_socket(2, *[Blocked(1)] * 20)
+    socket, port = scripted(2, *[Blocked(1)] * 20)
     async with open_initiator():
         await limited.start(socket, stall_timeout=4.5).wait()
         assert limited.told == [("send", TIMED_OUT, 2, 4.5)]
@@ -239,7 +228,7 @@ async def test_stall_of_a_follower_begins_when_it_reaches_the_head(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, port = make_socket(Blocked(10), 10, Blocked())
+    socket, port = scripted(Blocked(10), 10, Blocked())
     async with open_initiator():
         limited.start(socket, "head")
         follower = limited.start(socket, "follower", stall_timeout=3)
@@ -253,7 +242,7 @@ async def test_stall_of_a_follower_whose_head_is_stopped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator():
         head = limited.start(socket, "head")
         follower = limited.start(socket, "follower", stall_timeout=3)
@@ -268,7 +257,7 @@ async def test_stall_of_a_follower_that_shared_a_system_call_with_the_head(
 ) -> None:
     """It became head with bytes accepted already, in the same step."""
     limited = Limited()
-    socket, port = make_socket(Blocked(10), 14, Blocked())
+    socket, port = scripted(Blocked(10), 14, Blocked())
     async with open_initiator():
         limited.start(socket, "head")
         follower = limited.start(socket, "follower", stall_timeout=3)
@@ -282,7 +271,7 @@ async def test_a_whole_queue_stalls_one_after_the_other(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator():
         for name in "abc":
             args = limited.start(socket, name, stall_timeout=2)
@@ -308,7 +297,7 @@ async def test_the_earlier_of_both_limits_strikes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(2, Blocked(2), 2, Blocked())
+    socket, _ = scripted(2, Blocked(2), 2, Blocked())
     async with open_initiator():
         await limited.start(socket, timeout=timeout, stall_timeout=stall_timeout).wait()
         assert limited.told == [("send", TIMED_OUT, count, at)]
@@ -319,7 +308,7 @@ async def test_stall_while_the_kernel_is_out_of_memory(
 ) -> None:
     """The attempts are repeated after pauses, and none of them accepts a byte."""
     limited = Limited()
-    socket, port = make_socket(2, *["ENOBUFS"] * 10)
+    socket, port = scripted(2, *["ENOBUFS"] * 10)
     async with open_initiator():
         await limited.start(socket, stall_timeout=0.25).wait()
         assert limited.told == [("send", TIMED_OUT, 2, 0.25)]
@@ -332,7 +321,7 @@ async def test_datagrams_have_limits_and_are_never_cut(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked(5), is_stream=False)
+    socket, _ = scripted(Blocked(5), is_stream=False)
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "first", timeout=2)
         limited.start(socket, "second", stall_timeout=1)
@@ -347,7 +336,7 @@ async def test_datagrams_have_limits_and_are_never_cut(
 
 async def test_lists_have_limits_too(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, _ = make_socket(7, Blocked())
+    socket, _ = scripted(7, Blocked())
     async with open_initiator():
         args = SocketAsyncEventArgs(buffer_list=[b"01234", b"56789"], user_token="list")
         args.stall_timeout = 2
@@ -366,7 +355,7 @@ async def test_each_activation_has_fresh_limits(
     limit: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked(2), 10, Blocked(2), 10, Blocked())
+    socket, _ = scripted(Blocked(2), 10, Blocked(2), 10, Blocked())
     async with open_initiator():
         args = limited.start(socket, "send", MESSAGE, **{limit: 3})
         await args.wait()
@@ -387,7 +376,7 @@ async def test_an_old_limit_never_strikes_a_restart_from_the_handler(
 ) -> None:
     """Stopped at the very moment at which its limit is due, and started anew at that moment."""
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator():
         args = limited.make(timeout=3)
         starts: list[float] = []
@@ -409,7 +398,7 @@ async def test_limits_can_change_from_one_activation_to_the_next(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked(1), 10, Blocked(1000), 10, Blocked())
+    socket, _ = scripted(Blocked(1), 10, Blocked(1000), 10, Blocked())
     async with open_initiator():
         args = limited.start(socket, timeout=5)
         await args.wait()
@@ -429,7 +418,7 @@ async def test_limits_can_change_from_one_activation_to_the_next(
 
 async def test_a_resumed_message_has_fresh_limits(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, port = make_socket(3, Blocked(), Blocked(2), 4, Blocked())
+    socket, port = scripted(3, Blocked(), Blocked(2), 4, Blocked())
     async with open_initiator():
         args = limited.start(socket, timeout=5, stall_timeout=4)
         await args.wait()
@@ -451,7 +440,7 @@ async def test_the_rest_that_is_awaited_has_the_limits_of_its_args(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, port = make_socket(3, Blocked(), 2, Blocked())
+    socket, port = scripted(3, Blocked(), 2, Blocked())
     async with open_initiator():
         args = limited.start(socket, stall_timeout=4)
         await args.wait()
@@ -558,7 +547,7 @@ async def test_an_awaited_send_at_the_head(
     limit: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(3, Blocked(1), 2, Blocked())
+    socket, _ = scripted(3, Blocked(1), 2, Blocked())
     args = limited.make("send", MESSAGE, **{limit: 4})
     with pytest.raises(SocketException) as caught:
         await socket.send(args)
@@ -592,7 +581,7 @@ async def test_an_awaited_send_at_the_head_of_a_real_socket(
 
 async def test_an_awaited_send_that_is_parked(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, port = make_socket(3, Blocked(9))
+    socket, port = scripted(3, Blocked(9))
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "head")
         with pytest.raises(SocketException) as caught:
@@ -606,7 +595,7 @@ async def test_an_awaited_send_that_is_parked(autojump_clock: trio.testing.MockC
 
 async def test_a_parked_send_does_not_stall(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked(9), 10, Blocked())
+    socket, _ = scripted(Blocked(9), 10, Blocked())
     async with open_initiator():
         limited.start(socket, "head")
         args = limited.make(stall_timeout=2)
@@ -619,7 +608,7 @@ async def test_a_parked_send_does_not_stall(autojump_clock: trio.testing.MockClo
 async def test_two_awaited_sends_hand_the_socket_on(autojump_clock: trio.testing.MockClock) -> None:
     """The second is parked until the first has timed out, and waits for the socket itself from then on."""
     limited = Limited()
-    socket, _ = make_socket(Blocked(7))
+    socket, _ = scripted(Blocked(7))
     ends: list[tuple[str, float]] = []
 
     async def first() -> None:
@@ -639,7 +628,7 @@ async def test_an_awaited_send_with_args_can_be_used_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked(2), 10, Blocked(2), 10, Blocked())
+    socket, _ = scripted(Blocked(2), 10, Blocked(2), 10, Blocked())
     args = limited.make(timeout=3)
     assert await socket.send(args) == 10
     assert await socket.send(args) == 10
@@ -650,7 +639,7 @@ async def test_an_awaited_send_with_args_can_be_used_again(
 
 async def test_a_cancel_wins_over_a_later_limit(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, _ = make_socket(3, Blocked())
+    socket, _ = scripted(3, Blocked())
     args = limited.make(timeout=3)
     with trio.move_on_after(2) as scope:
         await socket.send(args)
@@ -779,7 +768,7 @@ class TestValidation:
             setattr(SocketAsyncEventArgs(MESSAGE), limit, seconds)
 
     async def test_in_use(self, limit: str) -> None:
-        socket, _ = make_socket(3, Blocked())
+        socket, _ = scripted(3, Blocked())
         async with open_initiator():
             args = SocketAsyncEventArgs(MESSAGE)
             setattr(args, limit, 1000)
@@ -809,7 +798,7 @@ class TestValidation:
 async def test_many_limits_strike_in_exact_order(autojump_clock: trio.testing.MockClock) -> None:
     """On one socket and on many, in the order of their times, and of their starts where those are the same."""
     limited = Limited()
-    sockets = [make_socket(Blocked())[0] for _ in range(20)]
+    sockets = [scripted(Blocked())[0] for _ in range(20)]
     generator = random.Random(1)
     expected: list[tuple[float, int]] = []
     async with open_initiator(ExitPolicy.JOIN):
@@ -825,7 +814,7 @@ async def test_a_limit_that_is_set_later_may_strike_earlier(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "slow", timeout=100)
         await trio.sleep(1)
@@ -843,7 +832,7 @@ async def test_limits_of_operations_that_ended_in_time_do_not_pile_up(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """One after the other, each far from its limit when it ends."""
-    socket, port = make_socket()
+    socket, port = scripted()
     args = SocketAsyncEventArgs(MESSAGE)
     args.timeout = 1_000_000
     args.stall_timeout = 500_000
@@ -865,7 +854,7 @@ async def test_limits_pile_up_no_higher_than_what_is_live(
 ) -> None:
     """A thousand stay, while thousands come and go behind them."""
     limited = Limited()
-    socket, _ = make_socket(Blocked())
+    socket, _ = scripted(Blocked())
     async with open_initiator() as initiator:
         stay = [limited.start(socket, str(index), timeout=5000 - index) for index in range(1000)]
         longest = 0
@@ -885,7 +874,7 @@ async def test_stalls_that_move_all_the_time_do_not_pile_up(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     limited = Limited()
-    socket, _ = make_socket(*cycle(Blocked(1), 1, times=2000))
+    socket, _ = scripted(*cycle(Blocked(1), 1, times=2000))
     async with open_initiator() as initiator:
         args = limited.start(socket, "slow", bytes(1500), stall_timeout=1.5)
         longest = 0
@@ -920,7 +909,7 @@ async def test_limits_keep_no_ended_operation_alive(pair: Pair) -> None:
 
 async def test_the_limits_end_with_the_initiator(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, port = make_socket(Blocked())
+    socket, port = scripted(Blocked())
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with open_initiator():
         args = limited.start(socket, timeout=5)
@@ -937,7 +926,7 @@ async def test_the_limits_end_with_the_initiator(autojump_clock: trio.testing.Mo
 
 async def test_limits_on_a_socket_that_is_closed(autojump_clock: trio.testing.MockClock) -> None:
     limited = Limited()
-    socket, _ = make_socket(3, Blocked())
+    socket, _ = scripted(3, Blocked())
     async with open_initiator(ExitPolicy.JOIN):
         limited.start(socket, "head", timeout=5, stall_timeout=4)
         limited.start(socket, "follower", timeout=5)
@@ -970,7 +959,7 @@ async def test_limits_may_be_set_anew_before_a_cut_message_is_resumed(
 ) -> None:
     """What was cut by a limit that was too short must not be stuck with it."""
     limited = Limited()
-    socket, port = make_socket(3, Blocked(), Blocked(50))
+    socket, port = scripted(3, Blocked(), Blocked(50))
     async with open_initiator(ExitPolicy.JOIN):
         args = limited.start(socket, timeout=4)
         await args.wait()

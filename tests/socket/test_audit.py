@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import socket as stdlib_socket
-import struct
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +19,16 @@ import trio
 import trio.testing
 
 import trio_send._kernel.tcp_totals
-from tests.helpers import BIG, HOSTS, bytes_of, connected, needs_ipv6, read_exactly, stdlib_pair
+from tests.helpers import (
+    BIG,
+    HOSTS,
+    bytes_of,
+    connected,
+    needs_ipv6,
+    read_exactly,
+    reset,
+    stdlib_pair,
+)
 from trio_send import (
     Audit,
     InvalidOperationError,
@@ -36,13 +44,6 @@ from trio_send import (
 from trio_send.testing import ScriptedPort
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-
-LINGER_FOR_NO_TIME = struct.pack("ii", 1, 0)
-
-
-def reset(peer: stdlib_socket.socket) -> None:
-    peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER_FOR_NO_TIME)
-    peer.close()
 
 
 # -- the ways to come by a connection ---------------------------------------------------------------------------------

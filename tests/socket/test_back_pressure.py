@@ -15,7 +15,7 @@ import trio
 from hypothesis import given, strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import BIG, connected, read_exactly, scripted
+from tests.helpers import BIG, connected, read_exactly, scripted, unblock
 from tests.scripted import run_virtual
 from trio_send import (
     ExitPolicy,
@@ -38,13 +38,6 @@ KIB = 1024
 
 def args_of(size: int) -> SocketAsyncEventArgs:
     return SocketAsyncEventArgs(bytes(size))
-
-
-async def unblock(port: ScriptedPort) -> None:
-    """Lift the block that somebody waits at, and see what comes of it."""
-    await wait_all_tasks_blocked()
-    port.unblock()
-    await wait_all_tasks_blocked()
 
 
 # How many bytes are queued ----------------------------------------------------------------------

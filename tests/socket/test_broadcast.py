@@ -23,6 +23,7 @@ from tests.helpers import (
     python_handles_ctrl_c as python_handles_ctrl_c,
     read_exactly,
     scripted,
+    unblock,
     unix as unix,
 )
 from trio_send import (
@@ -77,13 +78,6 @@ def sockets_and_peers() -> Iterator[tuple[list[Socket], list[stdlib_socket.socke
 def blocked(took: int = 0) -> tuple[Socket, ScriptedPort]:
     """A socket that takes so many bytes, then nothing until it is unblocked, then all there is."""
     return scripted(*([took] if took else []), Blocked())
-
-
-async def unblock(port: ScriptedPort) -> None:
-    """Lift the block that somebody waits at, and see what comes of it."""
-    await wait_all_tasks_blocked()
-    port.unblock()
-    await wait_all_tasks_blocked()
 
 
 # Those that keep up -----------------------------------------------------------------------------

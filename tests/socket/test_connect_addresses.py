@@ -17,7 +17,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.connections import Resolver, connect_through, every_connect, full
+from tests.connections import Resolver, connect_through, dual, every_connect, full
 from tests.datagrams import receiver, take_all
 from tests.helpers import needs_ipv6, read_exactly, read_some, stack as stack
 from trio_send import (
@@ -53,13 +53,6 @@ def deaf(stack: ExitStack, family: int = INET) -> stdlib_socket.socket:
     sock = stack.enter_context(stdlib_socket.socket(family))
     sock.bind((HOSTS[family], 0))
     return sock
-
-
-def dual(stack: ExitStack, type_: int = STREAM) -> Socket:
-    """A socket of ours for IPv6 that takes IPv4 addresses too."""
-    socket = stack.enter_context(closing(Socket(INET6, type_)))
-    socket.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 0)
-    return socket
 
 
 def entry(sock: stdlib_socket.socket) -> Any:

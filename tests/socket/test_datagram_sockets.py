@@ -15,6 +15,7 @@ import trio
 from hypothesis import given, settings, strategies as st
 from trio.testing import wait_all_tasks_blocked
 
+from tests.connections import connect_through
 from tests.datagrams import receiver, take_all
 from tests.helpers import (
     FACES,
@@ -72,20 +73,6 @@ def fill(socket: Socket) -> list[SocketAsyncEventArgs]:
         # An answer "pending" alone does not say so: it is also given now and then to let other tasks run.
         if socket.send_async(args) and args.remaining:
             return started
-
-
-async def connect_through(connect: str, socket: Socket, address: Any) -> None:
-    if connect == "connect":
-        await socket.connect(address)
-    elif connect == "begin_connect":
-        await socket.end_connect(socket.begin_connect(address))
-    else:
-        args = SocketAsyncEventArgs()
-        args.remote_end_point = address
-        if socket.connect_async(args):
-            await args.wait()
-        assert args.outcome is not None
-        args.outcome.unwrap()
 
 
 # The end --------------------------------------------------------------------------------------

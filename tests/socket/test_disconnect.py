@@ -6,7 +6,6 @@ Modules: _socket.connection_end.
 from __future__ import annotations
 
 import socket as stdlib_socket
-import struct
 from contextlib import ExitStack, closing
 
 import pytest
@@ -23,6 +22,7 @@ from tests.helpers import (
     never_called,
     read_exactly,
     read_to_end,
+    reset,
     stack as stack,
     tcp as tcp,
 )
@@ -208,8 +208,7 @@ async def test_a_connection_that_the_peer_has_reset(tcp: Ends, face: str, stack:
     listener = stack.enter_context(stdlib_socket.socket())
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
+    reset(peer)
     with pytest.raises(SocketException):
         await socket.receive()
     async with open_initiator():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket as stdlib_socket
-import struct
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.connections import accept_through, connect_through, every_accept
+from tests.connections import accept_through, connect_through, dual, every_accept
 from tests.datagrams import every_to_face, receiver, send_to_through, take_all
-from tests.helpers import FACES, failure_on_the_spot, needs_ipv6, read_some, stack as stack
+from tests.helpers import FACES, failure_on_the_spot, needs_ipv6, read_some, reset, stack as stack
 from trio_send import (
     Socket,
     SocketError,
@@ -32,20 +31,6 @@ STREAM, DGRAM = stdlib_socket.SOCK_STREAM, stdlib_socket.SOCK_DGRAM
 SEQPACKET = getattr(stdlib_socket, "SOCK_SEQPACKET", None)
 
 needs_seqpacket = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are none")
-
-
-def dual(stack: ExitStack, type_: int = STREAM) -> Socket:
-    """A socket of ours for IPv6 that takes IPv4 addresses too."""
-    socket = stack.enter_context(closing(Socket(INET6, type_)))
-    socket.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 0)
-    return socket
-
-
-def reset(sock: stdlib_socket.socket) -> None:
-    """Close a plain socket so that its peer finds a reset connection."""
-    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-    sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
-    sock.close()
 
 
 # The peer's -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tests.helpers import (
     end_of,
     ends as ends,
     kind as kind,
+    reset_on_close,
     tcp as tcp,
 )
 from trio_send import (
@@ -183,7 +184,7 @@ async def test_a_peer_that_goes_ends_it(clogged: Ends, how: str) -> None:
         await wait_all_tasks_blocked()
         assert socket.fileno() >= 0
         if how == "reset":
-            peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, LINGER.pack(1, 0))
+            reset_on_close(peer)
         peer.close()
     assert socket.fileno() == -1
 

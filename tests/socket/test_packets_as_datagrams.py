@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from tests.datagrams import receiver, take_all
+from tests.datagrams import take_all, udp_ends as udp_ends
 from tests.helpers import never_called, nothing_to_read, scripted
 from trio_send import (
     SendPacketsElement,
@@ -32,14 +32,6 @@ from trio_send.testing import Blocked
 DGRAM = stdlib_socket.SOCK_DGRAM
 
 Ends = tuple[Socket, stdlib_socket.socket]
-
-
-@pytest.fixture
-async def ends() -> Any:
-    """A UDP socket of ours with a default remote host."""
-    with receiver() as peer, closing(Socket(type=DGRAM)) as socket:
-        await socket.connect(peer.getsockname())
-        yield socket, peer
 
 
 @pytest.fixture
@@ -77,9 +69,9 @@ async def send(socket: Socket, args: SocketAsyncEventArgs) -> int:
 
 
 @pytest.mark.fact("F203", "F204")
-async def test_each_element_is_a_datagram(ends: Ends, tmp_path: Path) -> None:
+async def test_each_element_is_a_datagram(udp_ends: Ends, tmp_path: Path) -> None:
     """Buffers and files, whole or in part, and empty ones."""
-    socket, peer = ends
+    socket, peer = udp_ends
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     empty = tmp_path / "empty"
@@ -99,9 +91,9 @@ async def test_each_element_is_a_datagram(ends: Ends, tmp_path: Path) -> None:
     assert args.remaining_elements == []
 
 
-async def test_marks_say_where_a_datagram_ends(ends: Ends, tmp_path: Path) -> None:
+async def test_marks_say_where_a_datagram_ends(udp_ends: Ends, tmp_path: Path) -> None:
     """With one mark, all elements are joined up to marks or the end."""
-    socket, peer = ends
+    socket, peer = udp_ends
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     args = args_of(b"one", path, (b"!",), (b"",), b"two", bytearray(b"three"))
@@ -111,14 +103,14 @@ async def test_marks_say_where_a_datagram_ends(ends: Ends, tmp_path: Path) -> No
     assert take_all(peer) == [b"abc"]
 
 
-async def test_nothing_at_all(ends: Ends) -> None:
-    socket, peer = ends
+async def test_nothing_at_all(udp_ends: Ends) -> None:
+    socket, peer = udp_ends
     assert await send(socket, args_of()) == 0
     assert nothing_to_read(peer)
 
 
-async def test_a_datagram_of_more_pieces_than_one_call_takes(ends: Ends, records: Ends) -> None:
-    socket, peer = ends
+async def test_a_datagram_of_more_pieces_than_one_call_takes(udp_ends: Ends, records: Ends) -> None:
+    socket, peer = udp_ends
     count = 1500
     assert await send(socket, args_of(*[b"x"] * count, (b"!",))) == count + 1
     assert take_all(peer) == [b"x" * count + b"!"]
@@ -127,9 +119,9 @@ async def test_a_datagram_of_more_pieces_than_one_call_takes(ends: Ends, records
     assert peer.recv(200_000) == b"x" * 60 * count + b"!"
 
 
-async def test_one_that_is_too_long_ends_the_operation(ends: Ends) -> None:
+async def test_one_that_is_too_long_ends_the_operation(udp_ends: Ends) -> None:
     """Those in front went, and the rest can be sent: with the marks that they had."""
-    socket, peer = ends
+    socket, peer = udp_ends
     args = args_of(b"one", (b"1",), (bytes(100_000),), b"two", b"2")
     async with open_initiator():
         assert socket.send_packets_async(args) is False
@@ -148,9 +140,9 @@ async def test_one_that_is_too_long_ends_the_operation(ends: Ends) -> None:
 
 
 async def test_files_that_no_datagram_holds_are_not_read(
-    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    udp_ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    socket, peer = ends
+    socket, peer = udp_ends
     monkeypatch.setattr(files, "read_at", never_called)
     path = tmp_path / "file"
     with path.open("wb") as file:
@@ -186,8 +178,8 @@ async def test_a_file_that_became_shorter(records: Ends, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are as long as they say")
-async def test_a_file_that_claims_to_be_longer(ends: Ends) -> None:
-    socket, peer = ends
+async def test_a_file_that_claims_to_be_longer(udp_ends: Ends) -> None:
+    socket, peer = udp_ends
     path = "/sys/kernel/mm/transparent_hugepage/enabled"
     if not os.path.exists(path):
         pytest.skip("there is no such file")
@@ -243,9 +235,9 @@ async def test_what_is_stopped_sends_no_more(records: Ends) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a class cannot have a __buffer__")
 @pytest.mark.parametrize("when", [0, 1])
-async def test_a_stop_in_the_middle_of_an_attempt(ends: Ends, when: int) -> None:
+async def test_a_stop_in_the_middle_of_an_attempt(udp_ends: Ends, when: int) -> None:
     """The datagram that is being made ready then is not sent."""
-    socket, peer = ends
+    socket, peer = udp_ends
     armed = False
 
     class Meddler:
@@ -302,8 +294,8 @@ class Counting(abc.Instrument):
         self.seen.append((operation.datagrams, count))
 
 
-async def test_instruments_count_datagrams(ends: Ends) -> None:
-    socket, _ = ends
+async def test_instruments_count_datagrams(udp_ends: Ends) -> None:
+    socket, _ = udp_ends
     instrument = Counting()
     with add_instrument(instrument):
         await send(socket, args_of(b"one", b"", b"two"))

@@ -11,7 +11,6 @@ import inspect
 import mmap
 import signal
 import socket as stdlib_socket
-import struct
 import sys
 import weakref
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from tests.helpers import (
     nothing_to_read,
     python_handles_ctrl_c as python_handles_ctrl_c,
     read_exactly,
+    reset,
     stdlib_pair,
     unix as unix,
 )
@@ -285,9 +285,7 @@ async def test_a_reset_by_the_peer(kind: str, form: str) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await wait_all_tasks_blocked()
-            linger = struct.pack("ii", 1, 0)
-            peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
-            peer.close()
+            reset(peer)
         [error] = errors
         assert error.socket_error_code is SocketError.CONNECTION_RESET
         assert "byte" not in str(error)
@@ -771,12 +769,6 @@ async def test_closing_ends_the_receives_that_wait_and_resets_nothing(ends: Ends
 
 
 # Connections that break ------------------------------------------------------------------------
-
-
-def reset(peer: stdlib_socket.socket) -> None:
-    """End a TCP connection in the way that cannot be taken for a clean end."""
-    peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
 
 
 @pytest.mark.fact("F216")

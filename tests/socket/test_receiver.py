@@ -23,6 +23,7 @@ from tests.helpers import (
     ends as ends,
     kind as kind,
     python_handles_ctrl_c as python_handles_ctrl_c,
+    reset,
     scripted,
     stdlib_pair,
     unix as unix,
@@ -230,10 +231,7 @@ async def test_a_connection_that_breaks_leaves_what_has_arrived(call: Call, wire
                 nursery.start_soon(call, receiver)
                 await wait_all_tasks_blocked()
                 scope.cancel()
-        peer.setsockopt(
-            stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, b"\1\0\0\0" + b"\0\0\0\0"
-        )
-        peer.close()
+        reset(peer)
         with pytest.raises(SocketException) as caught:
             await call(receiver)
         assert caught.value.socket_error_code is SocketError.CONNECTION_RESET

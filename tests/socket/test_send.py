@@ -13,7 +13,6 @@ import math
 import mmap
 import select
 import socket as stdlib_socket
-import struct
 from contextlib import closing
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.datagrams import receiver, udp_ends as udp_ends
 from tests.helpers import (
     BIG,
     FACES,
@@ -38,6 +38,7 @@ from tests.helpers import (
     read_exactly,
     read_some,
     read_to_end,
+    reset,
     run_where_sigpipe_kills,
     send_through,
     stdlib_pair,
@@ -1014,12 +1015,6 @@ def test_a_broken_pipe_is_an_error_and_never_a_signal() -> None:
     assert codes == ["SHUTDOWN"] * 10
 
 
-def reset(peer: stdlib_socket.socket) -> None:
-    """Close a peer the hard way."""
-    peer.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
-
-
 @pytest.mark.fact("F049", "F050", "F147", "F164", "F216", "F217")
 async def test_a_reset_by_the_peer_ends_pending_sends_with_their_exact_counts(kind: str) -> None:
     """F216; the followers get the same code with 0 bytes, later starts the first cause.
@@ -1170,27 +1165,12 @@ async def test_the_first_send_after_the_peer_closed_cleanly_succeeds(ends: Ends,
 # Datagrams ------------------------------------------------------------------------------------
 
 
-def udp(family: int = stdlib_socket.AF_INET) -> stdlib_socket.socket:
-    sock = stdlib_socket.socket(family, stdlib_socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1" if family == stdlib_socket.AF_INET else "::1", 0))
-    sock.setblocking(False)
-    return sock
-
-
-@pytest.fixture
-async def datagrams() -> Any:
-    """A connected UDP socket of ours, and its peer."""
-    with udp() as peer, closing(Socket(type=stdlib_socket.SOCK_DGRAM)) as socket:
-        await socket.connect(peer.getsockname())
-        yield socket, peer
-
-
 @pytest.mark.page("B32", "S15")
 @pytest.mark.fact("F174", "F175", "F201")
 @every_face
-async def test_datagrams_arrive_whole_and_apart(datagrams: Ends, face: str) -> None:
+async def test_datagrams_arrive_whole_and_apart(udp_ends: Ends, face: str) -> None:
     """F174, F175, F201: in order, an empty one too, and a list as one."""
-    socket, peer = datagrams
+    socket, peer = udp_ends
     async with open_initiator():
         for data in (b"one", bytearray(b"two"), b"", [b"th", b"", b"ree"], [b"", b""], bytes(9000)):
             expected = b"".join(data) if isinstance(data, list) else bytes(data)
@@ -1202,9 +1182,9 @@ async def test_datagrams_arrive_whole_and_apart(datagrams: Ends, face: str) -> N
 @pytest.mark.page("B36", "B37", "S22", "S23")
 @pytest.mark.fact("F049", "F176", "F177", "F178")
 @every_face
-async def test_a_datagram_that_is_too_long(datagrams: Ends, face: str) -> None:
+async def test_a_datagram_that_is_too_long(udp_ends: Ends, face: str) -> None:
     """One byte more than fits: MESSAGE_SIZE, 0 bytes, nothing sent, and the socket lives on (F176 to F178)."""
-    socket, peer = datagrams
+    socket, peer = udp_ends
     longest = bytes_of(65_507)
     async with open_initiator():
         assert await send_through(face, socket, longest) == 65_507
@@ -1222,9 +1202,9 @@ async def test_a_datagram_that_is_too_long(datagrams: Ends, face: str) -> None:
 
 @pytest.mark.fact("F171")
 @every_face
-async def test_a_datagram_of_more_members_than_the_kernel_takes(datagrams: Ends, face: str) -> None:
+async def test_a_datagram_of_more_members_than_the_kernel_takes(udp_ends: Ends, face: str) -> None:
     """It cannot be sent in several calls: MESSAGE_SIZE, nothing sent (F171), however many of them are empty."""
-    socket, peer = datagrams
+    socket, peer = udp_ends
     async with open_initiator():
         for data in ([b"x"] * 1025, [b"a", *[b""] * 1023, b"b"]):
             assert await failure_on_the_spot(face, socket, data) == (SocketError.MESSAGE_SIZE, 0)
@@ -1235,10 +1215,10 @@ async def test_a_datagram_of_more_members_than_the_kernel_takes(datagrams: Ends,
 
 @pytest.mark.fact("F219")
 @every_face
-async def test_a_refusal_by_icmp_is_reported_once(datagrams: Ends, face: str) -> None:
+async def test_a_refusal_by_icmp_is_reported_once(udp_ends: Ends, face: str) -> None:
     """The datagram that meets nobody is accepted, the next one reports it, and then the socket is as before (F219)."""
-    socket, peer = datagrams
-    elsewhere = udp()
+    socket, peer = udp_ends
+    elsewhere = receiver()
     with elsewhere:
         # A datagram socket that is connected to somebody else refuses ours.
         peer.connect(elsewhere.getsockname())
@@ -1258,10 +1238,10 @@ async def test_a_refusal_by_icmp_is_reported_once(datagrams: Ends, face: str) ->
 
 @pytest.mark.page("B35")
 @pytest.mark.fact("F028")
-async def test_another_connect_changes_the_default_remote_host(datagrams: Ends) -> None:
+async def test_another_connect_changes_the_default_remote_host(udp_ends: Ends) -> None:
     """F028, and the begin_send page's remarks."""
-    socket, peer = datagrams
-    with udp() as other:
+    socket, peer = udp_ends
+    with receiver() as other:
         async with open_initiator():
             args = SocketAsyncEventArgs(b"one")
             assert socket.send_async(args) is False

@@ -17,7 +17,7 @@ import trio
 from hypothesis import given, strategies as st
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from tests.datagrams import receiver, take_all
+from tests.datagrams import receiver, take_all, udp_ends as udp_ends
 from tests.helpers import (
     bytes_of,
     connected,
@@ -90,14 +90,6 @@ class SegmentPort(SpyPort):
         self.segment_calls.append((size, len(data), address))
         self.datagrams += [data[start : start + size] for start in range(0, len(data), size)]
         return count
-
-
-@pytest.fixture
-async def ends() -> Any:
-    """A connected UDP socket of ours, and its peer."""
-    with receiver() as peer, closing(Socket(type=DGRAM)) as socket:
-        await socket.connect(peer.getsockname())
-        yield socket, peer
 
 
 @pytest.fixture
@@ -205,8 +197,8 @@ async def test_other_kinds_of_message(family: int, type_: str) -> None:
         assert [await read_some(peer) for _ in datagrams] == datagrams
 
 
-async def test_flags_reach_the_kernel(ends: Any) -> None:
-    socket, peer = ends
+async def test_flags_reach_the_kernel(udp_ends: Any) -> None:
+    socket, peer = udp_ends
     assert await socket.send_datagrams([b"x"] * 3, None, SocketFlags.DONT_ROUTE) == 3
     for flags in (SocketFlags.OUT_OF_BAND, SocketFlags.PARTIAL):
         with pytest.raises(SocketException) as caught:
@@ -253,8 +245,8 @@ async def test_other_errors_of_a_shared_call_are_told_and_not_tried_away() -> No
 
 
 @pytest.mark.fact("F219")
-async def test_a_refusal_by_icmp_is_told_once(ends: Any) -> None:
-    socket, peer = ends
+async def test_a_refusal_by_icmp_is_told_once(udp_ends: Any) -> None:
+    socket, peer = udp_ends
     with receiver() as elsewhere:
         peer.connect(elsewhere.getsockname())  # so it refuses ours
         batch = DatagramBatch([b"lost"])
@@ -270,8 +262,8 @@ async def test_a_refusal_by_icmp_is_told_once(ends: Any) -> None:
         assert take_all(peer) == [b"never"] * 3
 
 
-async def test_a_datagram_that_is_too_long_ends_the_operation_there(ends: Any) -> None:
-    socket, peer = ends
+async def test_a_datagram_that_is_too_long_ends_the_operation_there(udp_ends: Any) -> None:
+    socket, peer = udp_ends
     too_long = bytes(65_508)
     batch = DatagramBatch([b"one", b"two", b"", too_long, b"behind"])
     for accepted in (3, 0):
@@ -287,8 +279,8 @@ async def test_a_datagram_that_is_too_long_ends_the_operation_there(ends: Any) -
     assert await socket.send(b"the socket lives") == 16
 
 
-async def test_a_buffer_that_shrank_fails_with_the_count_of_those_in_front(ends: Any) -> None:
-    socket, peer = ends
+async def test_a_buffer_that_shrank_fails_with_the_count_of_those_in_front(udp_ends: Any) -> None:
+    socket, peer = udp_ends
     shrunk = bytearray(3)
     batch = DatagramBatch([b"one", b"two", shrunk, b"end"])
     shrunk.pop()
@@ -525,8 +517,8 @@ def test_ctrl_c_inside_a_call_loses_no_datagram(script: list[int | Blocked], str
     assert not batch.pending
 
 
-async def test_it_is_always_a_checkpoint(ends: Any) -> None:
-    socket, peer = ends
+async def test_it_is_always_a_checkpoint(udp_ends: Any) -> None:
+    socket, peer = udp_ends
     for datagrams in ([], [b"one"], [b"two"] * 3):
         with assert_checkpoints():
             await socket.send_datagrams(datagrams)
@@ -547,9 +539,9 @@ async def test_it_is_always_a_checkpoint(ends: Any) -> None:
 # Bad arguments --------------------------------------------------------------------------------
 
 
-async def test_the_order_of_the_checks(ends: Any) -> None:
+async def test_the_order_of_the_checks(udp_ends: Any) -> None:
     """Closed, datagrams, address, then what the socket is and whether it has a peer."""
-    socket, peer = ends
+    socket, peer = udp_ends
     with connected("tcp4") as (stream, _), closing(Socket(type=DGRAM)) as nowhere:
         with pytest.raises(TypeError, match=r"^datagrams\[1\] is None"):
             await stream.send_datagrams([b"x", None], ("localhost", 9))
@@ -583,8 +575,8 @@ async def test_a_batch_that_is_being_sent_is_refused_and_goes_on_unharmed(unix: 
         assert [await read_some(peer) for _ in datagrams] == datagrams
 
 
-async def test_another_thread_is_refused(ends: Any) -> None:
-    socket, _ = ends
+async def test_another_thread_is_refused(udp_ends: Any) -> None:
+    socket, _ = udp_ends
 
     def call() -> None:
         with pytest.raises(InvalidOperationError, match=r"^this socket belongs to another thread"):

@@ -19,6 +19,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from tests.files import needs_proc, open_descriptors
 from tests.helpers import (
     BIG,
     CLEAN,
@@ -99,7 +100,7 @@ def test_a_pair_that_the_system_does_not_make() -> None:
 
 def test_what_to_do_about_a_cut_message_is_one_of_two(stack: ExitStack) -> None:
     """A refused call leaves nothing open, and what it was given as it was."""
-    before = descriptors()
+    before = open_descriptors()
     sentence = r"^on_torn must be one of 'refuse', 'allow', not 'maybe'$"
     with pytest.raises(ValueError, match=sentence):
         Socket(on_torn="maybe")
@@ -108,7 +109,7 @@ def test_what_to_do_about_a_cut_message_is_one_of_two(stack: ExitStack) -> None:
     with pytest.raises(ValueError, match=sentence):
         socketpair(on_torn="maybe")
     gc.collect()
-    assert descriptors() == before
+    assert open_descriptors() == before
     plain, _ = map(stack.enter_context, stdlib_socket.socketpair())
     with pytest.raises(ValueError, match=sentence):
         Socket.from_stdlib(plain, on_torn="maybe")
@@ -763,14 +764,6 @@ async def test_a_handler_may_close_the_socket(ends: Ends) -> None:
 # Descriptors ----------------------------------------------------------------------------------
 
 
-def descriptors() -> list[str]:
-    """The descriptors that this process has open."""
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for descriptors")
-
-
 @pytest.mark.parametrize("owner", ["an initiator", "a task"])
 @pytest.mark.parametrize("sockets", [1, 3])
 async def test_a_descriptor_that_is_reused_gets_no_byte_of_a_closed_socket(
@@ -878,11 +871,11 @@ def test_no_descriptor_and_no_warning_is_left(kind: str) -> None:
     """Neither by operations that were cut off, nor by the engine."""
 
     trio.run(trio.lowlevel.checkpoint)
-    before = descriptors()
+    before = open_descriptors()
     for _ in range(3):
         trio.run(use, kind)
         gc.collect()
-        assert descriptors() == before
+        assert open_descriptors() == before
 
 
 @needs_proc
@@ -898,11 +891,11 @@ def test_cancelled_runs_leave_nothing_either(kind: str) -> None:
                 scope.cancel()
 
     trio.run(trio.lowlevel.checkpoint)
-    before = descriptors()
+    before = open_descriptors()
     for _ in range(3):
         trio.run(main)
         gc.collect()
-        assert descriptors() == before
+        assert open_descriptors() == before
 
 
 @needs_proc
@@ -911,11 +904,11 @@ async def test_an_initiator_that_was_left_has_nothing_open_and_is_held_by_no_clo
 ) -> None:
     """At once, not when the collector gets round to it."""
     socket, _ = unix
-    before = descriptors()
+    before = open_descriptors()
     async with open_initiator() as initiator:
         assert socket.send_async(SocketAsyncEventArgs(BIG)) is True
         await wait_all_tasks_blocked()
-    assert descriptors() == before
+    assert open_descriptors() == before
     reference = weakref.ref(initiator)
     del initiator
     socket.close()

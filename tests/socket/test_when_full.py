@@ -22,6 +22,7 @@ from tests.helpers import (
     read_exactly,
     scripted,
     ten,
+    unblock,
 )
 from tests.scripted import RecordingOwner
 from trio_send import (
@@ -62,12 +63,6 @@ def full(*script: Any, is_stream: bool = True) -> tuple[Socket, ScriptedPort]:
     socket.low_water, socket.high_water = WEIGHT + 10, 2 * (WEIGHT + 10)
     socket.when_full = "refuse"
     return socket, port
-
-
-async def unblock(port: ScriptedPort) -> None:
-    await wait_all_tasks_blocked()
-    port.unblock()
-    await wait_all_tasks_blocked()
 
 
 @pytest.mark.parametrize("face", STARTS)

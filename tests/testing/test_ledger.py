@@ -18,7 +18,7 @@ from hypothesis import given, strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from tests import conftest
-from tests.helpers import args_for, scripted
+from tests.helpers import args_for, scripted, unblock
 from tests.scripted import run_virtual
 from trio_send import (
     ExitPolicy,
@@ -40,12 +40,6 @@ def ends_of(counts: Any) -> tuple[int, int, int, int]:
 def bytes_of(socket: Socket) -> tuple[int, int, int, int]:
     now = socket.statistics()
     return now.bytes_offered, now.bytes_accepted, now.queued_bytes, now.bytes_abandoned
-
-
-async def unblock(port: ScriptedPort) -> None:
-    await wait_all_tasks_blocked()
-    port.unblock()
-    await wait_all_tasks_blocked()
 
 
 @pytest.mark.parametrize("watched", [False, True])

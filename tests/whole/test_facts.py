@@ -31,6 +31,7 @@ from tests.helpers import (
     nothing_to_read,
     read_exactly,
     read_to_end,
+    reset_on_close,
     scripted,
     tcp as tcp,
 )
@@ -49,12 +50,6 @@ from trio_send import (
 from trio_send.testing import Blocked
 
 every_face = pytest.mark.parametrize("face", FACES)
-
-
-def linger_for_no_time(sock: Any) -> None:
-    """Have the next close end the connection with a reset."""
-    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-    sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
 
 
 # The call -------------------------------------------------------------------------------------
@@ -95,7 +90,7 @@ async def test_a_failure_that_comes_later_comes_out_of_the_end(tcp: Ends, name: 
             result, error = socket.try_begin_send(BIG)
             assert error is SocketError.SUCCESS
         assert result is not None
-        linger_for_no_time(peer)
+        reset_on_close(peer)
         peer.close()
         with pytest.raises(SocketException) as caught:
             await socket.end_send(result)
@@ -351,7 +346,7 @@ async def test_a_plain_close_leaves_the_rest_to_the_linger_option(kind: str, lin
     """With nothing pending, the library has no reason of its own for a reset."""
     with connected(kind) as (socket, peer):
         if lingers:
-            linger_for_no_time(socket)
+            reset_on_close(socket)
         assert await socket.send(b"x") == 1
         assert await read_exactly(peer, 1) == b"x"
         socket.close()

@@ -21,6 +21,7 @@ import trio.testing
 
 import trio_send
 from tests.between_tasks import do_between_tasks_and_wait
+from tests.helpers import connected
 from tests.reentered_calls import CALLED, DRIVES, WITH_BUFFERS
 from tests.reentering import Calls, Finaliser, Handler, Reentry
 from tests.stress_reentry import strike_at
@@ -97,12 +98,8 @@ def test_a_buffer_of_ones_own_strikes(name: str, warm: bool) -> None:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Socket, stdlib_socket.socket]]:
-    left, right = stdlib_socket.socketpair()
-    right.setblocking(False)
-    with right:
-        socket = Socket.from_stdlib(left)
-        yield socket, right
-        socket.close()
+    with connected("unix", tiny=False) as both:
+        yield both
 
 
 Pair = tuple[Socket, stdlib_socket.socket]
