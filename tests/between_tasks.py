@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import trio
+
+from trio_send._base.run_state import FALLS_ASLEEP
 
 
 class _Loop(trio.abc.Instrument):
@@ -65,6 +68,17 @@ async def do_between_tasks_and_wait(
     """
     with trio.fail_after(5):
         await _run(_Loop(action, quiet=1.0), wait)
+
+
+@contextmanager
+def falling_asleep() -> Iterator[None]:
+    """Have the calling task seem to have begun to wait for a descriptor."""
+    task = trio.lowlevel.current_task()
+    task.custom_sleep_data = FALLS_ASLEEP
+    try:
+        yield
+    finally:
+        task.custom_sleep_data = None
 
 
 class _End(trio.abc.Instrument):

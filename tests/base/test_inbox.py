@@ -174,7 +174,8 @@ def test_a_post_can_be_taken_back_until_it_is_taken_in() -> None:
 
 
 async def test_posts_are_taken_in_where_ctrl_c_cannot_come_between() -> None:
-    kept: list[bool] = []
-    Inbox.current().post(lambda: kept.append(trio.lowlevel.currently_ki_protected()))
-    await trio.testing.wait_all_tasks_blocked()
-    assert kept == [True]
+    inbox = inbox_of(Token())
+    kept = [trio.lowlevel.currently_ki_protected()]
+    inbox.post(lambda: kept.append(trio.lowlevel.currently_ki_protected()))
+    inbox.take_in()
+    assert kept == [False, True]

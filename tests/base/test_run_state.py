@@ -10,12 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from tests.between_tasks import do_at_the_end, do_between_tasks
-from trio_send._base.run_state import between_tasks, put_off, run_soon
+from tests.between_tasks import do_at_the_end, do_between_tasks, falling_asleep
+from trio_send._base.run_state import between_tasks, nobody_may_be_woken, put_off, run_soon
 
 
 def test_where_no_trio_runs_nothing_is_between_tasks() -> None:
     assert not between_tasks()
+    assert not nobody_may_be_woken()
     assert not put_off(pytest.fail)
 
 
@@ -35,6 +36,23 @@ async def test_what_trios_loop_calls_is_between_tasks() -> None:
     seen: list[bool] = []
     await do_between_tasks(lambda: seen.append(between_tasks()))
     assert seen == [True]
+
+
+async def look(seen: list[bool]) -> None:
+    seen.append(nobody_may_be_woken())
+
+
+async def test_nobody_may_be_woken_between_tasks_nor_where_a_task_falls_asleep() -> None:
+    seen = [nobody_may_be_woken()]
+    with falling_asleep():
+        seen.append(nobody_may_be_woken())
+        assert not between_tasks()
+        async with trio.open_nursery() as nursery:
+            # Another task is awake, whatever this one does.
+            nursery.start_soon(look, seen)
+    await do_between_tasks(lambda: seen.append(nobody_may_be_woken()))
+    seen.append(await trio.to_thread.run_sync(nobody_may_be_woken))
+    assert seen == [False, True, False, True, False]
 
 
 async def test_what_is_put_off_is_done_once_and_where_a_task_runs() -> None:

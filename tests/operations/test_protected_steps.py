@@ -3,8 +3,6 @@
 Whatever takes a step may be protected as well, and mostly is. But a way in that is added, or a mark that is forgotten
 further up, must not leave a queue in the middle of something. So each step is taken here by a function that nothing
 protects, and at every call that it makes somebody looks whether Ctrl-C could come. The port and the owner look too.
-
-Modules: _operations.steps.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The calls that are struck stand in `tests.reentered_calls`, what strikes and how in `tests.reentering`. Each call is
 struck at instants that are spread over all that it has, in turn by each of the things that a program may do there.
-
-Modules: _operations.steps.
 """
 
 from __future__ import annotations
