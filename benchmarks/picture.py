@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,19 @@ LOOKS: dict[str, tuple[str, str]] = {
     "anyio": ("^", "#8d6a9f"),
     "asyncio": ("s", "#66a182"),
     "uvloop": ("P", "#2e4057"),
+}
+
+#: What is black or nearly so where the page is light, and what it is where the page is dark.
+DARK = {
+    "#ffffff": "#14191f",
+    "#000000": "#e6edf3",
+    "#222222": "#e6edf3",
+    "#777777": "#9fb0bf",
+    "#dddddd": "#27313b",
+    "#eeeeee": "#27313b",
+    "#0b5fad": "#58a6ff",
+    "#2e4057": "#9db4d3",
+    "#8d6a9f": "#c09ad6",
 }
 
 
@@ -84,8 +98,25 @@ def draw(
     )
     where = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "cores")
     axes.set_title("\n".join(textwrap.wrap(where, 100)), fontsize=7, color="#777777")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    if path.suffix == ".svg":
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        path.write_text(for_light_and_dark(text.getvalue()), "utf-8")
+    else:
+        figure.savefig(path)
     plt.close(figure)
+
+
+def for_light_and_dark(svg: str) -> str:
+    """Give a picture of matplotlib's other colours where the reader's page is dark."""
+    rules = [f"svg {{ fill: {DARK['#000000']} }}"]  # letters have no colour of their own
+    for colour, dark in DARK.items():
+        rules += [
+            f'[style*="{what}: {colour}"] {{ {what}: {dark} !important }}'
+            for what in ("fill", "stroke")
+        ]
+    style = f"@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}"
+    return svg.replace("</style>", f"\n{style}\n</style>", 1)
 
 
 def _ticks(rows: Sequence[Row]) -> list[float]:

@@ -46,6 +46,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for what lies beside this file
 
 extensions = [
     "benchmark_table",
+    "csv_columns",
     "members",
     "myst_parser",
     "sphinx.ext.autodoc",

@@ -137,6 +137,7 @@ def test_the_picture_has_every_row_with_a_floor(row: Row, tmp_path: Path) -> Non
     draw([row, row, other], {"a work": "what it is"}, {"python": "3"}, path)
     first = path.read_bytes()
     assert b"<svg" in first
+    assert first.count(b"prefers-color-scheme: dark") == 1
     draw([row, row, other], {"a work": "what it is"}, {"python": "3"}, path)
     assert path.read_bytes() == first
     assert labels([row, row], {"a work": "what it is"}) == ["what it is:   TCP", "TCP"]
