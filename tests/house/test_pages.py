@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 #: As wide as a phone, as a tablet or half a screen, and as a screen.
 WIDTHS = (390, 742, 1280)
 
+#: So many tests share the pages, so that none of them takes long on a slow machine.
+PARTS = 6
+
 #: More than this is no page that anybody reads.
 MOST_WORDS = 3000
 
@@ -150,12 +153,13 @@ def browser() -> str:
     return found
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 async def test_nothing_but_code_has_to_be_scrolled_sideways(
-    pages: Pages, browser: str, tmp_path: Path
+    pages: Pages, browser: str, tmp_path: Path, part: int
 ) -> None:
     faults = []
     async with open_tab(browser, tmp_path) as tab:
-        for path in pages.pages:
+        for path in list(pages.pages)[part::PARTS]:
             await tab.open(path)
             for width in WIDTHS:
                 await tab.resize(width)
