@@ -115,7 +115,7 @@ class Reach:
         """The tests that could notice a change, the nearest first.
 
         Near are quick tests, and those of the module and of its folder, and of many that differ in their parameters
-        alone the first.
+        alone the first, and those whose parameter is the function.
         """
         source = (self._root / PACKAGE / mutation.module).read_bytes()
         found: set[TimedTest] = set()
@@ -127,6 +127,7 @@ class Reach:
         alike: dict[str, list[TimedTest]] = defaultdict(list)
         for test in sorted(found, key=lambda test: (round(test.seconds, 2), _lot(test.name))):
             alike[test.name.partition("[")[0]].append(test)
+        called = mutation.function.rpartition(".")[2] or name
         far: dict[TimedTest, float] = {}
         for function, tests in alike.items():
             distance = 4.0
@@ -136,6 +137,8 @@ class Reach:
                 distance = 0.01
             for number, test in enumerate(tests, 1):
                 far[test] = distance * number * (test.seconds + 0.02)
+                if called in test.name.partition("[")[2]:
+                    far[test] /= 100
         return sorted(far, key=lambda test: (far[test], test.name))
 
 

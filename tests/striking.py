@@ -127,11 +127,13 @@ class Watch:
     Attributes:
       changed: who was changed: "kernel", "queue", "owner" or "operation".
       exposed: the changes in the middle of which Ctrl-C could have come, each as a sentence.
+      unmarked: the functions of the library that were called from outside, and in which Ctrl-C could come at once.
     """
 
     def __init__(self) -> None:
         self.changed: set[str] = set()
         self.exposed: list[str] = []
+        self.unmarked: set[str] = set()
         self.struck = False
 
     def __enter__(self) -> None:
@@ -144,6 +146,14 @@ class Watch:
         whom = None
         if event == "call":
             whom = CHANGES.get(frame.f_code)
+            caller = frame.f_back
+            if (
+                frame.f_code.co_filename.startswith(LIBRARY)
+                and caller is not None
+                and caller.f_code.co_filename.startswith(HERE)
+                and not is_kept()
+            ):
+                self.unmarked.add(frame.f_code.co_name)
         elif event == "c_call" and what.__name__ in SYSTEM_CALLS and is_below_library(frame):
             on = getattr(what, "__self__", None)
             if isinstance(on, stdlib_socket.SocketType) or what.__name__ == "sendfile":

@@ -27,6 +27,9 @@ import pytest
 #: What takes long to import.
 STOOD_ON = ("attrs", "hypothesis", "hypothesis.stateful", "outcome", "ssl", "trio", "trio.testing")
 
+#: A test that comes to so many lines is long. To hear of them takes as long as to begin again, measured: 15 ms.
+_MANY = 50_000
+
 #: Tests that have these as exit status have found nothing: all passed, or there were none.
 PASSED = (0, 5)
 
@@ -60,6 +63,7 @@ class Reached:
         self._package = package
         self._path = path
         self._lines: set[tuple[str, int]] = set()
+        self._told = 0
         self._has_failed = False
         self._tests: dict[str, tuple[float, dict[str, list[int]]]] = {}
 
@@ -75,10 +79,11 @@ class Reached:
                 left += [each for each in code.co_consts if isinstance(each, types.CodeType)]
 
     def pytest_collection_finish(self) -> None:
-        add = self._lines.add
-
-        def line(code: types.CodeType, number: int) -> None:
-            add((code.co_filename, number))
+        def line(code: types.CodeType, number: int) -> object:
+            self._lines.add((code.co_filename, number))
+            self._told += 1
+            # To be told of a line once is cheap for a long test, and dear for a short one.
+            return sys.monitoring.DISABLE if self._told > _MANY else None
 
         tool = sys.monitoring.COVERAGE_ID
         sys.monitoring.use_tool_id(tool, "tests.mutants")
@@ -91,7 +96,10 @@ class Reached:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        if self._told > _MANY:
+            sys.monitoring.restart_events()
         self._lines.clear()
+        self._told = 0
         self._has_failed = False
         begun = time.monotonic()
         try:
@@ -120,7 +128,21 @@ def run(arguments: list[str], failure: str, reached: str | None) -> int:
         plugins.append(Reached(str(Path("trio_send").resolve()), reached))
     # Hypothesis and the plugins of pytest are imported already, so that an assertion of theirs would tell less.
     ignored = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
-    return int(pytest.main(["-q", "-W", ignored, "-p", "no:cacheprovider", *arguments], plugins))
+    return int(
+        pytest.main(
+            [
+                "-q",
+                "-W",
+                ignored,
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                "faulthandler_timeout=0",
+                *arguments,
+            ],
+            plugins,
+        )
+    )
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

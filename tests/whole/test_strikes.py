@@ -24,7 +24,7 @@ from tests.house.test_public_names import (
     public_names,
     public_namespaces,
 )
-from tests.public_calls import CALLS, CHANGES_NOTHING, Call
+from tests.public_calls import CALLS, CHANGES_NOTHING, STEP_INSIDE, Call
 from tests.stress_strikes import instants_of, thread_instants_of
 from tests.striking import Scene, Strike, Watch, run_scene
 from tests.striking_threads import THREAD_CALLS, ThreadCall, run_thread_scene
@@ -125,14 +125,18 @@ def named(calls: list[Call]) -> dict[str, list[Call]]:
 def test_what_is_changed_is_changed_where_ctrl_c_cannot_come_between(name: str) -> None:
     """Called by a function that nothing protects: as the first start on its socket, and as a later one."""
     changed: set[str] = set()
+    unmarked: set[str] = set()
     for call in named(CALLS)[name]:
         for warm in (False, True):
             watch = Watch()
             assert run_scene(call.drive, watch, warm=warm) is None, call
             assert watch.exposed == [], call
             changed |= watch.changed
+            unmarked |= watch.unmarked
         assert changed <= call.changes, call
     assert changed == call.changes, "the row says that more is changed than was"
+    own = name.removesuffix(".setter").rpartition(".")[2]
+    assert (own in unmarked) is (name in STEP_INSIDE), "it should be marked, or be in STEP_INSIDE"
 
 
 @pytest.mark.parametrize("name", sorted(named(CALLS)))
