@@ -127,6 +127,27 @@ def late_bytes_of_an_initiator(what: Record) -> None:
     what.sockets[0].taken[2].time = 1.0
 
 
+def told_another_count(what: Record) -> None:
+    what.sends[0].awaited_as = [(3, None), (2, None)]
+
+
+def told_another_error(what: Record) -> None:
+    what.sends[2].awaited_as = [(1, "SUCCESS"), (1, "TIMED_OUT")]
+
+
+def stray_stop(what: Record) -> None:
+    what.strays = [what.sends[0]]
+
+
+def cancel_as_error(what: Record) -> None:
+    what.sends[3].count, what.sends[3].error = 0, "OPERATION_ABORTED"
+    what.sockets[1].taken = []
+
+
+def swallowed(what: Record) -> None:
+    what.raised, what.surfaced = [ValueError(), ValueError()], 1
+
+
 def takes_too_long(what: Record) -> None:
     what.initiators[0].left = (18, 3.5)
 
@@ -181,6 +202,11 @@ def joined_behind(what: Record) -> None:
             "stops_are_prompt",
             "1 bytes of send 3 of 1 bytes went out after initiator 1 was cancelled",
         ),
+        (told_another_count, "there_is_one_outcome", "was told (2, None), and it says (3, 'SUCCE"),
+        (told_another_error, "there_is_one_outcome", "was told (1, 'TIMED_OUT')"),
+        (stray_stop, "stops_are_for_one_activation", "a stop of send 1 of 3 bytes has stopped"),
+        (cancel_as_error, "cancels_are_told_as_such", "send 4 of 2 bytes was awaited"),
+        (swallowed, "errors_of_handlers_surface", "have raised 2 errors, and 1 came out"),
         (takes_too_long, "policies_are_kept", "initiator 1, DRAIN, took 2.5 s to exit"),
         (join_stops, "policies_are_kept", "JOIN, with nothing to stop it"),
         (never_ends, "all_ends", "send 4 of 2 bytes never ended"),

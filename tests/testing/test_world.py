@@ -15,7 +15,17 @@ import trio
 
 import trio_send
 from trio_send import ExitPolicy, Socket, SocketAsyncEventArgs
-from trio_send.testing import Case, Report, Sent, World, _world, explore, random_world, small_world
+from trio_send.testing import (
+    Case,
+    Ledger,
+    Report,
+    Sent,
+    World,
+    _world_initiator,
+    explore,
+    random_world,
+    small_world,
+)
 from trio_send.testing._chosen_port import ChosenPort
 from trio_send.testing._rules import RULES
 
@@ -63,6 +73,39 @@ def test_random_worlds() -> None:
     report = explore(random_world, cancels=2, orders=3, seeds=range(200))
     assert report.findings == (), str(report)
     assert report.plans > 150
+
+
+def test_random_worlds_have_all_that_programs_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds: list[World] = []
+    watched: list[Ledger] = []
+    real, check = World.__aexit__, Ledger.check
+
+    async def leave(self: World, *failure: object) -> None:
+        worlds.append(self)
+        await real(self, *failure)  # type: ignore[arg-type]
+
+    def checked(self: Ledger, *things: Any) -> None:
+        watched.append(self)
+        check(self, *things)
+
+    monkeypatch.setattr(World, "__aexit__", leave)
+    monkeypatch.setattr(Ledger, "check", checked)
+    explore(random_world, seeds=range(500))
+    assert 85 < len(watched) < 125  # of those that were not cancelled at once, one in four
+    sends = [sent for world in worlds for sent in world._record.sends]
+    for seen in (
+        [sent for sent in sends if sent.resumed == [True]],
+        [sent for sent in sends if sent.resumed and sent.initiator is None],
+        [sent for sent in sends if sent.awaited_as and sent.face == "send_async"],
+        [sent for sent in sends if sent.awaited_as and sent.face == "begin_send"],
+        [sent for sent in sends if not sent.is_told],
+        [sent for sent in sends if sent.face == "send" and sent.pending is None and sent.count],
+        [world for world in worlds if world._record.raised],
+        [socket for world in worlds for socket in world._record.sockets if socket.closed],
+        [sent for sent in sends if sent.error == "SHUTDOWN"],
+        [sent for sent in sends if sent.error == "TIMED_OUT"],
+    ):
+        assert seen
 
 
 def test_random_worlds_with_stops_from_inside_of_system_calls() -> None:
@@ -143,7 +186,7 @@ def test_a_message_that_was_cut_goes_on() -> None:
         async with world.initiator():
             assert world.resume(socket) is None
             sent = world.send_async(socket, 3)
-            world._operations[1].cancel()
+            world.stop(sent)
             await trio.sleep(0.5)  # its end is told
             assert socket.torn is not None
             async with world.initiator(ExitPolicy.JOIN):
@@ -155,6 +198,148 @@ def test_a_message_that_was_cut_goes_on() -> None:
     assert (sent.resumed, sent.initiator, sent.count, sent.error) == ([True], 2, 3, "SUCCESS")
     assert len(sent.told) == 2
     assert report.findings == ()
+
+
+def test_a_rest_that_a_task_awaits() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        await world.send_rest(socket)  # nothing is torn, and nothing happens
+        async with world.initiator():
+            world.stop(world.send_async(socket, 3))
+            await trio.sleep(0.5)
+        await world.send_rest(socket)
+
+    world, report = run(scenario, **kernel(2, 1))
+    (sent,) = world._record.sends
+    assert (sent.resumed, sent.initiator, sent.count, sent.error) == ([False], None, 3, "SUCCESS")
+    assert len(sent.told) == 1
+    assert report.findings == ()
+
+
+def test_the_same_args_again() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        async with world.initiator(ExitPolicy.JOIN):
+            first = world.send_async(socket, 2)
+            world.send_async(socket, 1, again=first)  # they are in use
+            await world.wait(first)
+            third = world.send_async(socket, 1, parts=2, again=first)
+            world.send_async(socket, 1, parts=2, again=third)
+            world.stop(first)
+            world.send_async(socket, 1, again=world.begin_send(socket, 1))  # which has no args
+
+    world, report = run(scenario, **kernel(1))
+    sends = world._record.sends
+    assert [sent.pending for sent in sends] == [True, None, False, False, False, None]
+    assert [sent.count for sent in sends] == [2, 0, 1, 1, 1, 0]
+    assert sends[0].awaited_as == [(2, None)]
+    assert [len(sent.told) for sent in sends] == [1, 0, 0, 0, 1, 0]
+    assert world._record.strays == [] == list(report.findings)
+
+
+def test_what_follows_an_event() -> None:
+    seen: set[str] = set()
+
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+
+        def fail(sent: Sent) -> None:
+            raise ValueError(str(sent))
+
+        async def fail_later(sent: Sent) -> None:
+            await trio.lowlevel.checkpoint()
+            fail(sent)
+
+        async with world.initiator(ExitPolicy.JOIN):
+            world.send_async(socket, 1, then=fail)
+            world.send_async(socket, 1, then=fail_later)
+            world.send_async(socket, 1, then=lambda sent: seen.add(str(sent)))
+            with pytest.raises(ValueError, match="again and then"):
+                world.send_async(socket, 1, again=Sent(1, 1, "", b"", 1, 1), then=fail)
+
+    world, report = run(scenario, **kernel(1))
+    assert seen == {"send 3 of 1 bytes"}
+    assert [str(error) for error in world._record.raised][:1] == ["send 1 of 1 bytes"]
+    assert world._record.surfaced == len(world._record.raised)
+    assert all(initiator.was_raised for initiator in world._record.initiators)
+    assert report.findings == ()
+
+
+def test_what_else_a_body_raises_goes_on() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+
+        def fail(sent: Sent) -> None:
+            raise ValueError("of a handler")
+
+        with pytest.raises(Exception) as caught:
+            async with world.initiator(ExitPolicy.DRAIN, grace=1.5):
+                world.send_async(socket, 1, then=fail)
+                raise KeyError("of the body")
+        (left,) = caught.value.exceptions  # type: ignore[attr-defined]
+        assert isinstance(left, KeyError)
+
+    world, report = run(scenario, **kernel(1))
+    assert world._record.surfaced == 1
+    assert report.findings == (), str(report)
+
+
+def test_whose_end_is_awaited() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        async with world.initiator(ExitPolicy.JOIN):
+            one = world.begin_send(socket, 2, parts=2, callback=False)
+            two = world.begin_send(socket, 1)
+            for sent in (one, one, two):
+                await world.wait(sent)
+            await world.wait(await world.send(socket, 1, by_args=True))
+
+    world, report = run(scenario, **kernel(1))
+    sends = world._record.sends
+    assert [sent.awaited_as for sent in sends] == [[(2, "SUCCESS")], [(1, "SUCCESS")], [(1, None)]]
+    assert [len(sent.told) for sent in sends] == [0, 1, 0]
+    assert report.findings == ()
+
+
+def test_a_send_by_args_whose_task_is_cancelled_tells_its_count() -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        with trio.move_on_after(0.5):
+            await world.send(socket, 3, by_args=True)
+        async with world.initiator(ExitPolicy.JOIN):
+            assert socket.torn is not None
+            assert world.resume(socket) is world._record.sends[0]
+
+    world, report = run(scenario, **kernel(2, 1))
+    (sent,) = world._record.sends
+    assert (sent.count, sent.error, sent.was_cancelled) == (3, "SUCCESS", True)
+    assert (len(sent.told), sent.initiator) == (1, 1)
+    assert report.findings == ()
+
+
+@pytest.mark.parametrize("how", ["close", "shutdown"])
+def test_an_end_stops_what_is_pending(how: str) -> None:
+    async def scenario(world: World) -> None:
+        socket = world.socket()
+        async with world.initiator(ExitPolicy.JOIN), trio.open_nursery() as nursery:
+            world.send_async(socket, 3)
+            world.begin_send(socket, 1)
+            nursery.start_soon(world.send, socket, 1)
+            await trio.sleep(0.5)
+            getattr(world, how)(socket)
+            getattr(world, how)(socket)
+            world.send_async(socket, 1)
+            world.begin_send(socket, 1)
+            await world.send(socket, 1)
+            assert world.is_closed(socket) is (how == "close")
+
+    world, report = run(scenario, **kernel(2, 1))
+    sends = world._record.sends
+    code = "OPERATION_ABORTED" if how == "close" else "SHUTDOWN"
+    assert [sent.count for sent in sends] == [1, 0, 0, 0, 0, 0]
+    assert [sent.stopped is not None for sent in sends] == [True] * 3 + [False] * 3
+    assert {sent.error for sent in sends[:3]} == {code}
+    assert report.findings == (), str(report)
 
 
 def test_an_error_is_chosen_after_the_parts() -> None:
@@ -302,10 +487,14 @@ def test_controls_are_found_in_random_worlds(monkeypatch: pytest.MonkeyPatch) ->
         control.setattr(Socket, "resume", lambda self, args: real(self, args) or True)
         assert drawn() == {"events_come_once"}
     with monkeypatch.context() as control:
-        control.setattr(SocketAsyncEventArgs, "cancel", lambda self: bool(self.pending))
+        control.setattr(
+            SocketAsyncEventArgs,
+            "cancel",
+            lambda self, activation=None: self.pending and activation in (None, self.activation),
+        )
         assert drawn() == {"stops_are_prompt"}
     with monkeypatch.context() as control:
-        control.setattr(_world, "open_initiator", exits_as(ExitPolicy.JOIN))
+        control.setattr(_world_initiator, "open_initiator", exits_as(ExitPolicy.JOIN))
         assert drawn() == {"policies_are_kept"}
     with monkeypatch.context() as control:
         control.setattr(World, "forget_torn", lambda self, socket: socket.forget_torn())
@@ -324,7 +513,7 @@ def test_controls_are_found_in_random_worlds(monkeypatch: pytest.MonkeyPatch) ->
 def test_control_another_policy(
     asked: ExitPolicy, real: ExitPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_world, "open_initiator", exits_as(real))
+    monkeypatch.setattr(_world_initiator, "open_initiator", exits_as(real))
     report = explore(
         partial(small_world, sizes=(2,), policy=asked), cancels=0, limits={"kernel": 3}
     )
@@ -339,7 +528,7 @@ def test_control_operations_that_are_abandoned(monkeypatch: pytest.MonkeyPatch) 
             await small_world(case, sizes=(2,), policy=ExitPolicy.ABORT)
             await trio.sleep(2)
 
-    monkeypatch.setattr(_world, "open_initiator", exits_as(ExitPolicy.ADOPT))
+    monkeypatch.setattr(_world_initiator, "open_initiator", exits_as(ExitPolicy.ADOPT))
     report = explore(scenario, limits={"kernel": 1})
     # It is found when the world ends before they do.
     assert "all_ends" in broken_rules(report)

@@ -21,6 +21,7 @@ from ._explore import Replay as Replay, explore as explore, replay as replay, sh
 from ._findings import Finding as Finding
 from ._ledger import Ledger as Ledger
 from ._places import Place as Place
+from ._random_world import random_world as random_world
 from ._read_slowly import read_slowly as read_slowly
 from ._record import Sent as Sent
 from ._recorded import Recorded as Recorded, record as record
@@ -28,11 +29,7 @@ from ._report import PlaceCount as PlaceCount, Report as Report
 from ._scripted_port import Blocked as Blocked, ScriptedPort as ScriptedPort
 from ._tape import Decision as Decision
 from ._world import World as World
-from ._worlds import (
-    random_world as random_world,
-    small_world as small_world,
-    smallest_world as smallest_world,
-)
+from ._worlds import small_world as small_world, smallest_world as smallest_world
 
 fixup_module_metadata(__name__, globals())
 del fixup_module_metadata

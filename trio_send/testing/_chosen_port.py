@@ -107,6 +107,11 @@ class ChosenPort(Port):
         """Do as is chosen."""
         return self._attempt(bytes(buffer))
 
+    def shutdown(self, how: int, /) -> None:
+        """Fail from here on, as a stream does whose end was sent."""
+        self._gone = errno.EPIPE
+        self._readiness.unblock()
+
     def fileno(self) -> int:
         """Return the eventfd, or -1."""
         return -1 if self._readiness.is_closed else self._readiness.fd

@@ -323,6 +323,7 @@ async def _edge(scene: Scene) -> None:
                             raise
         except _Interrupted:
             sent.count, sent.error, sent.is_over = done, ABORTED, True
+            sent.was_cancelled = True
             scene.note("ended", sent.number, done, ABORTED)
             raise
         _finish(scene, sent)
@@ -377,6 +378,7 @@ async def _abandon(scene: Scene) -> None:
             if not sent.is_over:
                 sent.count = sum(1 for _ in scene.record.accepted(sent))
                 sent.error, sent.is_over, sent.stopped = ABORTED, True, scene.stopped[0]
+                sent.was_cancelled = True
         scene.leave()
         await write(scene.begin("send", scene.behind, initiator=None))
     scene.draw("control: abandon")

@@ -32,6 +32,9 @@ class Sent:
       is_over: whether it has ended.
       was_free: whether its buffer could be changed in length when it was told of.
       stopped: the moment from which on a stop was in effect; None if there was none.
+      was_cancelled: whether an awaiting task was told of its end by `trio.Cancelled`.
+      is_told: whether there is somebody whom its event could be told.
+      awaited_as: the counts, and the errors if they come with them, that those were told who waited for its end.
     """
 
     number: int
@@ -50,6 +53,9 @@ class Sent:
     is_over: bool = False
     was_free: bool = True
     stopped: int | None = None
+    was_cancelled: bool = False
+    is_told: bool = True
+    awaited_as: list[tuple[int, str | None]] = attrs.Factory(list)
 
     def __str__(self) -> str:
         return f"send {self.number} of {len(self.message)} bytes"
@@ -76,6 +82,7 @@ class SocketRecord:
       taken: what was accepted, in order.
       forgiven: the moments at which the program forgot a torn message.
       left: what the socket said of its queue in the end: how many operations, and how many bytes.
+      closed: the moment at which the program closed it; None if it did not.
     """
 
     number: int
@@ -83,6 +90,7 @@ class SocketRecord:
     taken: list[Taken] = attrs.Factory(list)
     forgiven: list[int] = attrs.Factory(list)
     left: tuple[int, int] = (0, 0)
+    closed: int | None = None
 
 
 @final
@@ -95,7 +103,7 @@ class InitiatorRecord:
       policy: the name of its exit policy.
       grace: the seconds that it gives, or None.
       ended: the moment at which its body ended, and the time; None if it has not.
-      was_raised: whether the body ended with an exception.
+      was_raised: whether the body ended with an exception, or a handler raised one.
       cancelled: the moment at which a scope around it was cancelled, and the time; None if none was.
       left: the moment at which it was left, and the time.
       pending: how many of its operations were pending then.
@@ -114,11 +122,23 @@ class InitiatorRecord:
 @final
 @attrs.define
 class Record:
-    """All that happened."""
+    """All that happened.
+
+    Attributes:
+      sends: what was sent.
+      sockets: over what.
+      initiators: who has started it.
+      raised: what handlers have raised.
+      surfaced: how much of that has left an initiator.
+      strays: sends whose stop has stopped another use of their args.
+    """
 
     sends: list[Sent] = attrs.Factory(list)
     sockets: list[SocketRecord] = attrs.Factory(list)
     initiators: list[InitiatorRecord] = attrs.Factory(list)
+    raised: list[Exception] = attrs.Factory(list)
+    surfaced: int = 0
+    strays: list[Sent] = attrs.Factory(list)
 
     def accepted(self, sent: Sent) -> Iterator[tuple[int, int]]:
         """The moment and the value of each byte of a send that was accepted."""

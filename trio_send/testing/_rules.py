@@ -71,6 +71,9 @@ def there_is_one_outcome(record: Record) -> Iterator[str]:
             yield f"{sent} succeeded with {sent.count}"
         elif sent.error != "SUCCESS" and sent.count == len(sent.message) > 0:
             yield f"{sent} ended with {sent.error} though all was accepted"
+        for count, error in sent.awaited_as:
+            if count != sent.count or error not in (None, sent.error):
+                yield f"who waited for {sent} was told {(count, error)}, and it says {(sent.count, sent.error)}"
 
 
 def events_come_once(record: Record) -> Iterator[str]:
@@ -80,9 +83,9 @@ def events_come_once(record: Record) -> Iterator[str]:
             # What was refused or interrupted has not been answered.
             expected = int(bool(sent.pending)) + sum(sent.resumed)
         elif sent.face == "begin_send":
-            expected = int(sent.pending is not None)
+            expected = int(sent.pending is not None and sent.is_told)
         else:
-            expected = 0
+            expected = sum(sent.resumed)
         if len(sent.told) != expected:
             yield f"{sent} by {sent.face} was told of {len(sent.told)} times, not {expected}"
 
@@ -143,6 +146,31 @@ def stops_are_prompt(record: Record) -> Iterator[str]:
                     yield f"{len(late)} bytes of {sent} went out after initiator {initiator.number} was cancelled"
 
 
+def stops_are_for_one_activation(record: Record) -> Iterator[str]:
+    """I: a stop of a send that is over stops nothing else, whoever uses its args by then."""
+    for sent in record.strays:
+        yield f"a stop of {sent} has stopped the next send by the same args"
+
+
+def cancels_are_told_as_such(record: Record) -> Iterator[str]:
+    """A task that awaits a send is told of its cancel by `trio.Cancelled`, and not by an error."""
+    for sent in record.sends:
+        if (
+            sent.face == "send"
+            and sent.error == "OPERATION_ABORTED"
+            and not sent.was_cancelled
+            and not sent.resumed
+            and record.sockets[sent.socket - 1].closed is None
+        ):
+            yield f"{sent} was awaited, and its cancel was told as an error"
+
+
+def errors_of_handlers_surface(record: Record) -> Iterator[str]:
+    """What a handler raises leaves an initiator, once."""
+    if record.surfaced != len(record.raised):
+        yield f"handlers have raised {len(record.raised)} errors, and {record.surfaced} came out"
+
+
 def policies_are_kept(record: Record) -> Iterator[str]:
     """What happens to pending operations at an exit is what the policy says."""
     for initiator in record.initiators:
@@ -156,7 +184,11 @@ def policies_are_kept(record: Record) -> Iterator[str]:
             yield f"initiator {initiator.number}, {initiator.policy}, took {waited} s to exit"
         if initiator.policy == "JOIN" and not initiator.was_raised and initiator.cancelled is None:
             for sent in record.sends:
-                is_cut = sent.error == "OPERATION_ABORTED" and sent.stopped is None
+                is_cut = (
+                    sent.error == "OPERATION_ABORTED"
+                    and sent.stopped is None
+                    and record.sockets[sent.socket - 1].closed is None
+                )
                 if sent.initiator == initiator.number and is_cut:
                     yield f"{sent} was stopped by initiator {initiator.number}, JOIN, with nothing to stop it"
 
@@ -207,6 +239,9 @@ RULES: Final[tuple[Callable[[Record], Iterator[str]], ...]] = (
     buffers_are_free,
     nothing_outlives_an_initiator,
     stops_are_prompt,
+    stops_are_for_one_activation,
+    cancels_are_told_as_such,
+    errors_of_handlers_surface,
     policies_are_kept,
     all_ends,
     torn_streams_are_loud,

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
 from .. import (
+    AsyncResult,
     ExitPolicy,
     Initiator,
     InvalidOperationError,
+    ObjectDisposedError,
     Socket,
     SocketAsyncEventArgs,
     SocketError,
     SocketException,
+    SocketShutdown,
     current_initiator,
-    open_initiator,
 )
 from ._chosen_port import ChosenPort
-from ._record import InitiatorRecord, Record, Sent, SocketRecord, Taken
+from ._record import InitiatorRecord, Sent, SocketRecord, Taken
 from ._rules import RULES
+from ._uses import Uses, split
+from ._witness import Witness
+from ._world_initiator import OpenInitiator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._case import Case
+    from ._uses import Then
 
 #: How many bytes a world can send: each has a value of its own, so that it is known whose it is.
 MOST_BYTES = 256
@@ -39,95 +45,18 @@ MOST_BYTES = 256
 @final
 @attrs.frozen
 class _Stop:
-    """Something that the explorer may stop: an operation."""
+    """Something that the explorer may stop: a send."""
 
     world: World
     sent: Sent
-    operation: Any
 
     @property
     def cancel_called(self) -> bool:
-        return (
-            self.sent.stopped is not None
-            or self.sent.is_over
-            or self.world._is_over(self.operation)
-        )
+        sent = self.sent
+        return sent.stopped is not None or sent.is_over or not self.world._uses.is_pending(sent)
 
     def cancel(self) -> None:
-        if self.operation.cancel():
-            self.sent.stopped = self.world._moment_of_stop()
-
-
-@final
-@attrs.frozen
-class _Leave:
-    """Something that the explorer may stop: an initiator, with all that is inside of it."""
-
-    world: World
-    record: InitiatorRecord
-    scope: trio.CancelScope
-
-    @property
-    def cancel_called(self) -> bool:
-        return self.scope.cancel_called or self.record.left is not None
-
-    def cancel(self) -> None:
-        self.record.cancelled = _now(self.world)
-        self.scope.cancel()
-
-
-@final
-class _OpenInitiator:
-    """What `World.initiator` returns."""
-
-    # Not a generator, which would be looked after by Trio until the garbage collector has found it.
-
-    def __init__(self, world: World, on_exit: ExitPolicy, grace: float | None) -> None:
-        self._world = world
-        self._manager = open_initiator(on_exit, grace=grace)
-        self._record = InitiatorRecord(len(world._record.initiators) + 1, on_exit.name, grace)
-        world._record.initiators.append(self._record)
-        self._initiator: Initiator | None = None
-
-    async def __aenter__(self) -> Initiator:
-        world, record = self._world, self._record
-        try:
-            self._initiator = initiator = await self._manager.__aenter__()
-        except BaseException:
-            self._leave()
-            raise
-        world._scopes[id(initiator)] = record
-        world._initiators.append(initiator)
-        name = f"initiator {record.number}"
-        world._case.cancellable(_Leave(world, record, initiator.cancel_scope), name)
-        return initiator
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        self._record.was_raised = exc is not None
-        self._record.ended = _now(self._world)
-        try:
-            return await self._manager.__aexit__(exc_type, exc, traceback)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        record = self._record
-        record.left = _now(self._world)
-        if record.cancelled is None and trio.current_effective_deadline() == -math.inf:
-            # A scope around it was.
-            record.cancelled = record.left
-        if self._initiator is not None:
-            record.pending = self._initiator.pending_operations
-
-
-def _now(world: World) -> tuple[int, float]:
-    """Return the moment and the time."""
-    return world._moment(), trio.current_time()
+        self.world.stop(self.sent)
 
 
 @final
@@ -162,14 +91,14 @@ class World:
         case._is_world = True
         case._look = self._look
         self._case = case
-        self._record = Record()
-        self._moments = 0
+        self._witness = Witness(case)
+        self._record = self._witness.record
         self._offset = 0
         self._sockets: dict[Socket, SocketRecord] = {}
         self._ports: list[ChosenPort] = []
         self._initiators: list[Initiator] = []
-        self._operations: dict[int, Any] = {}
         self._scopes: dict[int, InitiatorRecord] = {}
+        self._uses = Uses(self._witness)
 
     async def __aenter__(self) -> Self:
         await trio.lowlevel.checkpoint()
@@ -182,7 +111,7 @@ class World:
         traceback: TracebackType | None,
     ) -> None:
         for sent in self._record.sends:
-            self._settle(sent)
+            self._uses.settle(sent)
         for socket, record in self._sockets.items():
             record.left = (socket.queued_operations, socket.queued_bytes)
             socket.close(reset=False)
@@ -206,7 +135,7 @@ class World:
         record = SocketRecord(len(self._record.sockets) + 1, is_stream)
 
         def note(data: bytes) -> None:
-            record.taken.append(Taken(self._moment(), data, trio.current_time()))
+            record.taken.append(Taken(self._witness.moment(), data, trio.current_time()))
 
         name = f"socket {record.number}"
         port = ChosenPort(self._case, name, note, is_stream=is_stream, errors=errors)
@@ -231,98 +160,170 @@ class World:
 
         **Threads**: only from the Trio thread.
         """
-        return _OpenInitiator(self, on_exit, grace)
+        return OpenInitiator(self._witness, on_exit, grace, self._opened)
 
-    def send_async(self, socket: Socket, size: int, *, timeout: float | None = None) -> Sent:
-        """Start a send with args of its own.
+    def send_async(
+        self,
+        socket: Socket,
+        size: int,
+        *,
+        parts: int = 1,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        again: Sent | None = None,
+        then: Then | None = None,
+    ) -> Sent:
+        """Start a send with args of its own, or with those of an earlier one.
 
         Args:
           socket: one of this world's.
           size: how many bytes.
+          parts: in how many buffers they are.
           timeout: as for `SocketAsyncEventArgs.timeout`, if it is given.
+          stall_timeout: as for `SocketAsyncEventArgs.stall_timeout`, if it is given.
+          again: an earlier send, by `send_async`, whose args are to be used. If they are in use, nothing is started.
+          then: called with the send by the handler of its event, and may be asynchronous. What it raises is noted, and
+            held back where it leaves an initiator. Not with ``again``, whose args have their handler.
+
+        Raises:
+          ValueError: there are both ``again`` and ``then``.
         """
+        if again is not None and then is not None:
+            raise ValueError("again and then cannot both be given: those args have their handler")
         sent = self._new(socket, size, "send_async")
-        buffer = bytearray(sent.message)
-        args = SocketAsyncEventArgs(buffer)
+        args = (
+            self._uses.make_args(sent, parts, then)
+            if again is None
+            else self._uses.reuse_args(sent, parts, again)
+        )
+        if args is None:
+            self._refused(sent)
+            sent.answered = self._witness.moment()
+            return sent
         if timeout is not None:
             args.timeout = timeout
-
-        def completed(_: object, args: SocketAsyncEventArgs) -> None:
-            self._told(sent, args)
-            try:
-                buffer.append(0)
-                buffer.pop()
-            except BufferError:
-                sent.was_free = False
-
-        args.completed += completed
-        self._operations[sent.number] = args
-        self._case.cancellable(_Stop(self, sent, args), str(sent))
+        if stall_timeout is not None:
+            args.stall_timeout = stall_timeout
+        self._case.cancellable(_Stop(self, sent), str(sent))
         try:
             sent.pending = socket.send_async(args)
-        except InvalidOperationError:
+        except (InvalidOperationError, ObjectDisposedError):
             self._refused(sent)
-        sent.answered = self._moment()
+        else:
+            self._uses.activated(sent)
+        sent.answered = self._witness.moment()
         return sent
 
-    def begin_send(self, socket: Socket, size: int) -> Sent:
-        """Begin a send with a callback.
+    def begin_send(
+        self, socket: Socket, size: int, *, parts: int = 1, callback: bool = True
+    ) -> Sent:
+        """Begin a send.
 
         Args:
           socket: one of this world's.
           size: how many bytes.
+          parts: in how many buffers they are.
+          callback: whether it has a callback.
         """
         sent = self._new(socket, size, "begin_send")
+        sent.is_told = callback
+        message = sent.message if parts == 1 else split(sent.message, parts)
         try:
             result = socket.begin_send(
-                sent.message, callback=lambda result: self._told(sent, result)
+                message, callback=partial(self._uses.told, sent) if callback else None
             )
         except SocketException as error:
             sent.count = error.bytes_transferred
             sent.error = error.socket_error_code.name
             sent.is_over = True
-        except InvalidOperationError:
+        except (InvalidOperationError, ObjectDisposedError):
             self._refused(sent)
         else:
             sent.pending = not result.is_completed
-            self._operations[sent.number] = result
-            self._case.cancellable(_Stop(self, sent, result), str(sent))
-        sent.answered = self._moment()
+            self._uses.begun(sent, result)
+            self._case.cancellable(_Stop(self, sent), str(sent))
+        sent.answered = self._witness.moment()
         return sent
 
-    async def send(self, socket: Socket, size: int) -> Sent:
+    async def send(self, socket: Socket, size: int, *, by_args: bool = False) -> Sent:
         """Send, on behalf of the calling task, in a scope that the explorer may cancel.
 
         Args:
           socket: one of this world's.
           size: how many bytes.
+          by_args: whether to await args, and not bytes.
 
         **Checkpoints**: always.
 
-        **If cancelled**: by the explorer, it returns; by others, `trio.Cancelled`. How much was accepted is not known
-        then, unless the stream is torn.
+        **If cancelled**: by the explorer, it returns; by others, `trio.Cancelled`. How much was accepted is known then
+        if the send is one by args, or if the stream is torn.
 
         **Threads**: only from the Trio thread.
         """
         sent = self._new(socket, size, "send")
+        args = self._uses.make_args(sent, 1) if by_args else None
+        was_cancelled = True
         try:
             with self._case.cancellable(trio.CancelScope(), str(sent)):
-                sent.count = await socket.send(sent.message)
+                sent.count = await socket.send(sent.message if args is None else args)
                 sent.error = SocketError.SUCCESS.name
+                was_cancelled = False
         except SocketException as error:
             sent.count = error.bytes_transferred
             sent.error = error.socket_error_code.name
+            was_cancelled = False
         except InvalidOperationError:
             self._refused(sent)
+            was_cancelled = False
         finally:
-            sent.is_over = True
-            sent.answered = self._moment()
-            if sent.count is None:
-                sent.stopped = sent.answered
+            sent.answered = self._witness.moment()
+            if was_cancelled:
+                sent.was_cancelled, sent.stopped = True, sent.answered
+            if args is None or not was_cancelled:
+                sent.is_over = True
         return sent
 
+    async def wait(self, sent: Sent) -> None:
+        """Wait until a send has ended that was started by `send_async` or `begin_send`.
+
+        Args:
+          sent: the send. The result of one that was begun is taken.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`; the send goes on.
+
+        **Threads**: only from the Trio thread.
+        """
+        operation = self._uses[sent]
+        if isinstance(operation, SocketAsyncEventArgs):
+            times = len(sent.resumed)
+            count = await operation.wait()
+            if times == len(sent.resumed):
+                sent.awaited_as.append((count, None))
+        elif isinstance(operation, AsyncResult):
+            (socket,) = [s for s, r in self._sockets.items() if r.number == sent.socket]
+            try:
+                count = await socket.end_send(operation)
+            except SocketException as error:
+                sent.awaited_as.append((error.bytes_transferred, error.socket_error_code.name))
+            except InvalidOperationError:
+                pass  # it was taken already
+            else:
+                sent.awaited_as.append((count, SocketError.SUCCESS.name))
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def stop(self, sent: Sent) -> None:
+        """Stop a send; if it is over, do nothing, whoever uses its args by now.
+
+        Args:
+          sent: the send, by `send_async` or `begin_send`.
+        """
+        self._uses.stop(sent)
+
     def resume(self, socket: Socket) -> Sent | None:
-        """Send the rest of the message that was cut, if the socket is torn and it was sent by `send_async`.
+        """Send the rest of the message that was cut, if the socket is torn and it was sent by args.
 
         Args:
           socket: one of this world's.
@@ -334,19 +335,49 @@ class World:
         if torn is None or not isinstance(torn.operation, SocketAsyncEventArgs):
             return None
         args = torn.operation
-        (sent,) = [sent for sent in self._record.sends if self._operations.get(sent.number) is args]
-        told_as, sent.told_as = sent.told_as, None
-        stopped, sent.stopped = sent.stopped, None
-        sent.resumed.append(False)
+        sent = self._uses.whose(args)
+        undo = self._uses.take_up(sent)
         try:
             sent.resumed[-1] = socket.resume(args)
-        except InvalidOperationError:
+        except (InvalidOperationError, ObjectDisposedError):
             # Its end has not been told yet, or there is nowhere to go on.
-            sent.resumed.pop()
-            sent.told_as, sent.stopped = told_as, stopped
+            undo()
             return None
+        self._uses.activated(sent)
         sent.initiator = self._owner()
         return sent
+
+    async def send_rest(self, socket: Socket) -> None:
+        """Send the rest of the message that was cut, on behalf of the calling task, if it was sent by args.
+
+        Args:
+          socket: one of this world's.
+
+        **Checkpoints**: always.
+
+        **If cancelled**: `trio.Cancelled`, and no further byte is sent.
+
+        **Threads**: only from the Trio thread.
+        """
+        torn = socket.torn
+        if torn is None or not isinstance(torn.operation, SocketAsyncEventArgs):
+            await trio.lowlevel.checkpoint()
+            return
+        sent = self._uses.whose(torn.operation)
+        undo = self._uses.take_up(sent)
+        sent.initiator = None
+        is_sent = False
+        try:
+            await socket.send_rest()
+            is_sent = True
+        except SocketException:
+            is_sent = True  # it was tried, and the args tell how it ended
+        except InvalidOperationError:
+            undo()
+            is_sent = True
+        finally:
+            if not is_sent:
+                sent.stopped = self._witness.moment()
 
     def forget_torn(self, socket: Socket) -> None:
         """Say that a cut message may be written behind.
@@ -355,31 +386,55 @@ class World:
           socket: one of this world's.
         """
         socket.forget_torn()
-        self._sockets[socket].forgiven.append(self._moment())
+        self._sockets[socket].forgiven.append(self._witness.moment())
+
+    def is_closed(self, socket: Socket) -> bool:
+        """Tell whether a socket was closed.
+
+        Args:
+          socket: one of this world's.
+        """
+        return self._sockets[socket].closed is not None
+
+    def close(self, socket: Socket) -> None:
+        """Close a socket, which stops what is pending on it.
+
+        Args:
+          socket: one of this world's.
+        """
+        record = self._sockets[socket]
+        if record.closed is None:
+            pending = self._pending_on(record)
+            socket.close()
+            record.closed = self._witness.moment_of_stop()
+            for sent in pending:
+                sent.stopped = record.closed
+
+    def shutdown(self, socket: Socket) -> None:
+        """Say that nothing more will be sent over a socket, which ends what is pending on it.
+
+        Args:
+          socket: one of this world's, not closed.
+        """
+        pending = self._pending_on(self._sockets[socket])
+        socket.shutdown(SocketShutdown.SEND)
+        for sent in pending:
+            sent.stopped = self._witness.moment()
 
     # How ------------------------------------------------------------------------------------------
 
-    def _moment_of_stop(self) -> int:
-        """Return the moment from which on a stop that comes now is in effect."""
-        # One from inside of a system call takes effect behind it: what the call accepts is the next moment, however
-        # many stops there are.
-        return self._moments + 1 if self._case._is_inside else self._moment()
-
-    def _moment(self) -> int:
-        self._moments += 1
-        return self._moments
+    def _opened(self, initiator: Initiator, record: InitiatorRecord) -> None:
+        self._scopes[id(initiator)] = record
+        self._initiators.append(initiator)
 
     def _look(self) -> object:
         """Return all that a step can change, as far as a program can tell."""
         return (
-            self._moments,
+            self._witness.moments,
             self._case._touches,
             [port.is_writable for port in self._ports],
             [(s.queued_operations, s.queued_bytes, s.torn is None) for s in self._sockets],
-            [
-                (self._is_over(operation), operation.bytes_transferred)
-                for operation in self._operations.values()
-            ],
+            self._uses.look(),
             [(repr(i), i.statistics().unfinished_events) for i in self._initiators],
         )
 
@@ -396,7 +451,7 @@ class World:
             face=face,
             message=message,
             initiator=None if face == "send" else self._owner(),
-            started=self._moment(),
+            started=self._witness.moment(),
         )
         self._record.sends.append(sent)
         return sent
@@ -414,33 +469,13 @@ class World:
         sent.count = 0
         sent.is_over = True
 
-    def _told(self, sent: Sent, operation: Any) -> None:
-        sent.told.append(self._moment())
-        sent.told_as = (operation.bytes_transferred, _error_of(operation))
-
-    def _is_over(self, operation: Any) -> bool:
-        if isinstance(operation, SocketAsyncEventArgs):
-            return not operation.pending
-        return bool(operation.is_completed)
-
-    def _settle(self, sent: Sent) -> None:
-        """Read how an operation says that it has ended."""
-        operation = self._operations.get(sent.number)
-        if operation is None or sent.is_over:
-            return
-        if isinstance(operation, SocketAsyncEventArgs):
-            sent.is_over = not operation.pending
-        else:
-            sent.is_over = operation.is_completed
-        sent.count = operation.bytes_transferred
-        sent.error = _error_of(operation)
-
-
-def _error_of(operation: Any) -> str:
-    if isinstance(operation, SocketAsyncEventArgs):
-        return operation.socket_error.name
-    result = operation.outcome
-    error = getattr(result, "error", None)
-    if isinstance(error, SocketException):
-        return error.socket_error_code.name
-    return "" if result is None else SocketError.SUCCESS.name
+    def _pending_on(self, record: SocketRecord) -> list[Sent]:
+        """What is pending on a socket, as far as that is known."""
+        return [
+            sent
+            for sent in self._record.sends
+            if sent.socket == record.number
+            and not sent.is_over
+            and sent.stopped is None
+            and (sent.face == "send" or self._uses.is_pending(sent))
+        ]

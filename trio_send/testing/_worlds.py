@@ -1,13 +1,12 @@
-"""Scenarios that are ready: worlds that are small enough to be tried in full, and larger ones to be drawn by chance."""
+"""Scenarios that are ready: worlds that are small enough to be tried in full."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .. import ExitPolicy, InvalidOperationError
+from .. import ExitPolicy
 from ._world import World
 
 if TYPE_CHECKING:
@@ -84,10 +83,14 @@ async def small_world(
 SMALLEST: Final = ((1,), (2,), (3,), (1, 1), (1, 2), (2, 1))
 
 
+#: The errors that worlds may meet: one that passes, one of the message alone, and one that ends a connection.
+ERRORS: Final = ("ENOBUFS", "EINVAL", "ECONNRESET")
+
+
 async def smallest_world(case: Case) -> None:
     """Send one or two messages, of 3 bytes at most in all: whatever such a `small_world` can do.
 
-    Which sizes they have is chosen, like all else.
+    Which sizes they have is chosen, like all else. An attempt may fail with ENOBUFS, EINVAL or ECONNRESET.
 
     Args:
       case: what the scenario is given.
@@ -98,71 +101,4 @@ async def smallest_world(case: Case) -> None:
 
     **Threads**: only from the Trio thread.
     """
-    await small_world(case, sizes=SMALLEST[case.choose(len(SMALLEST), "sizes")])
-
-
-#: What a random world does next, each as likely as it is often here.
-ACTIONS: Final = (
-    *("send_async",) * 4,
-    *("begin_send",) * 2,
-    *("send",) * 2,
-    *("sleep",) * 3,
-    "initiator",
-)
-
-
-async def random_world(case: Case) -> None:
-    """Send over one or two sockets from nested initiators, with time limits, resumptions and errors.
-
-    It has too many decisions to be tried in full. ``explore(random_world, cancels=2, orders=3, seeds=range(1000))``
-    draws them.
-
-    Args:
-      case: what the scenario is given.
-
-    **Checkpoints**: always.
-
-    **If cancelled**: all that it has started ends.
-
-    **Threads**: only from the Trio thread.
-    """
-    async with World(case) as world, trio.open_nursery() as nursery:
-        sockets = []
-        for number in range(1, 2 + case.choose(2, "more sockets")):
-            is_stream = case.choose(6, f"socket {number} has datagrams") < 5
-            errors = ("ECONNRESET", "ENOBUFS", "EINVAL")[: case.choose(4, f"errors of {number}")]
-            sockets.append(world.socket(is_stream=is_stream, errors=errors))
-        await _random_initiator(case, world, nursery, sockets, depth=0)
-
-
-async def _random_initiator(
-    case: Case, world: World, nursery: trio.Nursery, sockets: Sequence[Socket], depth: int
-) -> None:
-    """Do a few things by chance inside of an initiator of some policy."""
-    policies = [policy for policy in ExitPolicy if depth or policy is not ExitPolicy.ADOPT]
-    policy = policies[case.choose(len(policies), "policy")]
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(world.initiator(policy, grace=grace_of(policy)))
-        except InvalidOperationError:
-            # ADOPT, but the initiator around it has been stopped meanwhile, and takes nobody in.
-            return
-        for _ in range(1 + case.choose(7, "actions")):
-            torn = [socket for socket in sockets if socket.torn is not None]
-            if torn and case.choose(3, "leave it torn") < 2:
-                if case.choose(2, "forget") or world.resume(torn[0]) is None:
-                    world.forget_torn(torn[0])
-                continue
-            action = ACTIONS[case.choose(len(ACTIONS), "action")]
-            socket = sockets[case.choose(len(sockets), "socket")]
-            if action == "sleep":
-                await trio.sleep((0.25, 0.5, 1.0, 3.0)[case.choose(4, "seconds")])
-            elif action == "initiator":
-                if depth < 2:
-                    await _random_initiator(case, world, nursery, sockets, depth + 1)
-            else:
-                size = case.choose(6, "size")
-                if action == "send_async" and case.choose(4, "has a limit") == 3:
-                    world.send_async(socket, size, timeout=(0.0, 0.5, 1.5)[case.choose(3, "limit")])
-                else:
-                    start(world, nursery, socket, action, size)
+    await small_world(case, sizes=SMALLEST[case.choose(len(SMALLEST), "sizes")], errors=ERRORS)
