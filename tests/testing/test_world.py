@@ -1,6 +1,7 @@
 """Worlds: what is tried on the code that is shipped, and that the rules bite when it does something else.
 
-Modules: testing._chosen_port, testing._worlds.
+Modules: testing._chosen_port, testing._random_world, testing._uses, testing._witness, testing._world_initiator,
+testing._worlds.
 """
 
 from __future__ import annotations
