@@ -8,9 +8,17 @@ import pytest
 
 import trio_send
 from trio_send import Socket
+from trio_send._operations.send_queue import SendQueue
+from trio_send._socket.event_args_settings import EventArgsSettings
 
-#: The methods that are compiled, if anything is.
-COMPILED = ("send_async", "begin_send", "end_send_nowait")
+#: The methods that are compiled, if anything is: the classes and the names.
+COMPILED: tuple[tuple[type, str], ...] = (
+    (Socket, "send_async"),
+    (Socket, "begin_send"),
+    (Socket, "end_send_nowait"),
+    (EventArgsSettings, "set_buffer"),
+    (SendQueue, "_attempt_run"),
+)
 
 needs_accelerator = pytest.mark.skipif(
     not trio_send.__accelerated__, reason="there is no accelerator"
@@ -19,5 +27,11 @@ needs_accelerator = pytest.mark.skipif(
 
 def go_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all of it done in Python until the test is over."""
-    for name in COMPILED:
-        monkeypatch.setattr(Socket, name, inspect.unwrap(getattr(Socket, name)))
+    for cls, name in COMPILED:
+        monkeypatch.setattr(cls, name, inspect.unwrap(getattr(cls, name)))
+
+
+def is_compiled(name: str) -> bool:
+    """Tell whether a method is compiled here; the name has that of its class in front."""
+    names = [each for _, each in COMPILED]
+    return trio_send.__accelerated__ and name.rpartition(".")[2] in names

@@ -1,4 +1,5 @@
-/* The short ways of `Socket.send_async`, `Socket.begin_send` and `Socket.end_send_nowait`, compiled.
+/* The short ways of sending, compiled: how a send is started and ended, how one joins a queue and how the head of a
+   queue is sent, and how args are given another message.
 
    The methods in Python are complete, and say what is right. What is here takes their place for a call of which every
    look says that it is an ordinary one: an open socket of the system, nothing in front, an owner that was found fit
@@ -41,81 +42,178 @@
 /* Up to this number Python has one object for each, so to count down takes no memory. */
 #define LARGEST_BUDGET 256
 
+/* As many bytes are put together to be sent in one call, and no more. */
+#define JOIN_SIZE 65536
+
 /* -- what is known of the classes ------------------------------------------------------------------------------ */
 
-enum { SOCKET, CORE, ARGS, OPERATION, RESULT, OWNER, QUEUE, PIECE, CLASSES };
+/* The classes, by the names under which they are handed in. */
+#define CLASSES_OF(X) \
+    X(SOCKET, "socket") \
+    X(CORE, "core") \
+    X(ARGS, "args") \
+    X(SETTINGS, "settings") \
+    X(EVENT, "event") \
+    X(RECORD, "record") \
+    X(OPERATION, "operation") \
+    X(RESULT_OPERATION, "result_operation") \
+    X(RESULT, "result") \
+    X(OWNER, "owner") \
+    X(SCOPE_OWNER, "scope_owner") \
+    X(QUEUE, "queue") \
+    X(PORT, "port") \
+    X(MARKS, "marks") \
+    X(INSTRUMENTS, "instruments") \
+    X(MESSAGE, "message") \
+    X(WHOLE_BYTES, "whole_bytes") \
+    X(PIECE, "piece")
 
-static PyTypeObject *classes[CLASSES];
+/* What is used of them: a name in here, the class, the name of the attribute. */
+#define ATTRIBUTES_OF(X) \
+    X(SOCKET_CORE, SOCKET, "_core") \
+    X(CORE_CHECKED, CORE, "checked") \
+    X(CORE_SEND, CORE, "send") \
+    X(CORE_SENDS, CORE, "sends") \
+    X(CORE_THREAD, CORE, "thread") \
+    X(ARGS_OPERATION, SETTINGS, "_operation") \
+    X(EVENT_HANDLERS, EVENT, "_handlers") \
+    X(ACTIVATION, RECORD, "activation") \
+    X(ADDRESS, RECORD, "address") \
+    X(BUFFER, OPERATION, "buffer") \
+    X(BUFFER_LIST, OPERATION, "buffer_list") \
+    X(CALLER, OPERATION, "caller") \
+    X(CODE, RECORD, "code") \
+    X(CONTEXT, RECORD, "context") \
+    X(CONTINUES, RECORD, "continues") \
+    X(DETAIL, RECORD, "detail") \
+    X(DIRECT, OPERATION, "direct") \
+    X(ERROR_NUMBER, RECORD, "errno") \
+    X(EVENT_OF_ARGS, OPERATION, "event") \
+    X(FACE, RECORD, "face") \
+    X(FLAGS, RECORD, "flags") \
+    X(FLOWS_CONTEXT, OPERATION, "flows_context") \
+    X(IS_CLOSED, OPERATION, "is_closed") \
+    X(IS_CLOSING, OPERATION, "is_closing") \
+    X(IS_FRESH, RECORD, "is_fresh") \
+    X(IS_OVERRIDDEN, OPERATION, "is_overridden") \
+    X(KIND, RECORD, "kind") \
+    X(LIMIT, RECORD, "limit") \
+    X(LIMITS, RECORD, "limits") \
+    X(MESSAGE_OF_OPERATION, RECORD, "message") \
+    X(NEXT, RECORD, "next") \
+    X(OWNER_OF_OPERATION, RECORD, "owner") \
+    X(PIECE_OF_OPERATION, OPERATION, "piece") \
+    X(PREPARED, OPERATION, "prepared") \
+    X(PREVIOUS, RECORD, "previous") \
+    X(QUEUE_OF_OPERATION, RECORD, "queue") \
+    X(SIZE, OPERATION, "size") \
+    X(SOCKET_OF_OPERATION, RECORD, "socket") \
+    X(SOCKET_FLAGS, OPERATION, "socket_flags") \
+    X(STATE, RECORD, "state") \
+    X(STEP, RECORD, "step") \
+    X(TRANSFERRED, RECORD, "transferred") \
+    X(WAITERS, RECORD, "waiters") \
+    X(RESULT_CALLBACK, RESULT_OPERATION, "callback") \
+    X(RESULT_OPERATION_HANDLE, RESULT_OPERATION, "handle") \
+    X(RESULT_ASYNC_STATE, RESULT, "async_state") \
+    X(RESULT_HANDLE, RESULT, "handle") \
+    X(RESULT_IS_TAKEN, RESULT, "is_taken") \
+    X(RESULT_ORIGIN, RESULT, "origin") \
+    X(RESULT_OPERATION_OF, RESULT, "_operation") \
+    X(RESULT_TRANSFERRED, RESULT, "transferred") \
+    X(OWNER_BUDGET, OWNER, "budget") \
+    X(OWNER_ENDED_ON_THE_SPOT, OWNER, "ended_on_the_spot") \
+    X(OWNER_QUEUES, OWNER, "queues") \
+    X(OWNER_RESERVE, OWNER, "reserve") \
+    X(OWNER_STARTED, OWNER, "started") \
+    X(OWNER_SUCCEEDED, OWNER, "succeeded") \
+    X(SCOPE_INSTRUMENTS, SCOPE_OWNER, "instruments") \
+    X(SCOPE_QUIET, SCOPE_OWNER, "quiet") \
+    X(QUEUE_ACCEPTED, QUEUE, "accepted") \
+    X(QUEUE_BACKOFF, QUEUE, "backoff") \
+    X(QUEUE_BACKOFFS, QUEUE, "backoffs") \
+    X(QUEUE_GATE, QUEUE, "gate") \
+    X(QUEUE_HALTED, QUEUE, "halted") \
+    X(QUEUE_HEAD, QUEUE, "head") \
+    X(QUEUE_HOPEFUL, QUEUE, "hopeful") \
+    X(QUEUE_INSTRUMENTS, QUEUE, "instruments") \
+    X(QUEUE_LENGTH, QUEUE, "length") \
+    X(QUEUE_MARKS, QUEUE, "marks") \
+    X(QUEUE_OFFERED, QUEUE, "offered") \
+    X(QUEUE_PORT, QUEUE, "port") \
+    X(QUEUE_STARTED, QUEUE, "started") \
+    X(QUEUE_SUCCEEDED, QUEUE, "succeeded") \
+    X(QUEUE_TAIL, QUEUE, "tail") \
+    X(QUEUE_TORN, QUEUE, "torn") \
+    X(PORT_SEND, PORT, "send") \
+    X(MARKS_GOAL, MARKS, "goal") \
+    X(MARKS_HIGH, MARKS, "high") \
+    X(MARKS_IS_ABOVE, MARKS, "is_above") \
+    X(MARKS_REFUSES, MARKS, "refuses") \
+    X(INSTRUMENTS_WATCHING, INSTRUMENTS, "watching") \
+    X(MESSAGE_DIRECT, MESSAGE, "direct") \
+    X(MESSAGE_SIZE, MESSAGE, "size") \
+    X(PIECE_BUFFER, PIECE, "buffer") \
+    X(PIECE_OFFSET, PIECE, "offset") \
+    X(PIECE_SIZE, PIECE, "size")
 
-enum {
-    SOCKET_CORE,
-    CORE_CHECKED,
-    CORE_SEND,
-    CORE_SENDS,
-    CORE_THREAD,
-    ARGS_OPERATION,
-    OPERATION_CODE,
-    OPERATION_DIRECT,
-    OPERATION_IS_FRESH,
-    OPERATION_KIND,
-    OPERATION_PIECE,
-    OPERATION_SIZE,
-    OPERATION_STATE,
-    OPERATION_TRANSFERRED,
-    RESULT_ASYNC_STATE,
-    RESULT_HANDLE,
-    RESULT_IS_TAKEN,
-    RESULT_ORIGIN,
-    RESULT_TRANSFERRED,
-    OWNER_BUDGET,
-    QUEUE_ACCEPTED,
-    QUEUE_GATE,
-    PIECE_BUFFER,
-    PIECE_OFFSET,
-    PIECE_SIZE,
-    ATTRIBUTES
-};
+/* Numbers that the Python code names, and as what they are handed in. */
+#define NUMBERS_OF(X) \
+    X(IDLE, "idle") \
+    X(TRYING, "trying") \
+    X(QUEUED, "queued") \
+    X(DONE, "done") \
+    X(IN_STEP, "step") \
+    X(BUSY, "busy") \
+    X(SUCCESS, "success") \
+    X(PLAIN_FLAGS, "plain_flags") \
+    X(OPERATION_WEIGHT, "operation_weight") \
+    X(OPERATION_COST, "operation_cost") \
+    X(MAX_PIECES, "max_pieces") \
+    X(JOIN_PIECE_SIZE, "join_piece_size") \
+    X(JOIN_TOTAL, "join_total") \
+    X(STARTS_PER_LOOK, "starts_per_look")
 
+/* The methods that are gone here: a name in here, the class, the name, its parameters. */
+#define METHODS_OF(X) \
+    X(SEND_ASYNC, SOCKET, send_async, "($self, args)") \
+    X(BEGIN_SEND, SOCKET, begin_send, \
+      "($self, buffer_or_list, offset=0, size=None, socket_flags=SocketFlags.NONE, callback=None, state=None)") \
+    X(END_SEND_NOWAIT, SOCKET, end_send_nowait, "($self, ar)") \
+    X(SET_BUFFER, SETTINGS, set_buffer, "($self, buffer, offset=0, count=None)") \
+    X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)")
+
+#define INDEX(index, ...) index,
+enum { CLASSES_OF(INDEX) CLASSES };
+enum { ATTRIBUTES_OF(INDEX) ATTRIBUTES };
+enum { NUMBERS_OF(INDEX) NUMBERS };
+enum { METHODS_OF(INDEX) METHODS };
+
+#define NAME(index, name) [index] = name,
+static const char *const class_names[CLASSES] = {CLASSES_OF(NAME)};
+static const char *const number_names[NUMBERS] = {NUMBERS_OF(NAME)};
+
+#define PLACE(index, class, name) [index] = {class, name},
 static const struct {
     int class;
     const char *name;
-} attributes[ATTRIBUTES] = {
-    [SOCKET_CORE] = {SOCKET, "_core"},
-    [CORE_CHECKED] = {CORE, "checked"},
-    [CORE_SEND] = {CORE, "send"},
-    [CORE_SENDS] = {CORE, "sends"},
-    [CORE_THREAD] = {CORE, "thread"},
-    [ARGS_OPERATION] = {ARGS, "_operation"},
-    [OPERATION_CODE] = {OPERATION, "code"},
-    [OPERATION_DIRECT] = {OPERATION, "direct"},
-    [OPERATION_IS_FRESH] = {OPERATION, "is_fresh"},
-    [OPERATION_KIND] = {OPERATION, "kind"},
-    [OPERATION_PIECE] = {OPERATION, "piece"},
-    [OPERATION_SIZE] = {OPERATION, "size"},
-    [OPERATION_STATE] = {OPERATION, "state"},
-    [OPERATION_TRANSFERRED] = {OPERATION, "transferred"},
-    [RESULT_ASYNC_STATE] = {RESULT, "async_state"},
-    [RESULT_HANDLE] = {RESULT, "handle"},
-    [RESULT_IS_TAKEN] = {RESULT, "is_taken"},
-    [RESULT_ORIGIN] = {RESULT, "origin"},
-    [RESULT_TRANSFERRED] = {RESULT, "transferred"},
-    [OWNER_BUDGET] = {OWNER, "budget"},
-    [QUEUE_ACCEPTED] = {QUEUE, "accepted"},
-    [QUEUE_GATE] = {QUEUE, "gate"},
-    [PIECE_BUFFER] = {PIECE, "buffer"},
-    [PIECE_OFFSET] = {PIECE, "offset"},
-    [PIECE_SIZE] = {PIECE, "size"},
-};
+} attributes[ATTRIBUTES] = {ATTRIBUTES_OF(PLACE)};
 
+static PyTypeObject *classes[CLASSES];
 static Py_ssize_t offsets[ATTRIBUTES];
+static Py_ssize_t values[NUMBERS];
+static PyObject *objects[NUMBERS];
+static PyObject *in_python[METHODS];
 
 #define AT(object, attribute) (*(PyObject **)((char *)(object) + offsets[attribute]))
 
-/* What else is needed, held for ever. Of these numbers Python has one object each. */
-static PyObject *current_owner, *no_flags, *send_kind;
-static PyObject *number_idle, *number_trying, *number_step, *number_success;
+/* What else is needed, held for ever. Of the small numbers Python has one object each. */
+static PyObject *current_owner, *no_flags, *send_kind, *no_seconds, *package;
+static PyObject *pace_of_starts; /* the names of the module that says how many starts may go by between two yields */
 static PyObject *numbers[LARGEST_BUDGET + 1];
-static PyObject *name_begin_send_stuck, *name_end_attempt, *name_send_async_ended, *name_send_async_stuck;
+static PyObject *name_account, *name_begin_send_stuck, *name_end_attempt, *name_finish, *name_is_completed;
+static PyObject *name_post;
+static PyObject *name_send_async_ended, *name_send_async_stuck, *name_start_budget;
 static PyMethodDef *send_of_sockets;
 static int plain_flags;
 
@@ -123,6 +221,12 @@ static inline int
 is_a(PyObject *object, int class)
 {
     return object != NULL && PyObject_TypeCheck(object, classes[class]);
+}
+
+static inline int
+is_exactly(PyObject *object, int class)
+{
+    return object != NULL && Py_TYPE(object) == classes[class];
 }
 
 /* Set an attribute to an object whose reference is handed over. */
@@ -139,8 +243,7 @@ static inline void
 set(PyObject *object, int attribute, PyObject *value)
 {
     if (AT(object, attribute) != value) {
-        Py_INCREF(value);
-        put(object, attribute, value);
+        put(object, attribute, Py_NewRef(value));
     }
 }
 
@@ -168,6 +271,83 @@ size_of(PyObject *number)
         return -1;
     }
     return value;
+}
+
+/* A number that is so much larger than another one; NULL, and perhaps an exception, if there is none. */
+static inline PyObject *
+more(PyObject *number, Py_ssize_t by)
+{
+    Py_ssize_t value = size_of(number);
+
+    return value < 0 || value > PY_SSIZE_T_MAX - by ? NULL : PyLong_FromSsize_t(value + by);
+}
+
+static inline int
+is_watched(PyObject *instruments)
+{
+    if (!is_exactly(instruments, INSTRUMENTS)) {
+        return 1;
+    }
+    PyObject *watching = AT(instruments, INSTRUMENTS_WATCHING);
+    return watching == NULL || !PyTuple_CheckExact(watching) || PyTuple_GET_SIZE(watching) != 0;
+}
+
+/* Call the method in Python with the arguments as they came. */
+static PyObject *
+hand_over(int method, PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *few[12], **all = few;
+    Py_ssize_t total = 1 + count + (names == NULL ? 0 : PyTuple_GET_SIZE(names));
+
+    if (total > 12 && (all = PyMem_New(PyObject *, total)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    all[0] = self;
+    for (Py_ssize_t i = 1; i < total; i++) {
+        all[i] = arguments[i - 1];
+    }
+    PyObject *answer = PyObject_Vectorcall(in_python[method], all, (size_t)(1 + count), names);
+    if (all != few) {
+        PyMem_Free(all);
+    }
+    return answer;
+}
+
+/* -- how many starts may go by --------------------------------------------------------------------------------- */
+
+/* Tell whether it is certain that no third of the stack is used; how much is, is for Python to say. */
+static inline int
+is_shallow(void)
+{
+    PyThreadState *state = PyThreadState_Get();
+    int limit = Py_GetRecursionLimit();
+
+#if PY_VERSION_HEX >= 0x030C0000
+    int depth = state->py_recursion_limit - state->py_recursion_remaining;
+#elif PY_VERSION_HEX >= 0x030B0000
+    int depth = state->recursion_limit - state->recursion_remaining;
+#else
+    int depth = state->recursion_depth;
+#endif
+    return depth < limit / 3;
+}
+
+/* Let there be starts up to the next look at the stack, as the owner does in Python; return how many there are now. */
+static Py_ssize_t
+refill(PyObject *owner)
+{
+    Py_ssize_t reserve = size_of(AT(owner, OWNER_RESERVE)), look = values[STARTS_PER_LOOK];
+
+    if (reserve <= 0 || !is_shallow()) {
+        return 0;
+    }
+    Py_ssize_t budget = (reserve - 1) % look + 1;
+    if (budget > LARGEST_BUDGET || reserve - budget > LARGEST_BUDGET) {
+        return 0;
+    }
+    set(owner, OWNER_BUDGET, numbers[budget]);
+    set(owner, OWNER_RESERVE, numbers[reserve - budget]);
+    return budget;
 }
 
 /* -- one attempt ----------------------------------------------------------------------------------------------- */
@@ -242,14 +422,26 @@ release_view(Start *start)
     }
 }
 
-/* Look at what all starts have in common; return whether the way is open. Runs no code of Python's. */
+/* The socket object behind what a port sends with; NULL unless that is the system's own method. A port of the program's
+   own has another one, and so has a socket of a class of its own. */
+static inline PyObject *
+sock_of(PyObject *send_method)
+{
+    if (send_method == NULL || !PyCFunction_CheckExact(send_method)
+        || ((PyCFunctionObject *)send_method)->m_ml != send_of_sockets) {
+        return NULL;
+    }
+    return ((PyCFunctionObject *)send_method)->m_self;
+}
+
+/* Look at who starts and where; return whether that is as it was found fit before. Runs no code of Python's. */
 static inline int
-is_open(Start *start)
+is_fit(Start *start)
 {
     PyObject *core = AT(start->socket, SOCKET_CORE);
     PyObject *owner = NULL;
 
-    if (!is_a(core, CORE)) {
+    if (!is_exactly(core, CORE)) {
         return 0;
     }
     if (PyContextVar_Get(current_owner, NULL, &owner) < 0) {
@@ -260,7 +452,7 @@ is_open(Start *start)
         return 0;
     }
     Py_DECREF(owner); /* the context holds it, and so does the socket if it is the one */
-    if (owner != AT(core, CORE_CHECKED) || !is_a(owner, OWNER)) {
+    if (owner != AT(core, CORE_CHECKED) || !(is_exactly(owner, SCOPE_OWNER) || is_a(owner, OWNER))) {
         return 0;
     }
     PyObject *thread = AT(core, CORE_THREAD);
@@ -268,51 +460,37 @@ is_open(Start *start)
         || PyLong_AsUnsignedLongMask(thread) != PyThread_get_thread_ident()) {
         return 0;
     }
-    Py_ssize_t budget = size_of(AT(owner, OWNER_BUDGET));
-    if (budget <= 0 || budget > LARGEST_BUDGET) {
+    start->budget = size_of(AT(owner, OWNER_BUDGET));
+    start->owner = owner;
+    start->queue = AT(core, CORE_SENDS);
+    start->sock = sock_of(AT(core, CORE_SEND));
+    return start->budget >= 0 && start->budget <= LARGEST_BUDGET && start->sock != NULL
+           && is_exactly(start->queue, QUEUE);
+}
+
+/* Look whether there is nothing in front; return whether the attempt can be made. */
+static inline int
+is_open(Start *start)
+{
+    if (AT(start->queue, QUEUE_GATE) != numbers[0]) {
         return 0;
     }
-    /* A port of the program's own has another method, and so has a socket of a class of its own. */
-    PyObject *send_method = AT(core, CORE_SEND);
-    if (send_method == NULL || !PyCFunction_CheckExact(send_method)
-        || ((PyCFunctionObject *)send_method)->m_ml != send_of_sockets) {
-        return 0;
-    }
-    PyObject *queue = AT(core, CORE_SENDS);
-    if (!is_a(queue, QUEUE) || AT(queue, QUEUE_GATE) != numbers[0]) {
-        return 0;
-    }
-    Py_ssize_t accepted = size_of(AT(queue, QUEUE_ACCEPTED));
-    if (accepted < 0 || accepted > PY_SSIZE_T_MAX - start->size) {
-        return 0;
-    }
-    start->accepted_after = PyLong_FromSsize_t(accepted + start->size);
+    start->accepted_after = more(AT(start->queue, QUEUE_ACCEPTED), start->size);
     if (start->accepted_after == NULL) {
         PyErr_Clear();
         return 0;
     }
-    start->budget = budget;
-    start->owner = owner;
-    start->queue = queue;
-    start->sock = ((PyCFunctionObject *)send_method)->m_self;
     return 1;
 }
 
-static inline int
-descriptor_of(PyObject *sock)
-{
-    return *(int *)((char *)sock + sizeof(PyObject));
-}
-
-/* Ask the kernel once, while nothing else runs. Returns how many bytes it took; or -1, and the number of the error. */
 static inline Py_ssize_t
-ask(Start *start, int *error)
+send_once(PyObject *sock, const char *data, Py_ssize_t size, int *error)
 {
-    int descriptor = descriptor_of(start->sock);
+    int descriptor = *(int *)((char *)sock + sizeof(PyObject));
     Py_ssize_t sent;
 
     do {
-        sent = send(descriptor, start->data, (size_t)start->size, plain_flags);
+        sent = send(descriptor, data, (size_t)size, plain_flags);
     } while (sent < 0 && errno == EINTR);
     *error = errno;
     return sent;
@@ -326,9 +504,9 @@ begin_step(Start *start, PyObject *operation)
     Py_INCREF(start->owner);
     Py_INCREF(start->sock);
     Py_INCREF(start->buffer);
-    set(start->queue, QUEUE_GATE, number_step);
+    set(start->queue, QUEUE_GATE, objects[IN_STEP]);
     if (operation != NULL) {
-        set(operation, OPERATION_STATE, number_trying);
+        set(operation, STATE, objects[TRYING]);
     }
 }
 
@@ -346,18 +524,22 @@ let_go(Start *start)
 
 /* Make the attempt of a start whose way is open.
 
-   A small message is sent before anything is noted, because nothing can run in between. If the kernel took all of it,
-   that is all, and the answer is true. Otherwise a step has begun, whoever called goes on with it, and lets go. */
+   A small message is sent before anything is noted, because nothing can run in between. If the kernel took all of it, and
+   there is a start left in the budget, that is all, and the answer is true. Otherwise a step has begun, whoever called
+   goes on with it, and lets go. */
 static inline int
 attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
 {
     if (start->size < RELEASE_SIZE) {
-        *sent = ask(start, error);
+        *sent = send_once(start->sock, start->data, start->size, error);
         release_view(start);
         if (*sent == start->size) {
             put(start->queue, QUEUE_ACCEPTED, start->accepted_after);
-            set(start->owner, OWNER_BUDGET, numbers[start->budget - 1]);
-            return 1;
+            start->accepted_after = NULL;
+            if (start->budget > 0 || (start->budget = refill(start->owner)) > 0) {
+                set(start->owner, OWNER_BUDGET, numbers[start->budget - 1]);
+                return 1;
+            }
         }
         begin_step(start, operation);
         return 0;
@@ -366,11 +548,11 @@ attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
     if (PyByteArray_CheckExact(start->buffer)
         && PyObject_GetBuffer(start->buffer, &start->view, PyBUF_SIMPLE) < 0) {
         PyErr_Clear(); /* it cannot be locked, so no other thread may run */
-        *sent = ask(start, error);
+        *sent = send_once(start->sock, start->data, start->size, error);
     }
     else {
         Py_BEGIN_ALLOW_THREADS
-        *sent = ask(start, error);
+        *sent = send_once(start->sock, start->data, start->size, error);
         Py_END_ALLOW_THREADS
     }
     release_view(start); /* for none outlives a system call */
@@ -385,7 +567,7 @@ attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
 static inline int
 end_attempt(PyObject *queue)
 {
-    if (AT(queue, QUEUE_GATE) == number_step) {
+    if (AT(queue, QUEUE_GATE) == objects[IN_STEP]) {
         set(queue, QUEUE_GATE, numbers[0]);
         return 0;
     }
@@ -400,7 +582,7 @@ give_up(Start *start, PyObject *operation)
 {
     PyErr_Clear();
     if (operation != NULL) {
-        set(operation, OPERATION_STATE, number_idle);
+        set(operation, STATE, objects[IDLE]);
     }
     return end_attempt(start->queue) < 0 ? NULL : PyErr_NoMemory();
 }
@@ -437,19 +619,187 @@ account(Start *start, Py_ssize_t sent, int error, PyObject **number, PyObject **
     return 0;
 }
 
-/* -- the three methods ----------------------------------------------------------------------------------------- */
+/* -- args ------------------------------------------------------------------------------------------------------ */
 
-/* A method of a class: the short way here, and the one in Python behind it. */
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc short_way;
-    PyObject *method;
-} Method;
-
-static inline PyObject *
-hand_over(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+/* Tell whether something is to be called when an operation of args has ended; -1 if that is for Python to say. */
+static inline int
+is_listened_to(PyObject *operation)
 {
-    return PyObject_Vectorcall(((Method *)self)->method, arguments, count, names);
+    PyObject *event = AT(operation, EVENT_OF_ARGS), *is_overridden = AT(operation, IS_OVERRIDDEN);
+
+    if (is_overridden != Py_False) {
+        return is_overridden == Py_True ? 1 : -1;
+    }
+    if (event == Py_None) {
+        return 0;
+    }
+    if (!is_exactly(event, EVENT)) {
+        return -1;
+    }
+    PyObject *handlers = AT(event, EVENT_HANDLERS);
+    return handlers == NULL || !PyTuple_CheckExact(handlers) ? -1 : PyTuple_GET_SIZE(handlers) != 0;
+}
+
+static inline int
+is_known_message(PyObject *message)
+{
+    return is_exactly(message, WHOLE_BYTES) || is_exactly(message, MESSAGE);
+}
+
+/* Count one operation more, or less, that an owner has in a queue; return whether that was possible. */
+static inline int
+count_in_queue(PyObject *owner, PyObject *queue, int by)
+{
+    PyObject *queues = AT(owner, OWNER_QUEUES);
+
+    if (queues == NULL || !PyDict_Check(queues)) {
+        return 0;
+    }
+    PyObject *number = PyDict_GetItemWithError(queues, queue);
+    if (number == NULL && PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    Py_ssize_t count = number == NULL ? 0 : size_of(number);
+    if (count < 0 || count + by < 0) {
+        return 0;
+    }
+    int failed;
+    if (count + by == 0) {
+        failed = PyDict_DelItem(queues, queue);
+    }
+    else if ((number = PyLong_FromSsize_t(count + by)) == NULL) {
+        failed = -1;
+    }
+    else {
+        failed = PyDict_SetItem(queues, queue, number);
+        Py_DECREF(number);
+    }
+    if (failed < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    return 1;
+}
+
+/* Put an operation of args at the end of a queue in which others wait, as one step in which nothing else can run.
+
+   Returns whether that was done; if not, nothing was changed. */
+static int
+join(Start *start, PyObject *args, PyObject *operation)
+{
+    PyObject *queue = start->queue, *owner = start->owner, *context = NULL;
+    PyObject *message = AT(operation, MESSAGE_OF_OPERATION);
+    int listened_to = is_listened_to(operation);
+
+    if (!is_known_message(message) || listened_to < 0) {
+        return 0;
+    }
+    Py_INCREF(queue);
+    Py_INCREF(owner);
+    Py_INCREF(operation);
+    Py_INCREF(message);
+    if (listened_to && AT(operation, FLOWS_CONTEXT) != Py_False) {
+        context = PyContext_CopyCurrent(); /* before the last looks, because it may run finalisers */
+        if (context == NULL) {
+            PyErr_Clear();
+            listened_to = -1;
+        }
+    }
+    enum { ACTIVATION_AFTER, LENGTH_AFTER, STARTED_AFTER, GOAL_AFTER, OFFERED_AFTER, OWNED_AFTER, EARLY_AFTER, MADE };
+    PyObject *made[MADE] = {NULL};
+    PyObject *tail = AT(queue, QUEUE_TAIL), *marks = AT(queue, QUEUE_MARKS);
+    Py_ssize_t size = size_of(AT(message, MESSAGE_SIZE));
+    Py_ssize_t reserve = size_of(AT(owner, OWNER_RESERVE));
+    Py_ssize_t most = size_of(PyDict_GetItem(pace_of_starts, name_start_budget));
+    Py_ssize_t budget = size_of(AT(owner, OWNER_BUDGET));
+    int done = 0;
+
+    if (AT(queue, QUEUE_GATE) != objects[BUSY] || AT(operation, STATE) != objects[IDLE]
+        || AT(operation, MESSAGE_OF_OPERATION) != message || AT(operation, LIMITS) != Py_None
+        || AT(queue, QUEUE_TORN) != Py_None || is_watched(AT(queue, QUEUE_INSTRUMENTS))
+        || !is_exactly(marks, MARKS) || AT(marks, MARKS_REFUSES) != Py_False
+        || !is_a(tail, RECORD) || size < 0 || reserve < 0 || budget < 0
+        || most < values[STARTS_PER_LOOK] || most - values[STARTS_PER_LOOK] > LARGEST_BUDGET
+        || budget + reserve > most || is_listened_to(operation) != listened_to || listened_to < 0) {
+        goto out;
+    }
+    made[ACTIVATION_AFTER] = more(AT(operation, ACTIVATION), 1);
+    made[LENGTH_AFTER] = more(AT(queue, QUEUE_LENGTH), 1);
+    made[STARTED_AFTER] = more(AT(queue, QUEUE_STARTED), 1);
+    made[GOAL_AFTER] = more(AT(marks, MARKS_GOAL), size);
+    made[OFFERED_AFTER] = more(AT(queue, QUEUE_OFFERED), size);
+    made[OWNED_AFTER] = more(AT(owner, OWNER_STARTED), 1);
+    made[EARLY_AFTER] = more(AT(owner, OWNER_ENDED_ON_THE_SPOT), most - budget - reserve);
+    for (int i = 0; i < MADE; i++) {
+        if (made[i] == NULL) {
+            PyErr_Clear();
+            goto out;
+        }
+    }
+    Py_ssize_t waiting = size_of(made[GOAL_AFTER]) - size_of(AT(queue, QUEUE_ACCEPTED));
+    Py_ssize_t high = size_of(AT(marks, MARKS_HIGH));
+    if (high < 0 || !count_in_queue(owner, queue, 1)) {
+        goto out;
+    }
+    done = 1;
+    /* What was there before is let go of last of all. */
+    PyObject *before[] = {
+        AT(operation, SOCKET_OF_OPERATION), AT(operation, FACE), AT(operation, STEP), AT(operation, ADDRESS),
+        AT(operation, QUEUE_OF_OPERATION), AT(operation, OWNER_OF_OPERATION), AT(operation, DETAIL),
+        AT(operation, CONTEXT),
+    };
+    AT(operation, SOCKET_OF_OPERATION) = Py_NewRef(start->socket);
+    AT(operation, FACE) = Py_NewRef(args);
+    AT(operation, STEP) = Py_NewRef(Py_None);
+    AT(operation, ADDRESS) = Py_NewRef(Py_None);
+    AT(operation, QUEUE_OF_OPERATION) = Py_NewRef(queue);
+    AT(operation, OWNER_OF_OPERATION) = Py_NewRef(owner);
+    AT(operation, DETAIL) = Py_NewRef(Py_None);
+    if (context == NULL) {
+        before[7] = NULL; /* it stays */
+    }
+    else {
+        AT(operation, CONTEXT) = Py_NewRef(context);
+    }
+    set(operation, CONTINUES, Py_False);
+    set(operation, IS_FRESH, Py_False);
+    set(operation, TRANSFERRED, numbers[0]);
+    set(operation, CODE, objects[SUCCESS]);
+    set(operation, ERROR_NUMBER, numbers[0]);
+    set(operation, KIND, send_kind);
+    set(operation, FLAGS, objects[PLAIN_FLAGS]);
+    set(operation, STATE, objects[QUEUED]);
+    put(operation, ACTIVATION, made[ACTIVATION_AFTER]);
+    put(operation, PREVIOUS, Py_NewRef(tail));
+    put(tail, NEXT, Py_NewRef(operation));
+    put(queue, QUEUE_TAIL, Py_NewRef(operation));
+    put(queue, QUEUE_LENGTH, made[LENGTH_AFTER]);
+    put(queue, QUEUE_STARTED, made[STARTED_AFTER]);
+    put(queue, QUEUE_OFFERED, made[OFFERED_AFTER]);
+    set(queue, QUEUE_HALTED, Py_False);
+    put(marks, MARKS_GOAL, made[GOAL_AFTER]);
+    if (waiting + size_of(AT(queue, QUEUE_LENGTH)) * values[OPERATION_WEIGHT] > high) {
+        set(marks, MARKS_IS_ABOVE, Py_True);
+    }
+    put(owner, OWNER_STARTED, made[OWNED_AFTER]);
+    put(owner, OWNER_ENDED_ON_THE_SPOT, made[EARLY_AFTER]);
+    set(owner, OWNER_BUDGET, numbers[values[STARTS_PER_LOOK]]);
+    set(owner, OWNER_RESERVE, numbers[most - values[STARTS_PER_LOOK]]);
+    memset(made, 0, sizeof made);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        Py_XDECREF(before[i]);
+    }
+out:
+    for (int i = 0; i < MADE; i++) {
+        Py_XDECREF(made[i]);
+    }
+    Py_XDECREF(context);
+    Py_DECREF(message);
+    Py_DECREF(operation);
+    Py_DECREF(owner);
+    Py_DECREF(queue);
+    return done;
 }
 
 /* Go on with args behind an attempt in a step. */
@@ -461,13 +811,14 @@ go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
 
     if (sent == start->size) {
         Py_ssize_t budget = size_of(AT(start->owner, OWNER_BUDGET));
-        if (AT(start->queue, QUEUE_GATE) == number_step && budget == start->budget) {
+        if (AT(start->queue, QUEUE_GATE) == objects[IN_STEP] && budget > 0
+            && budget <= LARGEST_BUDGET) {
             set(start->queue, QUEUE_GATE, numbers[0]);
             set(start->owner, OWNER_BUDGET, numbers[budget - 1]);
-            set(operation, OPERATION_STATE, number_idle);
+            set(operation, STATE, objects[IDLE]);
             answer = Py_NewRef(Py_False);
         }
-        else { /* another thread has done something meanwhile */
+        else { /* the budget is spent, or another thread has done something meanwhile */
             answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_ended, args,
                                                 start->owner, NULL);
         }
@@ -486,36 +837,39 @@ go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
 }
 
 static PyObject *
-send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
     Start start;
 
-    if (PyVectorcall_NARGS(count) != 2 || names != NULL || !is_a(arguments[0], SOCKET)
-        || !is_a(arguments[1], ARGS)) {
-        return hand_over(self, arguments, count, names);
+    if (count != 1 || names != NULL || !is_a(self, SOCKET) || !is_a(arguments[0], ARGS)) {
+        return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
-    PyObject *args = arguments[1], *operation = AT(args, ARGS_OPERATION);
-    if (!is_a(operation, OPERATION)) {
-        return hand_over(self, arguments, count, names);
+    PyObject *args = arguments[0], *operation = AT(args, ARGS_OPERATION);
+    if (!is_exactly(operation, OPERATION)) {
+        return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
-    start.socket = arguments[0];
+    start.socket = self;
     start.view.obj = NULL;
-    PyObject *buffer = AT(operation, OPERATION_DIRECT);
-    PyObject *size_object = AT(operation, OPERATION_SIZE);
+    PyObject *buffer = AT(operation, DIRECT), *size_object = AT(operation, SIZE);
     Py_ssize_t size = size_of(size_object), offset = 0;
     if (buffer == Py_None) {
-        PyObject *piece = AT(operation, OPERATION_PIECE);
-        if (piece == NULL || Py_TYPE(piece) != classes[PIECE]
-            || size_of(AT(piece, PIECE_SIZE)) != size) {
-            return hand_over(self, arguments, count, names);
+        PyObject *piece = AT(operation, PIECE_OF_OPERATION);
+        if (!is_exactly(piece, PIECE) || size_of(AT(piece, PIECE_SIZE)) != size) {
+            return hand_over(SEND_ASYNC, self, arguments, count, names);
         }
         buffer = AT(piece, PIECE_BUFFER);
         offset = size_of(AT(piece, PIECE_OFFSET));
     }
-    if (AT(operation, OPERATION_STATE) != number_idle || size < 0 || offset < 0
-        || !find_bytes(&start, buffer, offset, size, 0) || !is_open(&start)) {
+    if (AT(operation, STATE) != objects[IDLE] || size < 0 || offset < 0 || !is_fit(&start)) {
+        return hand_over(SEND_ASYNC, self, arguments, count, names);
+    }
+    if (AT(start.queue, QUEUE_GATE) == objects[BUSY]) {
+        return join(&start, args, operation) ? Py_NewRef(Py_True)
+                                             : hand_over(SEND_ASYNC, self, arguments, count, names);
+    }
+    if (!find_bytes(&start, buffer, offset, size, 0) || !is_open(&start)) {
         release_view(&start);
-        return hand_over(self, arguments, count, names);
+        return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
 
     Py_ssize_t sent;
@@ -523,13 +877,122 @@ send_async(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
     Py_INCREF(size_object);
     int is_over = attempt(&start, operation, &sent, &error);
     if (sent == size) {
-        set(operation, OPERATION_TRANSFERRED, size_object);
-        set(operation, OPERATION_CODE, number_success);
-        set(operation, OPERATION_IS_FRESH, Py_False);
-        set(operation, OPERATION_KIND, send_kind);
+        set(operation, TRANSFERRED, size_object);
+        set(operation, CODE, objects[SUCCESS]);
+        set(operation, IS_FRESH, Py_False);
+        set(operation, KIND, send_kind);
     }
     Py_DECREF(size_object);
     return is_over ? Py_NewRef(Py_False) : go_on_with_args(&start, args, sent, error);
+}
+
+/* `set_buffer` of a whole `bytes` object, which programs do for each message. */
+static PyObject *
+set_buffer(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    if (count != 1 || names != NULL || !is_a(self, ARGS) || !PyBytes_CheckExact(arguments[0])) {
+        return hand_over(SET_BUFFER, self, arguments, count, names);
+    }
+    PyObject *operation = AT(self, ARGS_OPERATION), *buffer = arguments[0];
+    /* Made before the last looks, because it may run finalisers. */
+    PyObject *message = classes[WHOLE_BYTES]->tp_alloc(classes[WHOLE_BYTES], 0);
+    PyObject *size = PyLong_FromSsize_t(PyBytes_GET_SIZE(buffer));
+    if (message == NULL || size == NULL || !is_exactly(operation, OPERATION)
+        || AT(operation, BUFFER_LIST) != Py_None || AT(operation, STATE) != objects[IDLE]
+        || AT(operation, IS_CLOSED) != Py_False) {
+        PyErr_Clear();
+        Py_XDECREF(message);
+        Py_XDECREF(size);
+        return hand_over(SET_BUFFER, self, arguments, count, names);
+    }
+    AT(message, MESSAGE_DIRECT) = Py_NewRef(buffer);
+    AT(message, MESSAGE_SIZE) = Py_NewRef(size);
+    PyObject *before[] = {
+        AT(operation, BUFFER),
+        AT(operation, PREPARED),
+        AT(operation, MESSAGE_OF_OPERATION),
+        AT(operation, SIZE),
+        AT(operation, DIRECT),
+        AT(operation, PIECE_OF_OPERATION),
+    };
+    AT(operation, BUFFER) = Py_NewRef(buffer);
+    AT(operation, PREPARED) = Py_NewRef(message);
+    AT(operation, MESSAGE_OF_OPERATION) = message;
+    AT(operation, SIZE) = size;
+    AT(operation, DIRECT) = Py_NewRef(AT(operation, SOCKET_FLAGS) == no_flags ? buffer : Py_None);
+    AT(operation, PIECE_OF_OPERATION) = Py_NewRef(Py_None);
+    set(operation, IS_FRESH, Py_True);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        Py_XDECREF(before[i]);
+    }
+    Py_RETURN_NONE;
+}
+
+/* -- results --------------------------------------------------------------------------------------------------- */
+
+/* Results of sends that ended on the spot live for a moment, one after the other. So some are kept to be used again. */
+#define MOST_SPARE 64
+
+static PyObject *spare; /* each holds the next one as its origin */
+static int spare_count;
+
+static const int fields_of_results[] = {
+    RESULT_ORIGIN, RESULT_ASYNC_STATE, RESULT_TRANSFERRED, RESULT_IS_TAKEN, RESULT_HANDLE,
+    RESULT_OPERATION_OF,
+};
+
+#define FIELDS_OF_RESULTS (sizeof fields_of_results / sizeof *fields_of_results)
+
+static void
+free_result(PyObject *result)
+{
+    PyTypeObject *class = Py_TYPE(result);
+
+    PyObject_GC_UnTrack(result);
+    Py_TRASHCAN_BEGIN(result, free_result)
+    if (*(PyObject **)((char *)result + class->tp_weaklistoffset) != NULL) {
+        PyObject_ClearWeakRefs(result);
+    }
+    for (size_t i = 0; i < FIELDS_OF_RESULTS; i++) {
+        Py_CLEAR(AT(result, fields_of_results[i]));
+    }
+    if (spare_count < MOST_SPARE && class == classes[RESULT]) {
+        AT(result, RESULT_ORIGIN) = spare;
+        spare = result;
+        spare_count++;
+    }
+    else {
+        PyObject_GC_Del(result);
+        Py_DECREF(class);
+    }
+    Py_TRASHCAN_END
+}
+
+/* Every program asks a result whether it is completed. It always is, and Python would look for that in two classes. */
+static PyObject *
+get_of_result(PyObject *result, PyObject *name)
+{
+    return name == name_is_completed ? Py_NewRef(Py_True) : PyObject_GenericGetAttr(result, name);
+}
+
+/* Return a result without values, which the collector of garbage does not know yet. */
+static inline PyObject *
+new_result(void)
+{
+    PyObject *result = spare;
+
+    if (result == NULL) {
+        result = classes[RESULT]->tp_alloc(classes[RESULT], 0);
+        if (result != NULL) {
+            PyObject_GC_UnTrack(result);
+        }
+        return result;
+    }
+    spare = AT(result, RESULT_ORIGIN);
+    spare_count--;
+    AT(result, RESULT_ORIGIN) = NULL;
+    _Py_NewReference(result);
+    return result;
 }
 
 /* Go on behind an attempt in a step that `begin_send` has begun; the result is for one that sent everything. */
@@ -572,42 +1035,44 @@ go_on_with_result(Start *start, PyObject *result, PyObject *state, Py_ssize_t of
 }
 
 static PyObject *
-begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+begin_send(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
     Start start;
-    Py_ssize_t given = PyVectorcall_NARGS(count);
 
-    if (names != NULL || given < 2 || given > 7 || !is_a(arguments[0], SOCKET)
-        || (given > 4 && arguments[4] != no_flags) || (given > 5 && arguments[5] != Py_None)) {
-        return hand_over(self, arguments, count, names);
+    if (names != NULL || count < 1 || count > 6 || !is_a(self, SOCKET)
+        || (count > 3 && arguments[3] != no_flags) || (count > 4 && arguments[4] != Py_None)) {
+        return hand_over(BEGIN_SEND, self, arguments, count, names);
     }
-    start.socket = arguments[0];
+    start.socket = self;
     start.view.obj = NULL;
-    Py_ssize_t offset = given > 2 ? size_of(arguments[2]) : 0;
-    int is_rest = given <= 3 || arguments[3] == Py_None;
-    Py_ssize_t size = is_rest ? 0 : size_of(arguments[3]);
+    Py_ssize_t offset = count > 1 ? size_of(arguments[1]) : 0;
+    int is_rest = count <= 2 || arguments[2] == Py_None;
+    Py_ssize_t size = is_rest ? 0 : size_of(arguments[2]);
     if (offset < 0 || size < 0) {
-        return hand_over(self, arguments, count, names);
+        return hand_over(BEGIN_SEND, self, arguments, count, names);
     }
     /* Made before the last look at the gate, because it may run finalisers. */
-    PyObject *result = classes[RESULT]->tp_alloc(classes[RESULT], 0), *number = NULL;
+    PyObject *result = new_result(), *number = NULL;
     if (result == NULL) {
         return NULL;
     }
-    if (!find_bytes(&start, arguments[1], offset, size, is_rest)
-        || (number = PyLong_FromSsize_t(start.size)) == NULL || !is_open(&start)) {
+    if (!find_bytes(&start, arguments[0], offset, size, is_rest)
+        || (number = PyLong_FromSsize_t(start.size)) == NULL || !is_fit(&start)
+        || (start.budget == 0 && (start.budget = refill(start.owner)) == 0) || !is_open(&start)) {
         PyErr_Clear();
         release_view(&start);
         Py_XDECREF(number);
+        PyObject_GC_Track(result);
         Py_DECREF(result);
-        return hand_over(self, arguments, count, names);
+        return hand_over(BEGIN_SEND, self, arguments, count, names);
     }
-    PyObject *state = given > 6 ? arguments[6] : Py_None;
-    AT(result, RESULT_ORIGIN) = Py_NewRef(start.socket);
+    PyObject *state = count > 5 ? arguments[5] : Py_None;
+    AT(result, RESULT_ORIGIN) = Py_NewRef(self);
     AT(result, RESULT_ASYNC_STATE) = Py_NewRef(state);
     AT(result, RESULT_TRANSFERRED) = number;
     AT(result, RESULT_IS_TAKEN) = Py_NewRef(Py_False);
     AT(result, RESULT_HANDLE) = Py_NewRef(Py_None);
+    PyObject_GC_Track(result);
 
     Py_ssize_t sent;
     int error;
@@ -618,25 +1083,259 @@ begin_send(PyObject *self, PyObject *const *arguments, size_t count, PyObject *n
 }
 
 static PyObject *
-end_send_nowait(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+end_send_nowait(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    if (PyVectorcall_NARGS(count) == 2 && names == NULL
-        && Py_TYPE(arguments[1]) == classes[RESULT]) {
-        PyObject *result = arguments[1];
-        PyObject *transferred = AT(result, RESULT_TRANSFERRED);
-        if (AT(result, RESULT_ORIGIN) == arguments[0] && AT(result, RESULT_IS_TAKEN) == Py_False
+    if (count == 1 && names == NULL && is_exactly(arguments[0], RESULT)) {
+        PyObject *result = arguments[0], *transferred = AT(result, RESULT_TRANSFERRED);
+        if (AT(result, RESULT_ORIGIN) == self && AT(result, RESULT_IS_TAKEN) == Py_False
             && transferred != NULL) {
             set(result, RESULT_IS_TAKEN, Py_True);
             return Py_NewRef(transferred);
         }
     }
-    return hand_over(self, arguments, count, names);
+    return hand_over(END_SEND_NOWAIT, self, arguments, count, names);
 }
 
+/* -- the head of a queue --------------------------------------------------------------------------------------- */
+
+/* Finish the head of a queue, all of which was accepted, in a step of the queue.
+
+   Returns 1 if that was done, and 0 if it is for Python to do, and nothing was changed; -1 with an exception. */
+static int
+finish_head(PyObject *queue, PyObject *head)
+{
+    PyObject *owner = AT(head, OWNER_OF_OPERATION), *behind = AT(head, NEXT);
+    PyObject *message = AT(head, MESSAGE_OF_OPERATION);
+    int is_args = is_exactly(head, OPERATION), listened_to = 0;
+
+    if (is_args) {
+        listened_to = is_listened_to(head);
+        if (AT(head, IS_CLOSING) != Py_False || listened_to < 0) {
+            return 0;
+        }
+    }
+    else if (is_exactly(head, RESULT_OPERATION)) {
+        listened_to = AT(head, RESULT_CALLBACK) != Py_None;
+        if (AT(head, RESULT_OPERATION_HANDLE) != Py_None) {
+            return 0;
+        }
+    }
+    else {
+        return 0;
+    }
+    if (!is_exactly(owner, SCOPE_OWNER) || !is_known_message(message)
+        || AT(head, STATE) != objects[QUEUED] || AT(head, PREVIOUS) != Py_None
+        || AT(head, CODE) != objects[SUCCESS] || AT(head, LIMIT) != Py_None
+        || (AT(head, WAITERS) != Py_None && !listened_to)
+        || (behind != Py_None && (!is_a(behind, RECORD) || AT(behind, LIMIT) != Py_None))
+        || AT(queue, QUEUE_TORN) != Py_None || is_watched(AT(queue, QUEUE_INSTRUMENTS))
+        || is_watched(AT(owner, SCOPE_INSTRUMENTS)) || AT(owner, SCOPE_QUIET) != Py_None) {
+        return 0;
+    }
+    Py_ssize_t gate = size_of(AT(queue, QUEUE_GATE)), length = size_of(AT(queue, QUEUE_LENGTH));
+    PyObject *succeeded = more(AT(queue, QUEUE_SUCCEEDED), 1);
+    PyObject *owned = more(AT(owner, OWNER_SUCCEEDED), 1);
+    PyObject *remain = length > 0 ? PyLong_FromSsize_t(length - 1) : NULL;
+    PyObject *open = gate >= 0 ? PyLong_FromSsize_t(gate & ~values[BUSY]) : NULL;
+    if (succeeded == NULL || owned == NULL || remain == NULL || open == NULL
+        || !count_in_queue(owner, queue, -1)) {
+        PyErr_Clear();
+        Py_XDECREF(succeeded);
+        Py_XDECREF(owned);
+        Py_XDECREF(remain);
+        Py_XDECREF(open);
+        return 0;
+    }
+    Py_INCREF(head);
+    Py_INCREF(owner);
+    /* It leaves the queue. */
+    put(queue, QUEUE_HEAD, Py_NewRef(behind));
+    if (behind == Py_None) {
+        set(queue, QUEUE_TAIL, Py_None);
+        set(queue, QUEUE_GATE, open);
+    }
+    else {
+        set(behind, PREVIOUS, Py_None);
+        set(head, NEXT, Py_None);
+    }
+    Py_DECREF(open);
+    put(queue, QUEUE_LENGTH, remain);
+    put(queue, QUEUE_SUCCEEDED, succeeded);
+    put(owner, OWNER_SUCCEEDED, owned);
+    if (listened_to) {
+        set(head, STATE, objects[DONE]);
+        PyObject *nothing = PyObject_CallMethodObjArgs(owner, name_post, head, NULL);
+        Py_DECREF(owner);
+        Py_DECREF(head);
+        Py_XDECREF(nothing);
+        return nothing == NULL ? -1 : 1;
+    }
+    /* Nobody has to be told, so it is free. What it holds is let go of last of all. */
+    PyObject *before[] = {
+        AT(head, QUEUE_OF_OPERATION),
+        AT(head, OWNER_OF_OPERATION),
+        AT(head, CONTEXT),
+        AT(head, FACE),
+        is_args ? AT(head, SOCKET_OF_OPERATION) : NULL,
+        is_args ? AT(head, CALLER) : NULL,
+    };
+    AT(head, QUEUE_OF_OPERATION) = Py_NewRef(Py_None);
+    AT(head, OWNER_OF_OPERATION) = Py_NewRef(Py_None);
+    AT(head, CONTEXT) = Py_NewRef(Py_None);
+    AT(head, FACE) = Py_NewRef(Py_None);
+    if (is_args) {
+        AT(head, SOCKET_OF_OPERATION) = Py_NewRef(Py_None);
+        AT(head, CALLER) = Py_NewRef(Py_None);
+    }
+    set(head, STATE, objects[IDLE]);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        Py_XDECREF(before[i]);
+    }
+    Py_DECREF(owner);
+    Py_DECREF(head);
+    return 1;
+}
+
+/* Where the bytes of a run are put together. Nothing else runs while they are there. */
+static char joined[JOIN_SIZE];
+
+/* Put the bytes of the head and of those behind it together; return how many bytes that are, or -1 if it is for Python
+   to do. */
+static Py_ssize_t
+collect_run(PyObject *head)
+{
+    Py_ssize_t total = 0, count = 0;
+
+    for (PyObject *operation = head; operation != Py_None && total < values[JOIN_TOTAL];
+         operation = AT(operation, NEXT)) {
+        PyObject *message = AT(operation, MESSAGE_OF_OPERATION);
+        if (!is_a(operation, RECORD)) {
+            return -1;
+        }
+        if (AT(operation, STEP) != Py_None || size_of(AT(operation, FLAGS)) != values[PLAIN_FLAGS]
+            || AT(operation, ADDRESS) != Py_None) {
+            break;
+        }
+        if (!is_known_message(message)) {
+            return -1;
+        }
+        PyObject *data = AT(message, MESSAGE_DIRECT);
+        Py_ssize_t done = size_of(AT(operation, TRANSFERRED));
+        if (data == NULL || !PyBytes_CheckExact(data) || done < 0
+            || done > PyBytes_GET_SIZE(data) || (done > 0 && operation != head)) {
+            return -1;
+        }
+        Py_ssize_t size = PyBytes_GET_SIZE(data) - done;
+        if (size > JOIN_SIZE - total) {
+            return -1;
+        }
+        memcpy(joined + total, PyBytes_AS_STRING(data) + done, (size_t)size);
+        total += size;
+        count++;
+        if (count == values[MAX_PIECES]) {
+            break;
+        }
+    }
+    /* Larger ones are not put together, and one alone has no need to be. */
+    return count < 2 || total > values[JOIN_PIECE_SIZE] * count ? -1 : total;
+}
+
+/* Send the head and as many of its followers as make up one sensible system call. */
+static PyObject *
+_attempt_run(PyObject *queue, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *sock, *head;
+    Py_ssize_t total;
+
+    if (count != 1 || names != NULL || !is_exactly(queue, QUEUE)
+        || !is_exactly(AT(queue, QUEUE_PORT), PORT)
+        || (sock = sock_of(AT(AT(queue, QUEUE_PORT), PORT_SEND))) == NULL
+        || AT(queue, QUEUE_HEAD) != arguments[0] || AT(queue, QUEUE_HALTED) != Py_False
+        || is_watched(AT(queue, QUEUE_INSTRUMENTS)) || size_of(AT(queue, QUEUE_ACCEPTED)) < 0
+        || (total = collect_run(arguments[0])) < 0) {
+        return hand_over(ATTEMPT_RUN, queue, arguments, count, names);
+    }
+    int error;
+    Py_ssize_t left = send_once(sock, joined, total, &error);
+    set(queue, QUEUE_HOPEFUL, Py_False);
+    if (left < 0) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_ssize_t used = left - values[OPERATION_COST];
+    set(queue, QUEUE_BACKOFF, no_seconds);
+    set(queue, QUEUE_BACKOFFS, numbers[0]);
+    /* Whoever is whole has ended and leaves the queue at once; at most one is left with a part, and that is the head. */
+    while (left > 0) {
+        head = Py_NewRef(AT(queue, QUEUE_HEAD));
+        PyObject *size_object = AT(AT(head, MESSAGE_OF_OPERATION), MESSAGE_SIZE), *nothing = NULL;
+        Py_ssize_t missing = size_of(size_object) - size_of(AT(head, TRANSFERRED));
+        used += values[OPERATION_COST];
+        if (left < missing) {
+            PyObject *number = PyLong_FromSsize_t(left);
+            if (number != NULL) {
+                nothing = PyObject_CallMethodObjArgs(queue, name_account, head, number, NULL);
+                Py_DECREF(number);
+            }
+            Py_DECREF(head);
+            Py_XDECREF(nothing);
+            if (nothing == NULL) {
+                return NULL;
+            }
+            break;
+        }
+        PyObject *accepted = more(AT(queue, QUEUE_ACCEPTED), missing);
+        if (accepted == NULL) {
+            Py_DECREF(head);
+            return NULL;
+        }
+        set(head, TRANSFERRED, size_object);
+        put(queue, QUEUE_ACCEPTED, accepted);
+        left -= missing;
+        int done = finish_head(queue, head);
+        if (done == 0) {
+            nothing = PyObject_CallMethodObjArgs(queue, name_finish, head, NULL);
+            done = nothing == NULL ? -1 : 1;
+            Py_XDECREF(nothing);
+        }
+        Py_DECREF(head);
+        if (done < 0) {
+            return NULL;
+        }
+    }
+    return PyLong_FromSsize_t(used);
+}
+
+/* -- methods --------------------------------------------------------------------------------------------------- */
+
+/* A method of a class: the short way here, and the one in Python behind it. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *method;
+    PyMethodDef definition;
+} Method;
+
+static PyObject *
+call_method(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    Py_ssize_t given = PyVectorcall_NARGS(count);
+    Method *method = (Method *)self;
+
+    if (given == 0) {
+        return PyObject_Vectorcall(method->method, arguments, count, names);
+    }
+    _PyCFunctionFastWithKeywords function =
+        (_PyCFunctionFastWithKeywords)(void (*)(void))method->definition.ml_meth;
+    return function(arguments[0], arguments + 1, given - 1, names);
+}
+
+/* Of an object, it is a built-in method, which Python calls faster than anything else. */
 static PyObject *
 bound(PyObject *self, PyObject *object, PyObject *Py_UNUSED(class))
 {
-    return object == NULL ? Py_NewRef(self) : PyMethod_New(self, object);
+    return object == NULL ? Py_NewRef(self)
+                          : PyCFunction_NewEx(&((Method *)self)->definition, object, package);
 }
 
 /* Whoever asks what the method is, its signature and its documentation, is told of the one in Python. */
@@ -703,7 +1402,7 @@ static PyTypeObject method_type = {
     .tp_basicsize = sizeof(Method),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL
                 | Py_TPFLAGS_METHOD_DESCRIPTOR,
-    .tp_vectorcall_offset = offsetof(Method, short_way),
+    .tp_vectorcall_offset = offsetof(Method, call),
     .tp_call = PyVectorcall_Call,
     .tp_descr_get = bound,
     .tp_getattro = get_attribute,
@@ -788,59 +1487,154 @@ find_sending(PyObject *socket_class)
 }
 
 static int
-replace(PyTypeObject *class, const char *name, vectorcallfunc short_way)
+check_results(void)
 {
-    PyObject *method = PyObject_GetAttrString((PyObject *)class, name);
+    PyTypeObject *class = classes[RESULT];
+    Py_ssize_t fields = (class->tp_basicsize - (Py_ssize_t)sizeof(PyObject)) / (Py_ssize_t)sizeof(PyObject *);
 
-    if (method == NULL) {
+    if (class->tp_dictoffset != 0 || class->tp_weaklistoffset == 0
+        || (fields != FIELDS_OF_RESULTS && fields != FIELDS_OF_RESULTS + 1)) {
+        PyErr_SetString(PyExc_TypeError, "a result has other attributes than are known here");
+        return -1;
+    }
+    return 0;
+}
+
+#define SHORT_WAY(index, class, name, parameters) [index] = {class, #name, parameters, name},
+static const struct {
+    int class;
+    const char *name;
+    const char *parameters;
+    _PyCFunctionFastWithKeywords short_way;
+} methods[METHODS] = {METHODS_OF(SHORT_WAY)};
+
+/* What a built-in method has instead of a signature and a documentation; it is kept as long as the method. */
+static char *
+documentation_of(PyObject *method, const char *name, const char *parameters)
+{
+    PyObject *text = PyObject_GetAttrString(method, "__doc__");
+    const char *words = text != NULL && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : "";
+    char *all = NULL;
+
+    if (words != NULL) {
+        size_t size = strlen(name) + strlen(parameters) + strlen(words) + sizeof "\n--\n\n";
+        all = PyMem_Malloc(size);
+        if (all != NULL) {
+            PyOS_snprintf(all, size, "%s%s\n--\n\n%s", name, parameters, words);
+        }
+    }
+    Py_XDECREF(text);
+    return all;
+}
+
+static int
+replace(int index)
+{
+    PyObject *class = (PyObject *)classes[methods[index].class];
+    const char *name = methods[index].name;
+
+    in_python[index] = PyObject_GetAttrString(class, name);
+    if (in_python[index] == NULL) {
         return -1;
     }
     Method *made = PyObject_GC_New(Method, &method_type);
     if (made == NULL) {
-        Py_DECREF(method);
         return -1;
     }
-    made->short_way = short_way;
-    made->method = method;
+    made->call = call_method;
+    made->method = Py_NewRef(in_python[index]);
+    made->definition.ml_name = name;
+    made->definition.ml_meth = (PyCFunction)(void (*)(void))methods[index].short_way;
+    made->definition.ml_flags = METH_FASTCALL | METH_KEYWORDS;
+    made->definition.ml_doc = documentation_of(made->method, name, methods[index].parameters);
     PyObject_GC_Track(made);
-    int done = PyObject_SetAttrString((PyObject *)class, name, (PyObject *)made);
+    int done = made->definition.ml_doc == NULL ? -1
+                                               : PyObject_SetAttrString(class, name, (PyObject *)made);
     Py_DECREF(made);
     return done;
+}
+
+/* What is handed in by name, held for ever. Returns NULL with an exception if it is not there. */
+static PyObject *
+handed_in(PyObject *things, const char *name)
+{
+    PyObject *thing = things == NULL ? NULL : PyDict_GetItemString(things, name);
+
+    if (thing == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s is missing", name);
+    }
+    return Py_XNewRef(thing);
+}
+
+static int
+take_in(PyObject *things)
+{
+    for (int i = 0; i < CLASSES; i++) {
+        PyObject *class = handed_in(things, class_names[i]);
+        if (class == NULL || !PyType_Check(class)) {
+            PyErr_Format(PyExc_TypeError, "%s is no class", class_names[i]);
+            return -1;
+        }
+        classes[i] = (PyTypeObject *)class;
+    }
+    for (int i = 0; i < NUMBERS; i++) {
+        objects[i] = handed_in(things, number_names[i]);
+        values[i] = size_of(objects[i]);
+        if (values[i] < 0) {
+            PyErr_Format(PyExc_TypeError, "%s is no number", number_names[i]);
+            return -1;
+        }
+    }
+    current_owner = handed_in(things, "current_owner");
+    no_flags = handed_in(things, "no_flags");
+    send_kind = handed_in(things, "send");
+    pace_of_starts = handed_in(things, "pace_of_starts");
+    package = PyUnicode_InternFromString("trio_send");
+    no_seconds = PyFloat_FromDouble(0.0);
+    for (int i = 0; i <= LARGEST_BUDGET; i++) {
+        numbers[i] = PyLong_FromLong(i);
+    }
+    /* Whatever became of the descriptor, the call must not wait, because no other thread runs meanwhile. */
+    plain_flags = (int)values[PLAIN_FLAGS] | MSG_DONTWAIT;
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (!PyDict_Check(pace_of_starts) || values[JOIN_TOTAL] != JOIN_SIZE
+        || values[STARTS_PER_LOOK] > LARGEST_BUDGET) {
+        PyErr_SetString(PyExc_TypeError, "a number is another one than is known here");
+        return -1;
+    }
+    return 0;
 }
 
 static const struct {
     PyObject **place;
     const char *name;
 } names[] = {
+    {&name_account, "_account"},
     {&name_begin_send_stuck, "_begin_send_stuck"},
     {&name_end_attempt, "end_attempt"},
+    {&name_finish, "_finish"},
+    {&name_is_completed, "is_completed"},
+    {&name_post, "post"},
     {&name_send_async_ended, "_send_async_ended"},
     {&name_send_async_stuck, "_send_async_stuck"},
+    {&name_start_budget, "START_BUDGET"},
 };
 
 PyDoc_STRVAR(install_doc,
-"install(*, socket, core, args, operation, result, owner, queue, piece, socket_class,\n"
-"        current_owner, no_flags, send, idle, trying, step, success, plain_flags)\n"
+"install(**things)\n"
 "--\n\n"
-"Have the short ways of a class of sockets gone here; once in a process.");
+"Have the short ways gone here; once in a process.\n\n"
+"The things are the classes, numbers and objects of the package that are used.");
 
 static PyObject *
-install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
+install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *things)
 {
-    static char *parameters[] = {"socket", "core", "args", "operation", "result", "owner",
-                                 "queue", "piece", "socket_class", "current_owner", "no_flags", "send", "idle",
-                                 "trying", "step", "success", "plain_flags", NULL};
     static int is_installed = 0;
-    PyObject *of_context, *flags, *kind, *socket_class;
-    PyTypeObject *found[CLASSES];
-    int idle, trying, step, success, native_flags;
 
-    if (!PyArg_ParseTupleAndKeywords(
-            positional, named, "$O!O!O!O!O!O!O!O!O!O!OOiiiii", parameters, &PyType_Type,
-            &found[SOCKET], &PyType_Type, &found[CORE], &PyType_Type, &found[ARGS],
-            &PyType_Type, &found[OPERATION], &PyType_Type, &found[RESULT], &PyType_Type,
-            &found[OWNER], &PyType_Type, &found[QUEUE], &PyType_Type, &found[PIECE], &PyType_Type, &socket_class, &PyContextVar_Type, &of_context, &flags,
-            &kind, &idle, &trying, &step, &success, &native_flags)) {
+    if (PyTuple_GET_SIZE(positional) != 0) {
+        PyErr_SetString(PyExc_TypeError, "install() takes no positional arguments");
         return NULL;
     }
     if (is_installed) {
@@ -848,33 +1642,25 @@ install(PyObject *Py_UNUSED(module), PyObject *positional, PyObject *named)
         return NULL;
     }
     is_installed = 1;
-    for (int i = 0; i < CLASSES; i++) {
-        classes[i] = (PyTypeObject *)Py_NewRef((PyObject *)found[i]);
-    }
-    current_owner = Py_NewRef(of_context);
-    no_flags = Py_NewRef(flags);
-    send_kind = Py_NewRef(kind);
-    /* Whatever became of the descriptor, the call must not wait, because no other thread runs meanwhile. */
-    plain_flags = native_flags | MSG_DONTWAIT;
-    number_idle = PyLong_FromLong(idle);
-    number_trying = PyLong_FromLong(trying);
-    number_step = PyLong_FromLong(step);
-    number_success = PyLong_FromLong(success);
-    for (int i = 0; i <= LARGEST_BUDGET; i++) {
-        numbers[i] = PyLong_FromLong(i);
-    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].name);
         if (*names[i].place == NULL) {
             return NULL;
         }
     }
-    if (find_attributes() < 0 || find_sending(socket_class) < 0
-        || replace(classes[SOCKET], "send_async", send_async) < 0
-        || replace(classes[SOCKET], "begin_send", begin_send) < 0
-        || replace(classes[SOCKET], "end_send_nowait", end_send_nowait) < 0) {
+    PyObject *socket_class = handed_in(things, "socket_class");
+    if (socket_class == NULL || take_in(things) < 0 || find_attributes() < 0
+        || find_sending(socket_class) < 0 || check_results() < 0) {
         return NULL;
     }
+    for (int i = 0; i < METHODS; i++) {
+        if (replace(i) < 0) {
+            return NULL;
+        }
+    }
+    classes[RESULT]->tp_dealloc = free_result;
+    classes[RESULT]->tp_getattro = get_of_result;
+    PyType_Modified(classes[RESULT]);
     Py_RETURN_NONE;
 }
 

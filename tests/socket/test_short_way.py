@@ -23,6 +23,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.accelerator import go_in_python
 from tests.helpers import connected, in_flight, nothing_to_read, read_exactly
 from tests.scripted import SpyPort
 from trio_send import (
@@ -820,8 +821,11 @@ async def test_a_range_is_locked_for_the_time_of_the_call_alone(face: str) -> No
 
 
 @pytest.mark.parametrize("setting", ["set_buffer", "set_range", "buffer_list"])
-async def test_args_that_are_started_while_they_are_set_keep_their_message(setting: str) -> None:
+async def test_args_that_are_started_while_they_are_set_keep_their_message(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By what strikes behind the checks."""
+    go_in_python(monkeypatch)  # what is compiled cannot be struck in the middle
     port = SpyPort()
     with on(port) as socket:
         async with open_initiator():
@@ -844,7 +848,10 @@ async def test_args_that_are_started_while_they_are_set_keep_their_message(setti
     assert port.accepted.endswith(b"first")
 
 
-async def test_args_that_are_closed_while_they_are_set_stay_closed() -> None:
+async def test_args_that_are_closed_while_they_are_set_stay_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_in_python(monkeypatch)
     args = SocketAsyncEventArgs(b"first")
     with in_the_middle(args.close, EventArgsOperation.assign.__code__):
         with pytest.raises(ObjectDisposedError):
@@ -852,7 +859,10 @@ async def test_args_that_are_closed_while_they_are_set_stay_closed() -> None:
     assert args.buffer is None
 
 
-async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count() -> None:
+async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_in_python(monkeypatch)
     port = SpyPort()
     with on(port) as socket:
         async with open_initiator():

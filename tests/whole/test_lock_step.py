@@ -128,6 +128,7 @@ class Player:
         self.buffers: dict[str, tuple[Any, ...]] = {}
         self.args: dict[str, SocketAsyncEventArgs] = {}
         self.results: list[Any] = []
+        self.piled: list[SocketAsyncEventArgs] = []
         self.told: list[str] = []
         self.log: list[list[str]] = []
         self.instrument = Instrument()
@@ -150,6 +151,7 @@ class Player:
                     "initiator": initiator,
                     "args": list(self.args.values()),
                     "results": list(self.results),
+                    "piled": list(self.piled),
                 }
                 self.log.append([str(step), *State().of(watched)])
             for socket in (self.socket, self.other):
@@ -309,7 +311,8 @@ class Player:
         add_instrument(self.instrument)
 
     def watch_no_more(self) -> None:
-        remove_instrument(self.instrument)
+        with suppress(KeyError):  # it does not watch
+            remove_instrument(self.instrument)
 
     def shut_down(self) -> None:
         self.socket.trio._sock.shutdown(stdlib_socket.SHUT_WR)
@@ -323,6 +326,27 @@ class Player:
     def many(self, name: str, times: int) -> list[bool]:
         return [self.socket.send_async(self.args_of(name)) for _ in range(times)]
 
+    def pile(self, kind: str, name: str, times: int) -> list[bool]:
+        """Start other args each time, so that they wait behind each other."""
+        answers = []
+        for _ in range(times):
+            args = SocketAsyncEventArgs(*self.buffer_of(name))
+            if kind == "limited":
+                args.timeout = 1000
+            elif kind == "listened to":
+                args.completed += self.note
+            elif kind == "to be closed":
+                self.piled.append(args)
+            answers.append(self.socket.send_async(args))
+            if kind == "to be closed":
+                args.close()
+            elif kind != "forgotten":
+                self.piled.append(args)
+        return answers
+
+    def note(self, _: Socket, args: SocketAsyncEventArgs) -> None:
+        self.told.append(f"raised: {args!r}")
+
     def begin_many(self, name: str, times: int) -> list[bool]:
         results = [self.socket.begin_send(*self.buffer_of(name)) for _ in range(times)]
         return [each.completed_synchronously for each in results]
@@ -331,7 +355,7 @@ class Player:
 def play(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> list[list[str]]:
     player = Player(kind)
     try:
-        trio.run(player.play, steps)
+        trio.run(player.play, steps, clock=trio.testing.MockClock())  # in which no time goes by
     finally:
         player.peer.close()
         player.other_peer.close()
@@ -351,6 +375,9 @@ def compare(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> Non
 
 WARM: tuple[Step, ...] = (("send_async", "bytes 0"),)
 FULL: tuple[Step, ...] = (*WARM, ("many", "bytes 5000", 200))
+
+#: What kinds of args can wait behind others.
+PILES = ("simple", "listened to", "limited", "forgotten", "to be closed")
 
 SITUATIONS: dict[str, tuple[Step, ...]] = {
     "a first start": (("send_async", "bytes 64"), ("begin_send", "bytes 64", "positional")),
@@ -401,6 +428,65 @@ SITUATIONS: dict[str, tuple[Step, ...]] = {
         ("read_all",),
         ("turn",),
         ("send_async", "bytes 64"),
+    ),
+    **{
+        f"a pile of {kind} args": (
+            *FULL,
+            ("pile", kind, "bytes 64", 40),
+            ("pile", kind, "range of bytes 64", 2),
+            ("pile", kind, "bytes 1", 40),
+            ("read", 20_000),
+            ("turn",),
+            ("pile", kind, "bytes 5000", 40),
+            ("begin_send", "bytes 64", "positional"),
+            ("begin_send", "bytes 64", "callback"),
+            ("pile", kind, "bytearray 64", 3),
+            ("pile", kind, "bytes 0", 3),
+            ("pile", kind, "bytes 300000", 2),
+            ("pile", kind, "bytes 64", 3),
+            *(("read", 50_000), ("turn",)) * 15,
+            ("read_all",),
+            ("turn",),
+            *(("read_all",), ("turn",)) * 15,
+            ("pile", kind, "bytes 64", 3),
+            ("turn",),
+        )
+        for kind in PILES
+    },
+    "a pile that is too high": (
+        ("refuse_when_full",),
+        *FULL,
+        ("pile", "simple", "bytes 64", 40),
+        ("read_all",),
+        ("turn",),
+        ("pile", "simple", "bytes 64", 3),
+    ),
+    "a pile that is watched": (
+        *FULL,
+        ("pile", "simple", "bytes 64", 4),
+        ("watch",),
+        ("pile", "simple", "bytes 64", 4),
+        ("read_all",),
+        ("turn",),
+        ("watch_no_more",),
+        ("pile", "simple", "bytes 64", 4),
+    ),
+    "a pile that is broken": (
+        *FULL,
+        ("pile", "simple", "bytes 64", 4),
+        ("close_peer",),
+        ("turn",),
+        ("pile", "simple", "bytes 64", 4),
+    ),
+    "a pile that is closed": (*FULL, ("pile", "simple", "bytes 64", 4), ("close",), ("turn",)),
+    "a pile that is torn": (
+        *FULL,
+        ("send_async", "bytes 300000"),
+        ("pile", "simple", "bytes 64", 4),
+        *(("read_all",), ("turn",)) * 5,
+        ("cancel", "bytes 300000"),
+        ("pile", "simple", "bytes 64", 4),
+        ("turn",),
     ),
     "many in a row": (*WARM, ("many", "bytes 1", 300), ("turn",), ("many", "bytearray 1", 300)),
     "many that are begun": (
@@ -611,6 +697,7 @@ steps_at_random = st.one_of(
     st.tuples(st.just("begin_send"), names, forms),
     st.tuples(st.just("end"), indices),
     st.tuples(st.just("many"), names, st.sampled_from((2, 127, 128, 200))),
+    st.tuples(st.just("pile"), st.sampled_from(PILES), names, st.sampled_from((2, 20))),
     st.tuples(st.just("begin_many"), names, st.sampled_from((2, 127, 128, 200))),
     st.tuples(st.just("read"), st.integers(1, 100_000)),
     st.tuples(st.sampled_from(("turn", "read_all", "turn", "read_all", "forget_torn"))),

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests import public_calls, striking
-from tests.accelerator import go_in_python
+from tests.accelerator import go_in_python, is_compiled
 from tests.helpers import python_handles_ctrl_c as python_handles_ctrl_c
 from tests.house.test_public_names import (
     functions_of,
@@ -161,7 +161,7 @@ def test_ctrl_c_that_is_kept_for_later_is_heard(name: str) -> None:
 def test_a_call_that_is_struck_where_no_trio_runs_is_done_or_not_done(call: ThreadCall) -> None:
     struck, complaints = thread_instants_of(call, at_most=16)
     assert complaints == []
-    assert struck > 0
+    assert struck > 0 or is_compiled(call.name)  # there is no instant then
 
 
 @pytest.mark.parametrize("name", sorted(PROPERTY_NAMES))
@@ -240,6 +240,7 @@ def test_a_setter_that_sets_one_thing_after_the_other_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one call in between, in a file that counts as the library's."""
+    go_in_python(monkeypatch)
     names: dict[str, Any] = {}
     exec(compile(HALVES, f"{striking.LIBRARY}/halves.py", "exec"), names)
     monkeypatch.setattr(EventArgsOperation, "assign", names["assign"])

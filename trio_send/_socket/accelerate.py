@@ -1,8 +1,8 @@
 """Have the short ways of sending gone in C, where that was built.
 
-`send_async`, `begin_send` and `end_send_nowait` in Python are complete, and say what is right. The compiled module has
-the same short ways once more, and hands whatever is not ordinary over to Python. So all that is decided here is whether
-it is there and fits; if not, nothing is missing but some speed.
+The methods in Python are complete, and say what is right. The compiled module has some of their short ways once more,
+and hands whatever is not ordinary over to Python. So all that is decided here is whether it is there and fits; if not,
+nothing is missing but some speed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,32 @@ from typing import Final
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
-from .._messages.buffers import Piece
-from .._operations.gate import STEP
+from .._kernel.port import KernelPort
+from .._messages.buffers import (
+    JOIN_PIECE_SIZE,
+    JOIN_TOTAL,
+    MAX_PIECES,
+    Message,
+    Piece,
+    WholeBytes,
+)
+from .._operations.gate import BUSY, STEP
+from .._operations.operation import Operation
+from .._operations.queue import OPERATION_COST
 from .._operations.send_calls import PLAIN_FLAGS
 from .._operations.send_queue import SendQueue
-from .._operations.states import IDLE, TRYING
+from .._operations.states import DONE, IDLE, QUEUED, TRYING
+from .._operations.watermarks import OPERATION_WEIGHT, Watermarks
+from .._owners import exiting_owner
 from .._owners.current import current_owner
-from .._owners.exiting_owner import ExitingOwner
-from .async_result import EndedResult
+from .._owners.scope_owner import ScopeOwner
+from .._tracing.instruments import Instruments
+from .async_result import EndedResult, ResultOperation
+from .completed_event import CompletedEvent
 from .core import SocketCore
 from .event_args import SocketAsyncEventArgs
 from .event_args_operation import EventArgsOperation
+from .event_args_settings import EventArgsSettings
 from .socket import Socket
 
 #: 0 leaves it out. What else it can be is for the build.
@@ -49,20 +64,40 @@ def accelerate() -> bool:
             socket=Socket,
             core=SocketCore,
             args=SocketAsyncEventArgs,
+            settings=EventArgsSettings,
+            event=CompletedEvent,
+            record=Operation,
             operation=EventArgsOperation,
+            result_operation=ResultOperation,
             result=EndedResult,
-            owner=ExitingOwner,
+            owner=exiting_owner.ExitingOwner,
+            scope_owner=ScopeOwner,
             queue=SendQueue,
+            port=KernelPort,
+            marks=Watermarks,
+            instruments=Instruments,
+            message=Message,
+            whole_bytes=WholeBytes,
             piece=Piece,
             socket_class=stdlib_socket.SocketType,
             current_owner=current_owner,
+            pace_of_starts=vars(exiting_owner),
             no_flags=SocketFlags.NONE,
             send=SocketAsyncOperation.SEND,
             idle=IDLE,
             trying=TRYING,
+            queued=QUEUED,
+            done=DONE,
             step=STEP,
+            busy=BUSY,
             success=SUCCESS,
             plain_flags=PLAIN_FLAGS,
+            operation_weight=OPERATION_WEIGHT,
+            operation_cost=OPERATION_COST,
+            max_pieces=MAX_PIECES,
+            join_piece_size=JOIN_PIECE_SIZE,
+            join_total=JOIN_TOTAL,
+            starts_per_look=exiting_owner.STARTS_PER_LOOK,
         )
     except (AttributeError, TypeError, RuntimeError):
         return False
