@@ -5,8 +5,8 @@ functions of their own here. Everything else that a socket can start goes throug
 
 **Nobody waits to start.** A start looks at what can be seen from any thread, posts the send to the Trio side, and
 answers "pending". It does not wait for the first attempt. A start that waited for the Trio thread's answer would be a
-trap: threaded code holds locks while it starts a send, its callbacks want the same locks, callbacks run in the Trio
-thread, and so the two would wait for each other for ever. It would also be as late as the Trio thread is busy. What a
+trap. Threaded code holds locks while it starts a send. Its callbacks want the same locks, and they run in the Trio
+thread. So the two would wait for each other for ever. It would also be late whenever the Trio thread is busy. What a
 post costs, and what a wait would, is in ``docs/explanations/threads.rst``.
 
 So there are two times at which a mistake or an error is told. At once: wrong arguments, wrong thread or run, args in

@@ -29,10 +29,10 @@ class CompletedEvent(NotCopied):
     (F127); from the first asynchronous one on, in a task of their own.
 
     That is a task of the initiator's nursery, unshielded, so it ends with the initiator, and in a cancelled one at its
-    first checkpoint. Up to there it runs in any case, and comes before everything else: the args are in use until it
-    has its first turn, so nobody can have started them anew by then, tasks in `SocketAsyncEventArgs.wait` go on after
-    that, and so do the handlers of later events. What it wants to know of the args it has to read before its first
-    checkpoint, as they are anybody's from then on.
+    first checkpoint. Up to there it runs in any case, and comes before everything else. The args are in use until it
+    has its first turn, so nobody can have started them anew by then. Tasks in `SocketAsyncEventArgs.wait` and the
+    handlers of later events go on after that. What it wants to know of the args it has to read before its first
+    checkpoint, because they are free after that.
     """
 
     __slots__ = ("_handlers",)

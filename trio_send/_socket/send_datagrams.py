@@ -95,9 +95,9 @@ class SendingDatagrams(Verb):
     ) -> int:
         """Send datagrams, one after the other, and wait until the kernel has accepted all of them.
 
-        They are one operation in the socket's one queue, so nothing else is sent between them. On Linux up to 64 of
-        the same length, the last of which may be shorter, share a system call if they go over UDP: over loopback, lists
-        of 8 took about 0.4, lists of 64 about 0.12 of the time of awaiting each. Elsewhere, and where the kernel or the
+        They are one operation in the socket's one queue, so nothing else is sent between them. On Linux up to 64 UDP
+        datagrams of the same length share a system call; the last of them may be shorter. Over loopback, lists
+        of 8 took about 0.4 of the time of awaiting each, lists of 64 about 0.12. Elsewhere, and where the kernel or the
         network device cannot do so, each has its own call, and only the trips through the scheduler are saved.
 
         Args:

@@ -45,7 +45,7 @@ class _NoPort(Port):
         return -1
 
     async def wait_writable(self) -> None:
-        """Return, for what there is to wait for, the step waits for."""
+        """Return at once: there is nothing to wait for here, the step does the waiting."""
         await trio.lowlevel.checkpoint()
 
     async def wait_readable(self) -> None:

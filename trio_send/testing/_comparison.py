@@ -89,8 +89,8 @@ def compare(
     same for all ways to send. When the first sends are stopped another message of a byte is sent behind them.
 
     Beside the policies stand Trio's own `trio.abc.SendStream.send_all`, which is cancelled, and two controls with
-    faults: a cancel that is raised once and lost in the middle of a message, and sends that go on when whoever has
-    started them has left.
+    faults. In one, a cancel is raised once and lost in the middle of a message. In the other, sends go on when their
+    sender has left.
 
     Args:
       seeds: a run for each.
