@@ -9,6 +9,8 @@ import pytest
 
 from tests.house.test_public_names import everything
 from tests.museum import MUSEUM
+from trio_send import SocketError
+from trio_send._base.codes import SENTENCES
 from trio_send._kernel.port import _MAX_SEGMENTS
 from trio_send._messages.buffers import MAX_PIECES
 from trio_send._messages.packets import ATTEMPT_SIZE
@@ -92,6 +94,16 @@ def test_the_table_of_limits_has_the_numbers_of_the_code() -> None:
     for what, number in rows:
         (expected,) = [value for start, value in LIMITS.items() if what.startswith(start)]
         assert number == expected, what
+
+
+def test_every_code_has_an_entry_in_troubleshooting() -> None:
+    text = (DOCS / "howto" / "troubleshooting.rst").read_text("utf-8")
+    entries = re.findall(r"\* - (\w+), (-?\d+): (.*)", text)
+    assert entries == [
+        (code.name, str(int(code)), sentence)
+        for code, sentence in SENTENCES.items()
+        if code not in (SocketError.SUCCESS, SocketError.IO_PENDING)
+    ]
 
 
 def test_pages_and_docstrings_have_no_hard_words() -> None:
