@@ -212,7 +212,8 @@ one on `Socket.SendAsync` with event args. Where they are silent or wrong, it do
 versions of .NET disagree, it goes with the pages, and else with the version that loses no count, lets no mistake pass
 and is the same for every kind of socket. The pages below go through every sentence of the two pages (B and S) and
 through every fact that is known about the implementations (F). Each row says what the library does, and which tests
-show it.
+show it. A *face* is one of the three ways to start the same operation here: with args, with begin and end, or with
+`await`.
 
 The implementations are named like this: *Framework* is .NET Framework 4 on Windows; *Core 3.1* is .NET Core 3.1 on
 Linux; *.NET* is .NET 5 and later, with a number where a version matters, on Windows or Unix where that matters;

@@ -29,6 +29,12 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_every_example_is_described() -> None:
+    text = (ROOT / "examples" / "README.md").read_text("utf-8")
+    named = re.findall(r"^\| `(\w+\.py)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
 # Elsewhere ------------------------------------------------------------------------------------
 
 
