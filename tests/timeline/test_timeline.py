@@ -403,6 +403,20 @@ def test_a_kernel_that_has_taken_all_is_not_busy() -> None:
     assert end == pytest.approx(last, abs=0.2)
 
 
+def test_what_the_kernel_takes_in_one_place_is_told_as_one() -> None:
+    trace = compare([0]).shapes
+    taken = sum(event.count for event in trace.events if event.what == "accepted")
+    badge = re.compile(
+        r'<rect class="done" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="14.0" rx="7"/>\s*'
+        r'<text class="page"[^>]*>(\d+)</text>'
+    )
+    found = badge.findall(to_svg(trace))
+    assert sum(int(count) for *_, count in found) == taken
+    assert len(found) < sum(event.what == "accepted" for event in trace.events)
+    for (x, y, width, _), (following, level, *_) in itertools.pairwise(found):
+        assert y != level or float(x) + float(width) <= float(following)
+
+
 def test_the_same_trace_gives_the_same_picture() -> None:
     trace = run(crowd)
     assert to_svg(trace) == to_svg(trace)

@@ -154,7 +154,10 @@ class Uses:
         operation = self._operations.get(sent.number)
         if isinstance(operation, SocketAsyncEventArgs):
             user = self._latest[operation]
-            if operation.cancel(activation=self._activations.get(sent.number)):
+            activation = self._activations.get(sent.number)
+            if activation is None and user is not sent:
+                return  # it was refused, so there was never anything to stop
+            if operation.cancel(activation=activation):
                 user.stopped = self._witness.moment_of_stop()
                 if user is not sent:
                     self._witness.record.strays.append(sent)

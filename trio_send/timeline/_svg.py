@@ -195,22 +195,38 @@ class _Drawing:
         for start, end in kernel.busy:
             width = self.x(end) - self.x(start)
             self.rect(self.x(start), middle - 4, width, 8, "busy", ' rx="2"')
-        free = 0.0
-        for place, count in kernel.taken:
-            x, words = self.x(place), str(count)
-            room = len(words) * 9 * CHARACTER
-            self.out.append(f"<g><title>{escape(f'{count} bytes')}</title>")
-            if self.has_text and x - room / 2 - 4 > free:
-                self.rect(x - room / 2 - 3, middle - 7, room + 6, 14, "done", ' rx="7"')
-                self.text(x, middle + 3.2, words, "page", 9, ' text-anchor="middle"')
-                free = x + room / 2 + 4
-            else:
-                self.out.append(f'<circle class="done" cx="{x:.1f}" cy="{middle:.1f}" r="2"/>')
-            self.out.append("</g>")
+        if self.has_text:
+            self.badges([(self.x(place), count) for place, count in kernel.taken], middle)
+        else:
+            for place, count in kernel.taken:
+                self.out.append(
+                    f"<g><title>{count} bytes</title>"
+                    f'<circle class="done" cx="{self.x(place):.1f}" cy="{middle:.1f}" r="2"/></g>'
+                )
         if kernel.closed is not None:
             x = self.x(kernel.closed)
             self.line(x, middle - 8, x, middle + 8, "ink", ' stroke-width="2"')
         self.y += 22
+
+    def badges(self, taken: list[tuple[float, int]], middle: float) -> None:
+        """Say how many bytes were taken where; what would stand on one another is taken together."""
+        badges: list[tuple[float, list[int]]] = []
+        free = 0.0
+        for x, count in taken:
+            if x - _badge_width(count) / 2 > free:
+                badges.append((x, [count]))
+            else:
+                badges[-1][1].append(count)
+            x, counts = badges[-1]
+            free = x + _badge_width(sum(counts)) / 2 + 1
+        for x, counts in badges:
+            words = str(sum(counts))
+            width = _badge_width(sum(counts))
+            told = " and ".join(map(str, counts))
+            self.out.append(f"<g><title>{told} bytes</title>")
+            self.rect(x - width / 2, middle - 7, width, 14, "done", ' rx="7"')
+            self.text(x, middle + 3.2, words, "page", 9, ' text-anchor="middle"')
+            self.out.append("</g>")
 
     def legend(self) -> None:
         """Say what the shapes mean."""
@@ -229,6 +245,10 @@ class _Drawing:
             x += 34 + len(words) * 11 * CHARACTER
         self.out.append(f'<circle class="l-ink" cx="{x + 6:.1f}" cy="{y:.1f}" r="4"/>')
         self.text(x + 18, y + 4, "told", "soft", 11)
+
+
+def _badge_width(count: int) -> float:
+    return len(str(count)) * 9 * CHARACTER + 6
 
 
 def to_svg(
