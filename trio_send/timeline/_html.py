@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._axis import Axis
 from ._layout import seconds
-from ._svg import COLOURS, LEFT, LEGEND, RIGHT, WIDTH, to_svg
+from ._svg import COLOURS, LEFT, LEGEND, RIGHT, TOP, WIDTH, to_svg
 from ._trace import ACCEPTED, CANCELLED, CLOSED, ENDED, QUEUED, STARTED, TOLD
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ const veil = document.createElementNS("http://www.w3.org/2000/svg", "rect");
 veil.setAttribute("class", "page");
 veil.setAttribute("opacity", "0.85");
 veil.setAttribute("pointer-events", "none");
-veil.setAttribute("y", "0");
-veil.setAttribute("height", svg.viewBox.baseVal.height - LEGEND_HEIGHT);
+veil.setAttribute("y", "VEIL_TOP");
+veil.setAttribute("height", svg.viewBox.baseVal.height - LEGEND_HEIGHT - VEIL_TOP);
 svg.append(veil);
 function show() {
   const step = steps[slider.value];
@@ -54,7 +54,7 @@ def _style() -> str:
     light = "".join(f"--{name}:{pair[0]};" for name, pair in COLOURS.items())
     dark = "".join(f"--{name}:{pair[1]};" for name, pair in COLOURS.items())
     return (
-        f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
         "body{background:var(--page);color:var(--ink);font:14px Helvetica,Arial,sans-serif;margin:16px}"
         f"input{{margin-left:{LEFT - 8}px;width:{WIDTH - LEFT - RIGHT + 16}px}}"
         "#step{position:sticky;top:0;background:var(--page);padding:6px 14px;min-height:1.2em}"
@@ -85,7 +85,11 @@ def to_html(trace: Trace, *, title: str = "") -> str:
     """
     picture = to_svg(trace, title=title)
     edge = WIDTH - RIGHT + 12
-    script = _SCRIPT.replace("RIGHT_EDGE", str(edge)).replace("LEGEND_HEIGHT", str(LEGEND))
+    # The words of the axis stay, for a veil would cut those that it begins in.
+    figures = {"RIGHT_EDGE": edge, "LEGEND_HEIGHT": LEGEND, "VEIL_TOP": TOP - 12}
+    script = _SCRIPT
+    for name, figure in figures.items():
+        script = script.replace(name, str(figure))
     places = Axis(trace.events).places
     steps = [
         {
