@@ -18,7 +18,18 @@ import trio_send
 from trio_send._cli.bench.interleave import CHUNK_NS
 from trio_send._cli.bench.link import on_one_core
 
-from . import backpressure, crowd, files, growth, importing, lateness, memory, queues, synchronous
+from . import (
+    backpressure,
+    crowd,
+    files,
+    growth,
+    importing,
+    lateness,
+    memory,
+    programs,
+    queues,
+    synchronous,
+)
 from .descriptors import raise_limit
 from .picture import draw
 from .records import Row, from_json, to_json
@@ -28,7 +39,18 @@ from .works import Scale, Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOMS = (synchronous, backpressure, files, queues, crowd, memory, lateness, importing, growth)
+ROOMS = (
+    synchronous,
+    backpressure,
+    files,
+    queues,
+    crowd,
+    programs,
+    memory,
+    lateness,
+    importing,
+    growth,
+)
 WORKS: dict[str, Work] = {work.name: work for room in ROOMS for work in room.WORKS}
 
 

@@ -87,6 +87,8 @@ async def measure_queue(scale: Scale) -> list[Row]:
     # A rough look has the whole queue too, for another length would be another work.
     length = LENGTH if scale.share >= 0.1 else max(2, round(LENGTH * scale.share))
     goals = [Goal(QUEUED, ONE_BY_ONE, 1 / 2), Goal(QUEUED, SEND_ALL, 1 / 2)]
+    if trio_send.__accelerated__:
+        goals.append(Goal(QUEUED, FLOOR, 0.6))
     rows = []
     for kind in KINDS:
         measured = await _measure_queue(scale, kind, length)
@@ -260,7 +262,7 @@ async def _measure_gather(scale: Scale, kind: str) -> dict[str, list[float]]:
 
 async def measure_gather(scale: Scale) -> list[Row]:
     """Measure messages of many buffers, beside as many sends."""
-    goals = [Goal(GATHER, FLOOR, 1 / 10, RAW_JOIN)]
+    goals = [Goal(GATHER, "asyncio writelines", 1.1, RAW_JOIN)]
     note = f"the floor is {BUFFERS} sends of {BUFFER} B"
     rows = []
     for kind in KINDS:

@@ -14,6 +14,7 @@ from types import MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import trio_send
+from trio_send import SocketAsyncEventArgs
 from trio_send._cli.bench.contenders import (
     AWAIT_SEND,
     BEGIN_SEND,
@@ -23,6 +24,7 @@ from trio_send._cli.bench.contenders import (
     SOCKET_SEND,
     awaiting,
     begin_send,
+    clock,
     open_contenders,
     send_async,
 )
@@ -36,6 +38,8 @@ from .works import Scale, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from trio_send._cli.bench.contenders import Chunk
 
 KIB = 1024
 
@@ -60,22 +64,66 @@ async def open_anyio(sock: stdlib_socket.socket) -> AsyncIterator[dict[str, Any]
         await anyio.aclose_forcefully(stream)
 
 
+def send_range(socket: Any, data: Any) -> Chunk:
+    """`Socket.send_async` of a range of a `bytearray`, such as a `BufferManager` hands out."""
+    block = bytearray(b"<<" + data + b">>")
+
+    async def chunk(times: int) -> int:
+        args = SocketAsyncEventArgs(block, 2, len(data))
+        send = socket.send_async
+        began = clock()
+        for _ in range(times):
+            if send(args):
+                await args.wait()
+        return clock() - began
+
+    return chunk
+
+
+def send_another(socket: Any, data: Any) -> Chunk:
+    """`Socket.send_async` with one args object that is given a message each time."""
+    set_buffer = getattr(socket, "set_buffer", SocketAsyncEventArgs.set_buffer)
+
+    async def chunk(times: int) -> int:
+        args = SocketAsyncEventArgs()
+        send = socket.send_async
+        began = clock()
+        for _ in range(times):
+            set_buffer(args, data)
+            if send(args):
+                await args.wait()
+        return clock() - began
+
+    return chunk
+
+
 def in_python(
-    face: str, sock: stdlib_socket.socket, data: Any, stack: AsyncExitStack
+    start: Callable[[Any, Any], Chunk], sock: stdlib_socket.socket, data: Any, stack: AsyncExitStack
 ) -> dict[str, Any]:
     """Give a face without the accelerator a connection, by its name; nothing if it is not compiled anyway."""
-    start = {SEND_ASYNC: send_async, BEGIN_SEND: begin_send}.get(face)
-    if start is None or not trio_send.__accelerated__:
+    if not trio_send.__accelerated__:
         return {}
     socket = stack.enter_context(closing(trio_send.Socket.from_stdlib(twin(sock))))
     methods = ("send_async", "begin_send", "end_send_nowait", "end_send")
     functions = {name: inspect.unwrap(getattr(trio_send.Socket, name)) for name in methods}
-    slow = {name: MethodType(function, socket) for name, function in functions.items()}
+    slow: dict[str, Any] = {
+        name: MethodType(function, socket) for name, function in functions.items()
+    }
+    slow["set_buffer"] = inspect.unwrap(SocketAsyncEventArgs.set_buffer)
     return {IN_PYTHON: start(SimpleNamespace(**slow), data)}
 
 
+#: How our faces send, where it is not awaited.
+STARTS: dict[str, Callable[[Any, Any], Chunk]] = {SEND_ASYNC: send_async, BEGIN_SEND: begin_send}
+
+
 async def measure_sends(
-    scale: Scale, kind: str, size: int, face: str, make: Callable[[int], Any]
+    scale: Scale,
+    kind: str,
+    size: int,
+    face: str,
+    make: Callable[[int], Any],
+    start: Callable[[Any, Any], Chunk] | None,
 ) -> dict[str, list[float]]:
     """Measure sends of ``size`` bytes through one of our faces and through each peer.
 
@@ -89,7 +137,12 @@ async def measure_sends(
         sock = stack.enter_context(await link.connect())
         all_chunks = stack.enter_context(open_contenders(sock, data))
         chunks = {name: all_chunks[name] for name in (FLOOR, face, SOCKET_SEND, SEND_ALL)}
-        chunks |= in_python(face, sock, data, stack)
+        if start is not None:
+            socket = stack.enter_context(closing(trio_send.Socket.from_stdlib(twin(sock))))
+            chunks[face] = start(socket, data)
+            chunks |= in_python(start, sock, data, stack)
+        elif face in STARTS:
+            chunks |= in_python(STARTS[face], sock, data, stack)
         chunks |= bounds(face, sock, data)
         for name, stream in (await stack.enter_async_context(open_anyio(sock))).items():
             chunks[name] = awaiting(stream.send, data)
@@ -113,12 +166,13 @@ async def measure(
     size: int,
     face: str,
     make: Callable[[int], Any],
+    start: Callable[[Any, Any], Chunk] | None,
     goals: Sequence[Sequence[Goal]],
 ) -> list[Row]:
     """Measure one face for one size on each kind of connection."""
     rows = []
     for kind, goals_of_kind in zip(KINDS, goals, strict=False):
-        measured = await measure_sends(scale, kind, size, face, make)
+        measured = await measure_sends(scale, kind, size, face, make, start)
         rows.append(compare(name, TITLES[kind], measured, goals_of_kind))
     return rows
 
@@ -130,19 +184,26 @@ def work(
     face: str,
     *goals: Sequence[Goal],
     make: Callable[[int], Any] = bytes,
+    start: Callable[[Any, Any], Chunk] | None = None,
 ) -> Work:
     """Make the work of one face, one size and one kind of buffer, with the goals for each kind of connection."""
-    measure_it = partial(measure, name=name, size=size, face=face, make=make, goals=goals)
+    measure_it = partial(
+        measure, name=name, size=size, face=face, make=make, start=start, goals=goals
+    )
     return Work(name, f"{title}, taken at once", measure_it)
 
 
 # The accelerator is not bound by what Python can do.
 if trio_send.__accelerated__:
     SMALL = [Goal(SEND_ASYNC, FLOOR, 0.95), Goal(IN_PYTHON, FLOOR, 1.35, BARE_GATES)]
+    CHANGING = [Goal(SEND_ASYNC, FLOOR, 1.1), Goal(IN_PYTHON, FLOOR, 1.45, BARE_GATES)]
+    ANOTHER = [Goal(SEND_ASYNC, FLOOR, 1.35)]
     LARGE = [Goal(SEND_ASYNC, FLOOR, 1.03)]
     BEGIN = [Goal(BEGIN_SEND, FLOOR, 1.1), Goal(IN_PYTHON, FLOOR, 1.75, BARE_BEGIN)]
 else:
     SMALL = [Goal(SEND_ASYNC, FLOOR, 1.35, BARE_GATES)]
+    CHANGING = [Goal(SEND_ASYNC, FLOOR, 1.45, BARE_GATES)]
+    ANOTHER = []
     LARGE = [Goal(SEND_ASYNC, FLOOR, 1.1, BARE_GATES)]
     BEGIN = [Goal(BEGIN_SEND, FLOOR, 1.75, BARE_BEGIN)]
 AWAIT = [Goal(AWAIT_SEND, SOCKET_SEND, 0.9, BARE_AWAIT)]
@@ -161,9 +222,36 @@ WORKS = (
         "send_async, a bytearray of 64 B",
         64,
         SEND_ASYNC,
-        SMALL,
-        SMALL,
+        CHANGING,
+        CHANGING,
         make=bytearray,
+    ),
+    work(
+        "send_async_memoryview",
+        "send_async, a memoryview of 64 B",
+        64,
+        SEND_ASYNC,
+        CHANGING,
+        CHANGING,
+        make=lambda size: memoryview(bytearray(size)),
+    ),
+    work(
+        "send_async_range",
+        "send_async, 64 B in the middle of a bytearray",
+        64,
+        SEND_ASYNC,
+        CHANGING,
+        CHANGING,
+        start=send_range,
+    ),
+    work(
+        "set_buffer",
+        "set_buffer and send_async, 64 B",
+        64,
+        SEND_ASYNC,
+        ANOTHER,
+        ANOTHER,
+        start=send_another,
     ),
     work("begin_send", "begin_send and end_send_nowait, 64 B", 64, BEGIN_SEND, BEGIN, BEGIN),
     work("await_send", "await send, 64 B", 64, AWAIT_SEND, AWAIT, AWAIT),
