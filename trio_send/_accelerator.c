@@ -123,9 +123,12 @@
     X(RESULT_TRANSFERRED, RESULT, "transferred") \
     X(OWNER_BUDGET, OWNER, "budget") \
     X(OWNER_ENDED_ON_THE_SPOT, OWNER, "ended_on_the_spot") \
+    X(OWNER_HELD, OWNER, "held") \
+    X(OWNER_IS_EXITING, OWNER, "is_exiting") \
     X(OWNER_QUEUES, OWNER, "queues") \
     X(OWNER_RESERVE, OWNER, "reserve") \
     X(OWNER_STARTED, OWNER, "started") \
+    X(OWNER_STOPPED, OWNER, "stopped") \
     X(OWNER_SUCCEEDED, OWNER, "succeeded") \
     X(SCOPE_INSTRUMENTS, SCOPE_OWNER, "instruments") \
     X(SCOPE_QUIET, SCOPE_OWNER, "quiet") \
@@ -802,6 +805,56 @@ out:
     return done;
 }
 
+/* Answer "pending" for args all of which was sent, because the budget is spent, and hold their end back. What is done is
+   what `ExitingOwner.pace` does where nobody has to be called.
+
+   Returns whether that was done; if not, nothing was changed. */
+static int
+pace(Start *start, PyObject *args, PyObject *operation)
+{
+    PyObject *owner = start->owner, *queue = start->queue;
+    Py_ssize_t most = size_of(PyDict_GetItem(pace_of_starts, name_start_budget));
+
+    if (AT(queue, QUEUE_GATE) != objects[IN_STEP] || AT(operation, STATE) != objects[TRYING]
+        || !is_exactly(owner, SCOPE_OWNER) || AT(owner, OWNER_BUDGET) != numbers[0]
+        || AT(owner, OWNER_RESERVE) != numbers[0] || AT(owner, OWNER_HELD) != Py_None
+        || AT(owner, OWNER_STOPPED) != Py_None || AT(owner, OWNER_IS_EXITING) != Py_False
+        || is_watched(AT(queue, QUEUE_INSTRUMENTS)) || is_listened_to(operation) != 0
+        || AT(queue, QUEUE_TORN) != Py_None || most < values[STARTS_PER_LOOK]
+        || most - values[STARTS_PER_LOOK] > LARGEST_BUDGET) {
+        return 0;
+    }
+    PyObject *activation = more(AT(operation, ACTIVATION), 1);
+    PyObject *early = more(AT(owner, OWNER_ENDED_ON_THE_SPOT), most + 1);
+    if (activation == NULL || early == NULL) {
+        PyErr_Clear();
+        Py_XDECREF(activation);
+        Py_XDECREF(early);
+        return 0;
+    }
+    set(queue, QUEUE_GATE, numbers[0]);
+    put(owner, OWNER_ENDED_ON_THE_SPOT, early);
+    set(owner, OWNER_BUDGET, numbers[values[STARTS_PER_LOOK]]);
+    set(owner, OWNER_RESERVE, numbers[most - values[STARTS_PER_LOOK]]);
+    put(operation, ACTIVATION, activation);
+    set(operation, STATE, objects[DONE]);
+    put(owner, OWNER_HELD, Py_NewRef(operation));
+    PyObject *before[] = {
+        AT(operation, SOCKET_OF_OPERATION),
+        AT(operation, FACE),
+        AT(operation, QUEUE_OF_OPERATION),
+        AT(operation, OWNER_OF_OPERATION),
+    };
+    AT(operation, SOCKET_OF_OPERATION) = Py_NewRef(start->socket);
+    AT(operation, FACE) = Py_NewRef(args);
+    AT(operation, QUEUE_OF_OPERATION) = Py_NewRef(queue);
+    AT(operation, OWNER_OF_OPERATION) = Py_NewRef(owner);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        Py_XDECREF(before[i]);
+    }
+    return 1;
+}
+
 /* Go on with args behind an attempt in a step. */
 static PyObject *
 go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
@@ -818,7 +871,10 @@ go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
             set(operation, STATE, objects[IDLE]);
             answer = Py_NewRef(Py_False);
         }
-        else { /* the budget is spent, or another thread has done something meanwhile */
+        else if (pace(start, args, operation)) {
+            answer = Py_NewRef(Py_True);
+        }
+        else { /* another thread has done something meanwhile, or somebody has to be told */
             answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_ended, args,
                                                 start->owner, NULL);
         }
