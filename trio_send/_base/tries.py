@@ -25,6 +25,13 @@ class Tries:
         #: How many were left out when the latest one was in vain.
         self._in_vain = 0
 
+    def may_try(self) -> bool:
+        """Tell whether to try now; if not, one of those that are left out is."""
+        if self.skips:
+            self.skips -= 1
+            return False
+        return True
+
     def learn(self, *, in_vain: bool) -> None:
         """Take note of whether a try was of any use."""
         self._in_vain = min(2 * self._in_vain + 1, MAX_SKIPS) if in_vain else 0

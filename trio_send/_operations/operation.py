@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
+    from .._base.tries import Tries
     from .._kernel.port import Port
     from .._kernel.received_message import IPPacketInformation
     from .._messages.buffers import Message
@@ -87,7 +88,17 @@ if TYPE_CHECKING:
             self, owner: Owner, code: int, detail: str | None, *, spare_started: bool = False
         ) -> None: ...
         def hand_over(self, owner: Owner, adopter: Owner) -> None: ...
+        @property
+        def backoff(self) -> float: ...
+        @property
+        def others_wait(self) -> bool: ...
+        @property
+        def tries(self) -> Tries | None: ...
+
         def descriptor(self) -> int: ...
+        def lend(self, operation: Operation, borrower: WaitingTasks[int | None]) -> bool: ...
+        def look_after(self) -> None: ...
+        def request(self, action: Callable[[], object], *, halts: bool = True) -> bool: ...
         def wait_ready(self) -> Coroutine[Any, Any, None]: ...
         def drain(self, allowance: int) -> int: ...
 
@@ -201,6 +212,10 @@ class Owner(NotCopied, abc.ABC):
     @abc.abstractmethod
     def unwatch(self, queue: Queue) -> None:
         """Stop watching ``queue``."""
+
+    def lend(self, queue: Queue, borrower: object) -> bool:
+        """Let a task watch ``queue`` until `unwatch`, or until it gives the watch back; return whether it may."""
+        return False
 
 
 class Step:

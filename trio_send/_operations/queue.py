@@ -49,6 +49,8 @@ from .watermarks import OPERATION_WEIGHT
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, MutableMapping
 
+    from .._base.tries import Tries
+    from .._base.waiting_tasks import WaitingTasks
     from .._kernel.port import Port
     from .cut import Cut
     from .watermarks import Watermarks
@@ -90,6 +92,8 @@ class OperationQueue(Steps):
 
     #: Whether the queue waits for its socket to become writable rather than readable.
     writes: ClassVar[bool] = False
+    #: The attempts a scheduler trip after one that was in vain, instead of a wait; None where they never help.
+    tries: Tries | None = None
     #: The message that was cut on this stream; only what is written can be.
     torn: Cut | None = None
     #: Who of those that are refused behind a cut was the last to be told; None while nobody is being refused.
@@ -238,6 +242,35 @@ class OperationQueue(Steps):
         if owner is not None:
             owner.watch(self)
 
+    @trio.lowlevel.enable_ki_protection
+    def lend(self, operation: Operation, borrower: WaitingTasks[int | None]) -> bool:
+        """Let a task that waits for the end of an operation watch the socket in the place of the owner.
+
+        Args:
+          operation: what it waits for.
+          borrower: where its end is told, and who watches.
+
+        Returns:
+          Whether it watches until it is asked to give the watch back. Else somebody else does.
+        """
+        watcher = self.watcher
+        if (
+            self.gate != BUSY
+            or self.head is not operation
+            or operation.waiters is not None
+            or watcher is None
+            or self.others_wait
+            or self.instruments.watching
+        ):
+            return False
+        self.gate = BUSY | STEP
+        self.halted = False
+        try:
+            operation.waiters = borrower
+            return watcher.lend(self, borrower)
+        finally:
+            self._leave()
+
     def unwatch(self) -> None:
         """Stop watching the socket until the step ends, because its number will stand for another descriptor."""
         if self.watcher is not None and self.watched is not None:
@@ -311,7 +344,9 @@ class OperationQueue(Steps):
         Returns:
           Whether it is pending, as `start` does.
         """
-        self._take_up(operation)
+        operation.queue = self
+        if operation.state == HALTED:
+            self.halted = True
         try:
             if error is None:
                 ended = self._attempt_more(operation)
@@ -324,8 +359,8 @@ class OperationQueue(Steps):
             raise
         finally:
             self._leave()
-        if pending:
-            self._tell()
+        if pending and self.instruments.watching:
+            self.instruments.tell()
         return pending
 
     def _give_up(self, operation: Operation) -> None:
@@ -528,7 +563,7 @@ class OperationQueue(Steps):
                     self._missed(head, error)
                 if is_done:
                     self._finish_alone(head)
-                else:
+                elif self.watched is None or self.head is not head:
                     self.look_after()
             finally:
                 self._leave()

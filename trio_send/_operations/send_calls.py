@@ -30,7 +30,7 @@ from .._messages.buffers import (
 )
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .gate import BUSY, STEP, UNCONNECTED
+from .gate import BUSY, NOTED, STEP, UNCONNECTED
 from .queue import ATTEMPT_ERRORS, OPERATION_COST, OperationQueue
 from .states import HALTED
 
@@ -58,7 +58,7 @@ def is_gathered(views: Sequence[bytes | memoryview], total: int) -> bool:
 class SendCalls(OperationQueue):
     """The part of `SendQueue` that makes the system calls."""
 
-    __slots__ = ("refills",)
+    __slots__ = ("refills", "tries")
 
     writes = True
 
@@ -66,6 +66,7 @@ class SendCalls(OperationQueue):
         super().__init__(port)
         #: The calls that follow one which was accepted in part, at once.
         self.refills = Tries()
+        self.tries: Tries = Tries()
 
     def attempt(self, operation: Operation) -> None:
         """Send as much of a message as the kernel takes, or one attempt may send.
@@ -393,7 +394,11 @@ class SendCalls(OperationQueue):
                 self.accepted += sent
                 done = head.transferred = done + sent
                 is_done = done == message.size
-                if not is_done and self._may_refill():
+                if is_done:
+                    pass
+                elif self.refills.skips:
+                    self.refills.skips -= 1
+                elif self.port.refills:
                     try:
                         self.attempt(head)
                         is_done = True
@@ -406,10 +411,18 @@ class SendCalls(OperationQueue):
             self.drained += self.accepted - accepted
             if is_done:
                 self._finish_alone(head)
-            else:
+            elif (
+                self.head is not head
+                or self.marks is None
+                or self.marks.is_above
+                or (self.watched is None and head.owner is not None and not head.owner.waits)
+            ):
                 self.look_after()
         finally:
-            self._leave()
+            if self.gate & NOTED or self.held:
+                self._leave()
+            else:
+                self.gate &= ~STEP
         if self.instruments.watching:
             self.instruments.tell()
         return OPERATION_COST + self.accepted - accepted

@@ -155,6 +155,8 @@ class AwaitingTask(Owner):
         wait = trio.lowlevel.wait_writable if queue.writes else trio.lowlevel.wait_readable
         descriptor = -1 if operation.limit is not None else queue.port.fileno()
         is_short = False
+        tries = queue.tries
+        is_try = tries is not None and tries.may_try()
         try:
             while not self._over and descriptor >= 0 and not is_short:
                 if queue.watcher is not self:
@@ -169,8 +171,7 @@ class AwaitingTask(Owner):
                 self._descriptor = descriptor
                 task.custom_sleep_data = FALLS_ASLEEP  # so from now on nobody is woken
                 try:
-                    if queue.hopeful:
-                        queue.hopeful = False
+                    if is_try or queue.hopeful:
                         await trio.lowlevel.checkpoint()
                     elif not self._over:  # as it may be since a moment
                         await wait(descriptor)
@@ -182,7 +183,14 @@ class AwaitingTask(Owner):
                     self._descriptor = -1
                     task.custom_sleep_data = None
                 if queue.watcher is self and not is_short:
+                    before = operation.transferred
                     queue.drain(SOCKET_ALLOWANCE)
+                    if tries is not None:
+                        in_vain = operation.transferred == before
+                        if is_try:
+                            tries.learn(in_vain=in_vain)
+                        if not self._over:
+                            is_try = not in_vain and tries.may_try()
             if not self._over:
                 await self._wait_in_scopes(operation, queue, is_short)
         except BaseException as interruption:
@@ -194,7 +202,7 @@ class AwaitingTask(Owner):
             _, waiters = operation.release()
             operation.socket = None  # which a message that was cut would keep, and it the message
             if waiters is not None:
-                operation.wake(waiters, operation.transferred)
+                waiters.wake(operation.transferred)
             if self._behind is not None:
                 self._behind._unpark()
         if operation.code:

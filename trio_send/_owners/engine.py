@@ -31,6 +31,7 @@ may be as ready as before.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -59,6 +60,22 @@ RETRIES: Final = 16
 
 #: How many seconds pass between attempts where the system cannot watch one more descriptor.
 SHORTAGE_PAUSE: Final = 0.05
+
+
+class Borrower:
+    """A task that watches a queue in the place of its engine.
+
+    Attributes:
+      descriptor: what it waits for.
+    """
+
+    __slots__ = ()
+
+    descriptor: int
+
+    def give_back(self) -> None:
+        """Watch it no more, from this moment on."""
+        raise NotImplementedError
 
 
 class Engine:
@@ -135,7 +152,9 @@ class Engine:
     def unwatch(self, queue: Queue) -> None:
         """Stop watching ``queue``; no event of its socket reaches it any more."""
         watched, queue.watched = queue.watched, None
-        if isinstance(watched, trio.CancelScope):
+        if isinstance(watched, Borrower):
+            watched.give_back()
+        elif isinstance(watched, trio.CancelScope):
             watched.cancel()
         elif self._pollset is not None and watched is self._pollset:
             other = self._pollset.disarm(queue)
@@ -143,6 +162,22 @@ class Engine:
                 other.watched = None
                 self.watch(other)
         # One whose turn has yet to come is passed over then.
+
+    def lend(self, queue: Queue, borrower: Borrower) -> bool:
+        """Let a task watch ``queue`` instead, unless its turn comes anyhow; return whether it does."""
+        if self._pollset is not None and queue.watched is self._pollset:
+            if not self._pollset.silence(borrower.descriptor, queue):
+                return False
+        elif queue.watched is self._tried:
+            # The engine was woken in vain, and is not to doze when the next one blocks.
+            self._tries.learn(in_vain=True)
+            if self._pollset is None:
+                with suppress(OSError):
+                    self._add_pollset(EpollSet())
+        else:
+            return False
+        queue.watched = borrower
+        return True
 
     @trio.lowlevel.enable_ki_protection
     async def _wait_for(self, queue: Queue, scope: trio.CancelScope) -> None:

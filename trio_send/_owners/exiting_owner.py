@@ -255,10 +255,11 @@ class ExitingOwner(Owner):
     def joined(self, queue: Queue) -> None:
         self.queues[queue] += 1
         self.started += 1
-        self.ended_on_the_spot += START_BUDGET - self.starts_left
         if self.budget < 0:
+            self.ended_on_the_spot += START_BUDGET - self.reserve
             self.reserve = START_BUDGET
         else:
+            self.ended_on_the_spot += START_BUDGET - self.reserve - self.budget
             self.budget = STARTS_PER_LOOK
             self.reserve = START_BUDGET - STARTS_PER_LOOK
 

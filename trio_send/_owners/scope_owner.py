@@ -33,7 +33,7 @@ from .._base.statistics import InitiatorStatistics
 from .._base.waiting_tasks import WaitingTasks
 from .._tracing.instruments import Instruments, current_instruments
 from .dispatcher import Dispatcher
-from .engine import Engine
+from .engine import Borrower, Engine
 from .exit_policy import WITH_GRACE, ExitPolicy
 from .exiting_owner import START_BUDGET, ExitingOwner
 from .timers import Timers
@@ -126,6 +126,9 @@ class ScopeOwner(ExitingOwner):
 
     def unwatch(self, queue: Queue) -> None:
         self.engine.unwatch(queue)
+
+    def lend(self, queue: Queue, borrower: object) -> bool:
+        return isinstance(borrower, Borrower) and self.engine.lend(queue, borrower)
 
     # -- the exit ------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError
+from .._owners.lent_watch import wait_until_told
 from .completed_event import CompletedEvent
 from .event_args_operation import EventArgsOperation
 from .event_args_settings import EventArgsSettings
@@ -265,7 +266,7 @@ class SocketAsyncEventArgs(EventArgsSettings):
             count = self._operation.transferred
             await trio.lowlevel.checkpoint()
             return count
-        return await self._operation.wait()
+        return await wait_until_told(self._operation)
 
     # -- stopping and closing -----------------------------------------------------------------------------------------
 

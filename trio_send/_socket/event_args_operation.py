@@ -206,8 +206,8 @@ class EventArgsOperation(Operation):
         count, socket = self.transferred, self.socket  # a handler may start the args anew
         caller, self.caller = self.caller, None
         if dispatcher is None or face is None:
-            if waiters:
-                self.wake(waiters, count)
+            if waiters is not None:
+                waiters.wake(count)
             self.socket = None
             return
         is_to_begin = False
@@ -220,8 +220,8 @@ class EventArgsOperation(Operation):
                 # Somebody else's turn may come first, and the handler is to find them as they are, not started anew.
                 self.keep(face, queue, waiters)
             else:
-                if waiters:
-                    self.wake(waiters, count)
+                if waiters is not None:
+                    waiters.wake(count)
                 if not self.in_flight and self.socket is socket:
                     self.socket = None  # args in a pool must not keep their last socket alive
 
@@ -229,6 +229,6 @@ class EventArgsOperation(Operation):
         """Be free, because an asynchronous handler takes its first step; whoever waits goes on after that."""
         if self.is_kept:
             _, waiters = self.release()
-            if waiters:
-                self.wake(waiters, self.transferred)
+            if waiters is not None:
+                waiters.wake(self.transferred)
             self.socket = None

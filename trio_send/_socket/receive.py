@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from .._base.codes import SocketAsyncOperation
 from .._messages.buffers import message_from_buffer, require_writable
+from .._operations.gate import BROKEN, CLOSED, FORKED, STEP, UNCONNECTED
 from .core import Verb
-from .receive_starts import receive_args, receive_awaited, require_max_bytes
-from .receive_steps import STEP, ReceiveBytesStep
+from .receive_starts import go_on_receiving, receive_args, receive_awaited, require_max_bytes
+from .receive_steps import STEP as RECEIVE_STEP, ReceiveBytesStep
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from .event_args import SocketAsyncEventArgs
 
 _RECEIVE: Final = SocketAsyncOperation.RECEIVE
+
+#: For which bits of the gate of the sends a receive has more to look at.
+_IN_THE_WAY: Final = CLOSED | FORKED | UNCONNECTED | BROKEN
 
 
 class Receiving(Verb):
@@ -64,7 +70,7 @@ class Receiving(Verb):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        return receive_args(self._core, self, args, STEP, _RECEIVE)
+        return receive_args(self._core, self, args, RECEIVE_STEP, _RECEIVE)
 
     # -- await --------------------------------------------------------------------------------------------------------
 
@@ -91,9 +97,47 @@ class Receiving(Verb):
 
         **Threads**: only from the Trio thread that uses the socket.
         """
-        self._core.require_usable()
+        core = self._core
+        queue, kernel = core.receives, core.kernel
+        if (
+            queue is not None
+            and kernel is not None
+            and not queue.gate
+            and not core.sends.gate & _IN_THE_WAY
+            and not queue.instruments.watching
+            and core.token is not None
+            and get_ident() == core.thread
+            and trio.lowlevel.current_trio_token() is core.token
+            and type(max_bytes) is int
+            and 0 < max_bytes <= sys.maxsize
+        ):
+            # The same in short. It does not yield before the attempt, so no task can come between.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not queue.gate:
+                data = b""
+                error: OSError | None = None
+                queue.gate = STEP
+                try:
+                    data = kernel.recv(max_bytes)
+                except OSError as caught:
+                    # With a traceback, this frame and the exception would hold each other.
+                    error = caught.with_traceback(None)
+                except BaseException:
+                    queue.end_attempt()
+                    raise
+                if error is not None:
+                    step = ReceiveBytesStep(max_bytes)
+                    await go_on_receiving(core, self, step, _RECEIVE, error)
+                    return step.data
+                if queue.gate == STEP:
+                    queue.gate = 0
+                else:
+                    queue.end_attempt()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
+        core.require_usable()
         step = ReceiveBytesStep(require_max_bytes(max_bytes))
-        await receive_awaited(self._core, self, step, None, _RECEIVE)
+        await receive_awaited(core, self, step, None, _RECEIVE)
         return step.data
 
     @trio.lowlevel.enable_ki_protection
@@ -123,4 +167,4 @@ class Receiving(Verb):
         self._core.require_usable()
         message = message_from_buffer("buffer", buffer, 0, None)
         require_writable("buffer", message, is_list=False)
-        return await receive_awaited(self._core, self, STEP, message, _RECEIVE)
+        return await receive_awaited(self._core, self, RECEIVE_STEP, message, _RECEIVE)

@@ -15,11 +15,12 @@ from .._messages.buffers import Message, require_writable
 from .._operations.gate import UNCONNECTED
 from .._operations.operation import Operation, Step
 from .._owners.awaiting_task import perform, tell_on_the_spot
+from .receive_steps import ReceiveBytesStep, is_end
 from .results import conclude, make_result, record_of
-from .starts import args_to_start, begin, prepare, settle
+from .starts import args_to_start, begin, make_step, prepare, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .async_result import AsyncResult
     from .core import SocketCore, Verb
@@ -86,6 +87,23 @@ async def receive_awaited(
         operation.flags = 0
         return await perform(operation, core.reading_queue())
     return await tell_on_the_spot(operation, core.sends)
+
+
+@trio.lowlevel.enable_ki_protection
+def go_on_receiving(
+    core: SocketCore,
+    socket: Verb,
+    step: ReceiveBytesStep,
+    kind: SocketAsyncOperation,
+    error: OSError,
+) -> Coroutine[Any, Any, int]:
+    """Go on with the step of the queue in which a first attempt has raised ``error``; return what to await."""
+    queue = core.reading_queue()
+    operation = make_step(core, socket, step, kind)
+    if is_end(core, error):
+        queue.end_attempt()
+        return tell_on_the_spot(operation, queue)
+    return perform(operation, queue, queue.go_on, error)
 
 
 def _begin(core: SocketCore, operation: Operation, flags: SocketFlags) -> bool:

@@ -74,8 +74,17 @@ class ReceiveBytesStep(Step):
 
     def attempt(self, operation: Operation) -> None:
         core = core_of(operation.socket)
-        if isinstance(core.port, KernelPort):
-            self.data = _ask(core, b"", core.port.sock.recv, self._max_bytes)
+        kernel, queue = core.kernel, core.receives
+        if kernel is not None and queue is not None:
+            # The same as below, with the one call that matters.
+            if queue.halted:
+                raise BlockingIOError
+            try:
+                self.data = kernel.recv(self._max_bytes)
+            except OSError as error:
+                if not is_end(core, error):
+                    raise
+                self.data = b""
         else:
             room = bytearray(self._max_bytes)
             count = _ask(core, 0, core.require_receiver(), [memoryview(room)], 0)
@@ -178,20 +187,23 @@ def _ask(core: SocketCore, end: T, call: Callable[..., T], *args: Any) -> T:
     assert queue is not None
     try:
         return queue.ask(call, *args)
-    except BlockingIOError:
-        if not core.receive_was_shut_down:
+    except OSError as error:
+        if not is_end(core, error):
             raise
         return end
-    except OSError as error:
-        _take_note(core, error)
-        raise
 
 
-def _take_note(core: SocketCore, error: OSError) -> None:
-    """Note an error that has killed the connection, because the kernel reports it to one caller only."""
+def is_end(core: SocketCore, error: OSError) -> bool:
+    """Tell whether what a call that receives has raised is the end, because the socket was shut down.
+
+    An error that has killed the connection is noted, because the kernel reports it to one caller only.
+    """
+    if isinstance(error, BlockingIOError):
+        return core.receive_was_shut_down
     code, errno, _ = describe_os_error(error)
     if core.sends.ends_connection(errno):
         core.sends.break_connection(code, errno)
+    return False
 
 
 def _require_true_end(core: SocketCore) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._base.codes import SocketAsyncOperation, SocketError, SocketFlags, require_flags
+from .._owners.lent_watch import wait_until_told
 from .async_result import AsyncResult, EndedResult, HandedOut
 from .starts import NO_FLAGS, begin, begin_send, prepare, record_of as operation_of_args
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .._messages.buffers import Message
     from .._operations.operation import Operation, Step
@@ -168,17 +169,19 @@ def kind_of(ar: AsyncResult) -> SocketAsyncOperation:
     return SocketAsyncOperation.SEND if type(ar) is EndedResult else record_of(ar).kind
 
 
-async def wait_for_end(
+def wait_for_end(
     core: SocketCore, socket: Verb, ar: AsyncResult, kind: SocketAsyncOperation
-) -> None:
-    """Wait, with at least one checkpoint, until ``ar`` has been told."""
+) -> Coroutine[Any, Any, object]:
+    """Return what to await, with at least one checkpoint, until ``ar`` has been told.
+
+    Not an async function, for every frame on the way down is passed twice for each wait.
+    """
     require_result(core, socket, ar, kind)
     if type(ar) is not EndedResult:
         operation = record_of(ar)
         if operation.in_flight and not operation.is_taken and not operation.can_be_taken:
-            await operation.wait()
-            return
-    await trio.lowlevel.checkpoint()
+            return wait_until_told(operation)
+    return trio.lowlevel.checkpoint()  # noqa: ASYNC105
 
 
 def is_told(ar: AsyncResult) -> bool:
