@@ -1,0 +1,332 @@
+"""Hold a task that waits for an operation, and for the socket in the engine's place, to giving the watch back in time.
+
+Only one task may wait for a descriptor. So whoever takes the watch over, and for whatever reason, must find the one
+before out of the way; and nothing that is pending may be left without somebody who watches.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.helpers import BIG, connected, fill, read_exactly, ten
+from trio_send import (
+    ExitPolicy,
+    Socket,
+    SocketAsyncEventArgs,
+    SocketError,
+    open_initiator,
+)
+from trio_send._kernel.epoll_set import HAVE_EPOLL
+from trio_send._owners.lent_watch import LentWatch
+
+pytestmark = pytest.mark.skipif(
+    not HAVE_EPOLL, reason="a task waits for each blocked socket, and has no watch to lend"
+)
+
+ABORTED = SocketError.OPERATION_ABORTED
+SUCCESS = SocketError.SUCCESS
+
+
+def writers() -> int:
+    """How many tasks wait until they can write."""
+    count: int = trio.lowlevel.current_statistics().io_statistics.tasks_waiting_write  # type: ignore[attr-defined,unused-ignore]
+    return count
+
+
+def is_lent(socket: Socket) -> bool:
+    """Whether a task watches for the sends."""
+    return isinstance(socket._core.sends.watched, LentWatch)
+
+
+async def into(found: list[Any], call: Callable[[], Awaitable[object]]) -> None:
+    """Keep what a call returns."""
+    found.append(await call())
+
+
+async def test_the_task_waits_for_the_socket_itself() -> None:
+    """And what it waits for is sent as a whole, in order with what stands behind it."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            behind = socket.begin_send(ten("b"))
+            await wait_all_tasks_blocked()
+            assert writers() == 0  # the engine has it in its set
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            assert is_lent(socket)
+            assert writers() == 1
+            assert await read_exactly(peer, len(BIG) + 10) == BIG + ten("b")
+            await wait_all_tasks_blocked()
+            assert counts == [len(BIG)]
+            assert await socket.end_send(behind) == 10
+        assert socket._core.sends.watched is None
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp4"])
+async def test_one_after_the_other(kind: str) -> None:
+    """Pieces each of which has to wait, by both faces."""
+    pieces = 20
+    with connected(kind) as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            received: list[bytes] = []
+            nursery.start_soon(into, received, lambda: read_exactly(peer, pieces * len(BIG)))
+            for number in range(pieces):
+                if number % 2:
+                    args = SocketAsyncEventArgs(BIG)
+                    if socket.send_async(args):
+                        assert await args.wait() == len(BIG)
+                    assert args.socket_error is SUCCESS
+                else:
+                    assert await socket.end_send(socket.begin_send(BIG)) == len(BIG)
+    assert received == [BIG * pieces]
+    assert socket._core.sends.accepted == pieces * len(BIG)
+
+
+async def test_a_task_that_is_cancelled_gives_the_watch_back() -> None:
+    """The operation goes on, for it is the initiator's."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator():
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(args.wait)
+                await wait_all_tasks_blocked()
+                assert is_lent(socket)
+                nursery.cancel_scope.cancel()
+            assert socket._core.sends.watched is not None
+            assert not is_lent(socket)
+            assert args.pending
+            assert await read_exactly(peer, len(BIG)) == BIG
+            assert await args.wait() == len(BIG)
+
+
+@pytest.mark.parametrize("behind", ["same", "awaited", "another"])
+@pytest.mark.parametrize("end", ["cancel", "timeout"])
+async def test_the_next_head_is_watched(behind: str, end: str) -> None:
+    """Whoever owns it, and in the same step: a task that awaits it waits for the same descriptor at once."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator(), open_initiator() as other, trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(ten("a"))
+            if end == "timeout":
+                args.timeout = 0.01
+            assert socket.send_async(args)
+            counts: list[int] = []
+            if behind == "awaited":
+                nursery.start_soon(into, counts, lambda: socket.send(ten("b")))
+            else:
+                next_one = SocketAsyncEventArgs(ten("b"))
+                start = other.run_sync if behind == "another" else lambda call, args: call(args)
+                assert start(socket.send_async, next_one)
+                nursery.start_soon(into, counts, next_one.wait)
+            await wait_all_tasks_blocked()
+            ends: list[int] = []
+            nursery.start_soon(into, ends, args.wait)
+            await wait_all_tasks_blocked()
+            assert is_lent(socket)
+            if end == "cancel":
+                assert args.cancel()
+                assert not is_lent(socket)
+            while not ends:
+                await trio.sleep(0.001)
+            assert ends == [0]
+            assert args.socket_error is (ABORTED if end == "cancel" else SocketError.TIMED_OUT)
+            assert await read_exactly(peer, filled + 10) == bytes(filled) + ten("b")
+        assert counts == [10]
+
+
+@pytest.mark.parametrize("policy", [ExitPolicy.ABORT, ExitPolicy.ADOPT])
+async def test_an_initiator_that_exits_takes_the_watch_with_it(policy: ExitPolicy) -> None:
+    """The operation ends, or another engine goes on with it; the task learns of the end either way."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            counts: list[int] = []
+            async with open_initiator(policy):
+                assert socket.send_async(args)
+                nursery.start_soon(into, counts, args.wait)
+                await wait_all_tasks_blocked()
+                assert is_lent(socket)
+                sent = args.bytes_transferred
+            await wait_all_tasks_blocked()
+            assert not is_lent(socket)
+            assert args.bytes_transferred == sent
+            if policy is ExitPolicy.ABORT:
+                assert counts == [sent]
+                assert args.socket_error is ABORTED
+            else:
+                assert counts == []
+                assert await read_exactly(peer, len(BIG)) == BIG
+                await wait_all_tasks_blocked()
+                assert counts == [len(BIG)]
+
+
+async def test_a_close_ends_the_wait() -> None:
+    """The task is told of the end, and nobody waits for the descriptor when it is closed."""
+    with connected("unix") as (socket, _):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            sent = args.bytes_transferred
+            socket.close()
+            assert writers() == 0
+            await wait_all_tasks_blocked()
+            assert counts == [sent]
+            assert args.socket_error is ABORTED
+
+
+async def test_several_tasks_wait_for_one_operation() -> None:
+    """One has the watch; all are told."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            counts: list[int] = []
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as first:
+                    first.start_soon(args.wait)
+                    await wait_all_tasks_blocked()
+                    for _ in range(3):
+                        nursery.start_soon(into, counts, args.wait)
+                    await wait_all_tasks_blocked()
+                    assert writers() == 1
+                    scope.cancel()
+            assert await read_exactly(peer, len(BIG)) == BIG
+        assert counts == [len(BIG)] * 3
+
+
+async def test_a_handler_that_is_added_meanwhile_is_called_first() -> None:
+    """The end is told by the dispatcher then."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            order: list[object] = []
+            nursery.start_soon(into, order, args.wait)
+            await wait_all_tasks_blocked()
+            assert is_lent(socket)
+            args.completed += lambda *_: order.append("handler")
+            assert await read_exactly(peer, len(BIG)) == BIG
+            await wait_all_tasks_blocked()
+            assert order == ["handler", len(BIG)]
+
+
+async def test_both_directions_have_a_task() -> None:
+    """What is told to one at the descriptor leaves the other waiting."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator(), trio.open_nursery() as nursery:
+            room = bytearray(10)
+            args, receive = SocketAsyncEventArgs(ten("a")), SocketAsyncEventArgs(room)
+            assert socket.send_async(args)
+            assert socket.receive_async(receive)
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            nursery.start_soon(into, counts, receive.wait)
+            await wait_all_tasks_blocked()
+            assert args.cancel()
+            await wait_all_tasks_blocked()
+            assert counts == [0]
+            peer.send(ten("b"))
+            await wait_all_tasks_blocked()
+            assert counts == [0, 10]
+            assert room == ten("b")
+            assert await read_exactly(peer, filled) == bytes(filled)
+
+
+async def test_no_watch_is_lent_where_others_may_wait() -> None:
+    """They would be told of what does not concern them."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            assert socket.trio.fileno() == socket.fileno()
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            assert not is_lent(socket)
+            assert await read_exactly(peer, len(BIG)) == BIG
+        assert counts == [len(BIG)]
+
+
+async def test_the_trio_socket_takes_the_watch_away() -> None:
+    """Whoever had it goes on waiting for the end alone."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            assert is_lent(socket)
+            assert socket.trio.fileno() == socket.fileno()
+            await wait_all_tasks_blocked()
+            assert not is_lent(socket)
+            assert await read_exactly(peer, len(BIG)) == BIG
+        assert counts == [len(BIG)]
+
+
+async def test_without_memory_the_engine_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor does not tell when the next attempt is due then."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        port = socket._core.port
+        send = port.send
+        failures: list[bool] = []
+
+        def no_memory_at_first(buffer: Any, flags: int) -> int:
+            if not failures:
+                failures.append(is_lent(socket))
+                raise OSError(errno.ENOBUFS, "no memory")
+            return send(buffer, flags)
+
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            monkeypatch.setattr(port, "send", no_memory_at_first)
+            assert await read_exactly(peer, filled + len(BIG)) == bytes(filled) + BIG
+        assert failures == [True]
+        assert counts == [len(BIG)]
+
+
+async def test_a_try_in_vain_leaves_the_next_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the wait, one scheduler trip after the start."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        port = socket._core.port
+        send = port.send
+        attempts = 0
+
+        def counted(buffer: Any, flags: int) -> int:
+            nonlocal attempts
+            attempts += 1
+            return send(buffer, flags)
+
+        monkeypatch.setattr(port, "send", counted)
+        seen = []
+        async with open_initiator():
+            for name in "abcd":
+                args = SocketAsyncEventArgs(ten(name))
+                assert socket.send_async(args)  # by a short way, which is not counted
+                attempts = 0
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(args.wait)
+                    await wait_all_tasks_blocked()
+                    seen.append(attempts)
+                    assert args.cancel()
+        assert seen == [1, 0, 1, 0]
+        assert await read_exactly(peer, filled) == bytes(filled)
