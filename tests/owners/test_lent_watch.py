@@ -135,8 +135,8 @@ async def test_the_next_head_is_watched(behind: str, end: str) -> None:
             if end == "cancel":
                 assert args.cancel()
                 assert not is_lent(socket)
-            while not ends:
-                await trio.sleep(0.001)
+            assert await args.wait() == 0
+            await wait_all_tasks_blocked()
             assert ends == [0]
             assert args.socket_error is (ABORTED if end == "cancel" else SocketError.TIMED_OUT)
             assert await read_exactly(peer, filled + 10) == bytes(filled) + ten("b")
