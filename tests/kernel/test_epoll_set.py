@@ -153,3 +153,63 @@ def test_the_environment_says_how_engines_wait(wanted: str, said: str) -> None:
         timeout=60,
     )
     assert said in done.stdout + done.stderr
+
+
+def test_one_that_is_silenced_is_not_fetched_until_it_is_armed_again(
+    both: Any, watched: Any
+) -> None:
+    """Nor is it known to wait; the other direction goes on."""
+    reader, writer, peer = both
+    pollset, _ = watched
+    fd = reader.port.fileno()
+    assert not pollset.silence(fd, writer)  # it does not wait
+    pollset.arm(fd, writer)
+    assert pollset.silence(fd, writer)
+    assert not pollset.silence(fd, writer)
+    assert pollset.armed == 0
+    make_room(peer)
+    assert pollset.fetch() == []
+    pollset.arm(fd, writer)
+    pollset.arm(fd, reader)
+    assert pollset.silence(fd, writer)
+    assert pollset.armed == 1
+    assert pollset.fetch() == []
+    peer.send(b"x")
+    assert pollset.fetch() == [reader]
+    pollset.arm(fd, writer)
+    assert pollset.armed == 1
+    assert pollset.fetch() == [writer]
+
+
+@pytest.mark.parametrize("with_reader", [False, True])
+def test_one_that_cannot_be_silenced_goes_on_waiting(
+    both: Any, watched: Any, with_reader: bool
+) -> None:
+    reader, writer, peer = both
+    pollset, refusing = watched
+    fd = reader.port.fileno()
+    pollset.arm(fd, writer)
+    if with_reader:
+        pollset.arm(fd, reader)
+    refusing.refused = {"modify"}
+    assert not pollset.silence(fd, writer)
+    refusing.refused = set()
+    assert pollset.armed == 1 + with_reader
+    make_room(peer)
+    assert pollset.fetch() == [writer]
+
+
+def test_one_that_was_silenced_is_armed_again_under_a_number_that_is_new_to_the_kernel(
+    both: Any, watched: Any
+) -> None:
+    """The socket was replaced by another one meanwhile."""
+    _, writer, _ = both
+    pollset, _ = watched
+    fd = writer.port.fileno()
+    pollset.arm(fd, writer)
+    assert pollset.silence(fd, writer)
+    left, right = stdlib_socket.socketpair()
+    with left, right:
+        os.dup2(left.fileno(), fd)
+        pollset.arm(fd, writer)
+        assert pollset.fetch() == [writer]

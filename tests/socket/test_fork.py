@@ -311,7 +311,7 @@ async def test_what_is_pending_cannot_be_stopped_there(tcp: Ends, what: str) -> 
 @pytest.mark.skipif(
     not HAVE_EPOLL, reason="tasks wait through Trio's own epoll set, which both processes have"
 )
-@pytest.mark.parametrize("face", ["args", "await"])
+@pytest.mark.parametrize("face", ["args", "wait", "await"])
 async def test_a_child_that_goes_on_in_trio_takes_nothing_and_sends_nothing(
     tcp: Ends, face: str
 ) -> None:
@@ -320,10 +320,12 @@ async def test_a_child_that_goes_on_in_trio_takes_nothing_and_sends_nothing(
     async with open_initiator() as initiator, trio.open_nursery() as nursery:
         args, receive = SocketAsyncEventArgs(BIG), SocketAsyncEventArgs(bytearray(10))
         assert socket.receive_async(receive) is True
-        if face == "args":
-            assert socket.send_async(args) is True
-        else:
+        if face == "await":
             nursery.start_soon(socket.send, BIG)
+        else:
+            assert socket.send_async(args) is True
+        if face == "wait":
+            nursery.start_soon(args.wait)
         await wait_all_tasks_blocked()
         filled = args.bytes_transferred
         peer.send(b"answer")
