@@ -37,6 +37,7 @@ from trio_send import (
     SocketException,
     abc,
 )
+from trio_send._operations import bulk_ends
 from trio_send._operations.states import CUT
 from trio_send._owners import exiting_owner as _leaving
 from trio_send.testing import Blocked, ScriptedPort
@@ -165,6 +166,7 @@ class World:
         #: whether an operation is pending is told of what was held back.
         self.pries = pick.number(2) == 1
         self.budget = pick.of((256, 2, 1))
+        self.ends_per_trip = pick.of((256, 2, 1))
         self.first_sockets = [pick.number(256) for _ in range(1 + pick.number(3))]
         self.log: list[str] = []
         self.happened: Counter[str] = Counter()
@@ -544,6 +546,8 @@ class World:
         """Run everything by a clock that jumps, and clean up after it."""
         before = _descriptors()
         budget, look = _leaving.START_BUDGET, _leaving.STARTS_PER_LOOK
+        ends_per_trip = bulk_ends.ENDS_PER_TRIP
+        bulk_ends.ENDS_PER_TRIP = self.ends_per_trip  # type: ignore[misc]
         _leaving.START_BUDGET = self.budget  # type: ignore[misc]
         _leaving.STARTS_PER_LOOK = min(look, self.budget)  # type: ignore[misc]
         try:
@@ -554,6 +558,7 @@ class World:
                 self.elements: list[Any] = []
                 trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[self.steps])
         finally:
+            bulk_ends.ENDS_PER_TRIP = ends_per_trip  # type: ignore[misc]
             _leaving.START_BUDGET = budget  # type: ignore[misc]
             _leaving.STARTS_PER_LOOK = look  # type: ignore[misc]
         for watched in self.sockets:

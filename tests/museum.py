@@ -353,6 +353,7 @@ MOST_RUNS: Final = 1000
 # The exhibits ---------------------------------------------------------------------------------
 
 QUEUE: Final = "_operations.queue:OperationQueue"
+BULK_ENDS: Final = "_operations.bulk_ends:BulkEnds"
 STEPS: Final = "_operations.steps:Steps"
 SEND_QUEUE: Final = "_operations.send_queue:SendQueue"
 ATTEMPTS: Final = "_operations.send_calls:SendCalls"
@@ -574,9 +575,9 @@ MUSEUM: Final = (
         "swift-nio#2757",
         [
             Change(
-                f"{QUEUE}._stop_owner",
-                "self._abort(operation, code, detail)",
-                "self._unlink(operation); owner.parted(self)",
+                f"{BULK_ENDS}._end_some",
+                "self._abort(operation, end.code, end.detail)",
+                "self._unlink(operation); operation.owner.parted(self)",
             )
         ],
     ),
@@ -585,7 +586,9 @@ MUSEUM: Final = (
         "corefx#29785",
         [
             Change(
-                f"{QUEUE}._abort_all", "while self.head is not None:", "if self.head is not None:"
+                f"{BULK_ENDS}._end_in_bulk",
+                "end.first, end.last = self.head, self.tail",
+                "end.first = end.last = self.head",
             )
         ],
         scenario=closed,
@@ -752,9 +755,9 @@ MUSEUM: Final = (
         "",
         [
             Change(
-                f"{EXITING_OWNER}.stop",
-                "for queue in self.occupied_queues():",
-                "self.queues.clear()\n    for queue in ():",
+                f"{EXITING_OWNER}.stop_pending",
+                "queues = self.occupied_queues()",
+                "queues = self.queues.clear() or ()",
             )
         ],
         scenario=nested,

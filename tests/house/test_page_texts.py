@@ -14,6 +14,7 @@ from trio_send._base.codes import SENTENCES
 from trio_send._kernel.port import _MAX_SEGMENTS
 from trio_send._messages.buffers import MAX_PIECES
 from trio_send._messages.packets import ATTEMPT_SIZE
+from trio_send._operations.bulk_ends import ENDS_PER_TRIP
 from trio_send._operations.send_queue import MAX_BACKOFFS
 from trio_send._operations.watermarks import DEFAULT_HIGH, DEFAULT_LOW, OPERATION_WEIGHT
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
@@ -33,6 +34,7 @@ LIMITS = {
     "bytes that one socket": f"{SOCKET_ALLOWANCE // 1024} KiB",
     "bytes that one step": f"{TRIP_ALLOWANCE // 1024} KiB",
     "events that": f"{EVENTS_PER_TRIP}",
+    "operations that end together": f"{ENDS_PER_TRIP}",
     "bytes of files": f"{ATTEMPT_SIZE // 1024**2} MiB",
     "weight of a queue": f"{DEFAULT_HIGH:,} and {DEFAULT_LOW:,} bytes",
     "weight of an operation": f"{OPERATION_WEIGHT} bytes",

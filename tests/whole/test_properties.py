@@ -213,11 +213,11 @@ class WatchedQueue(SendQueue):
         assert super().stop(operation, code, detail) == expected
         return expected
 
-    def stop_owner(self, owner: Owner, code: int, detail: str | None, **options: Any) -> None:
+    def stop_owner(self, owner: Owner, code: int, detail: str | None, **options: Any) -> int:
         for name, initiator in self.world.initiators.items():
             if initiator._owner is owner:
                 self.world.model.leave(name)
-        super().stop_owner(owner, code, detail, **options)
+        return super().stop_owner(owner, code, detail, **options)
 
     def request_stop(self, operation: Operation, code: int, detail: str | None) -> bool:
         expected = self.world.model.stop(self.world.bound[operation], SocketError(code))

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import errno as errno_module
 import math
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -39,10 +40,10 @@ from .._base.error_numbers import FAULT, OPERATION_ABORTED
 from .._base.errors import InvalidOperationError
 from .._base.run_state import between_tasks
 from .._messages.buffers import BufferShrankError
-from .gate import BUSY, CLOSED, FORKED, FULL, REFUSING, STEP
+from .bulk_ends import ENDING_OWNERS, BulkEnd, BulkEnds
+from .gate import BUSY, CLOSED, ENDING, FORKED, FULL, REFUSING, STEP
 from .operation import CLOSED_DETAIL, Operation, Owner, describe_os_error
 from .states import HALTED, POSTED, QUEUED, TRYING
-from .steps import Steps
 from .time_limit import TimeLimit
 from .watermarks import OPERATION_WEIGHT
 
@@ -65,7 +66,7 @@ FORKED_DETAIL: Final = "the operation goes on in the process that this one was f
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 
-class OperationQueue(Steps):
+class OperationQueue(BulkEnds):
     """The FIFO for one direction of a socket; this class alone serves the reading one."""
 
     __slots__ = (
@@ -232,8 +233,8 @@ class OperationQueue(Steps):
             behind.owner.limit_changed(behind)
 
     def _rewatch(self) -> None:
-        """Have the socket watched by the owner of the head, and by nobody else."""
-        head, watcher = self.head, self.watcher
+        """Have the socket watched by the owner of the head, and by nobody else; by nobody while operations end."""
+        head, watcher = None if self.gate & ENDING else self.head, self.watcher
         owner = None if head is None else head.owner
         if watcher is not owner:
             self.watcher = owner
@@ -318,6 +319,8 @@ class OperationQueue(Steps):
 
     def _take_up(self, operation: Operation) -> None:
         """Begin with an operation in a step, in which it can be stopped by halting that."""
+        if ENDING_OWNERS:
+            self._learn_of_owners()
         operation.queue = self
         if operation.state == HALTED:
             self.halted = True
@@ -465,6 +468,8 @@ class OperationQueue(Steps):
         return True
 
     def _start_posted(self, operation: Operation, owner: Owner) -> None:
+        if ENDING_OWNERS:
+            self._learn_of_owners()
         refusal = self.refusal(operation, owner.waits)
         stopped = owner.why_refused()
         if self.gate & CLOSED:
@@ -588,11 +593,13 @@ class OperationQueue(Steps):
 
     def _drain(self, allowance: int) -> int:
         used = 0
+        if ENDING_OWNERS:
+            self._learn_of_owners()
         if self.gate & FORKED:
             self._abort_all(FORKED_DETAIL)
         before = self.accepted
         try:
-            while used < allowance:
+            while used < allowance and not self.gate & ENDING:
                 head = self.head
                 if head is None:
                     break
@@ -698,7 +705,7 @@ class OperationQueue(Steps):
         """Whether stopping ``operation`` now leaves the peer with a part of its message."""
         return False
 
-    def _tear(self, operation: Operation, detail: str | None) -> None:
+    def _tear(self) -> None:
         """Refuse to write behind a cut message."""
 
     @trio.lowlevel.enable_ki_protection
@@ -740,18 +747,27 @@ class OperationQueue(Steps):
             or operation.activation != activation
         ):
             return False
+        if ENDING_OWNERS:
+            self._learn_of_owners()
+        self._leaves_ends(operation)
         cut = self._is_cut(operation)
         if cut:
             self._mark_torn(operation, detail)
         self._abort(operation, code, detail)
         if cut:
-            self._tear(operation, detail)
+            self._tear()
         self.look_after()
         return True
 
     def stop_owner(
-        self, owner: Owner, code: int, detail: str | None, *, spare_started: bool = False
-    ) -> None:
+        self,
+        owner: Owner,
+        code: int,
+        detail: str | None,
+        *,
+        spare_started: bool = False,
+        at_most: int | None = None,
+    ) -> int:
         """Stop every operation of an owner that leaves, then those of others if they would follow a cut message.
 
         In this order, so that each of the owner's operations ends as its own stop, in order of their start, and none
@@ -762,33 +778,40 @@ class OperationQueue(Steps):
           code: what they end with.
           detail: why.
           spare_started: whether to leave alone what has bytes accepted already.
-        """
-        self.request(partial(self._stop_owner, owner, code, detail, spare_started))
+          at_most: how many operations to look at now, None for as many as one scheduler trip may. The others have
+            their turn soon.
 
-    def _stop_owner(self, owner: Owner, code: int, detail: str | None, spare_started: bool) -> None:
-        # First all of the owner's own, wherever they stand. If one is cut, what is behind it must not be sent, but that
-        # is not done before the loop is over: the owner's own would end as followers of its own cut.
-        cut: Operation | None = None
-        operation = self.head
-        while operation is not None:
-            behind = operation.next  # an operation that is stopped has no neighbours any more
-            spared = spare_started and operation.is_started
-            if operation.owner is not None and operation.owner.leaves_with(owner) and not spared:
-                if self._is_cut(operation):
-                    cut = operation
-                    # Before its owner is told, who may look at the torn stream then.
-                    self._mark_torn(operation, detail)
-                self._abort(operation, code, detail)
-            operation = behind
-        if cut is not None:
-            self._tear(cut, detail)
-        self.look_after()
+        Returns:
+          How many were looked at.
+        """
+        done: list[int] = []
+        end = BulkEnd(code, None, detail, owner=owner, spare_started=spare_started)
+        self.request(lambda: done.append(self._stop_owner(end, at_most)))
+        return done[0] if done else 0
+
+    def _stop_owner(self, end: BulkEnd, at_most: int | None) -> int:
+        head = self.head
+        if head is None or not (end.takes(head) and self._is_cut(head)):
+            return self._end_in_bulk(end, at_most=at_most)
+        # Before its owner is told, who may look at the torn stream then.
+        self._mark_torn(head, end.detail)
+        return self._end_in_bulk(end, *self._ends_behind_cut(), at_most=at_most)
+
+    def _ends_behind_cut(self) -> tuple[BulkEnd, ...]:
+        """Return what becomes of operations that stand behind a message which is cut."""
+        return ()
 
     def hand_over(self, owner: Owner, adopter: Owner) -> None:
         """Make ``adopter`` the owner of all operations of an owner that leaves."""
         self.request(partial(self._hand_over, owner, adopter), halts=False)
 
     def _hand_over(self, owner: Owner, adopter: Owner) -> None:
+        if ENDING_OWNERS:
+            self._learn_of_owners()
+        if self.gate & ENDING:
+            self._end_some(
+                sys.maxsize
+            )  # what has to end as the owner's must not live on as the adopter's
         # The counts first: the adopter counts each operation as its own, so they must not count twice.
         owner.parted(self)
         operation = self.head
@@ -834,6 +857,11 @@ class OperationQueue(Steps):
         then()
 
     def _abort_all(self, detail: str) -> None:
-        while self.head is not None:
-            self._abort(self.head, OPERATION_ABORTED, detail)
-        self.look_after()
+        if ENDING_OWNERS:
+            self._learn_of_owners()
+        head = self.head
+        if self.gate & ENDING and head is not None:
+            # Its task may wait for the descriptor, which is about to be closed, so it cannot wait for its turn.
+            self._leaves_ends(head)
+            self._abort(head, OPERATION_ABORTED, detail)
+        self._end_in_bulk(BulkEnd(OPERATION_ABORTED, None, detail))

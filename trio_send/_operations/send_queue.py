@@ -31,6 +31,7 @@ from .._base.error_numbers import (
     NOT_CONNECTED,
     OPERATION_ABORTED,
 )
+from .bulk_ends import BulkEnd
 from .cut import Cut
 from .gate import BROKEN, FULL, STEP, TORN, UNCONNECTED
 from .send_calls import SendCalls
@@ -135,12 +136,11 @@ class SendQueue(SendCalls):
             assert self.broken is not None
             code, errno = self.broken  # of which a receive may have been told before
             self._fail(head, code, errno, detail)
-            while self.head is not None:
-                self._fail(self.head, code, errno)
+            self._end_in_bulk(BulkEnd(code, errno, None))
         elif self._is_cut(head):
             self._mark_torn(head, detail)
             self._fail(head, code, errno, detail)
-            self._tear(head, detail)
+            self._tear()
         else:
             self._fail(head, code, errno, detail)
 
@@ -186,12 +186,17 @@ class SendQueue(SendCalls):
         self.torn = Cut(operation, operation.face, detail)
         self.gate |= TORN
 
-    def _tear(self, operation: Operation, detail: str | None) -> None:
-        while self.head is not None:
-            owner = self.head.owner
-            self._abort(self.head, CONNECTION_ABORTED, TORN_DETAIL)
-            self.refused = owner
-        self.refused = None
+    def _ends_behind_cut(self) -> tuple[BulkEnd, ...]:
+        return (BulkEnd(CONNECTION_ABORTED, None, TORN_DETAIL, tears=True),)
+
+    def _stop_behind_cut(self, operation: Operation, end: BulkEnd) -> None:
+        owner = operation.owner
+        self.refused = end.told
+        self._abort(operation, end.code, end.detail)
+        end.told, self.refused = owner, None
+
+    def _tear(self) -> None:
+        self._end_in_bulk(*self._ends_behind_cut())
 
     @trio.lowlevel.enable_ki_protection
     def resume(self, operation: Operation, owner: Owner) -> bool:

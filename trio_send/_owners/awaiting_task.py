@@ -44,6 +44,7 @@ class AwaitingTask(Owner):
         "_parked",
         "_task",
         "_waiting",
+        "has_gone_on",
     )
 
     waits = True
@@ -54,6 +55,8 @@ class AwaitingTask(Owner):
         self._parked = False
         #: Who stood behind this one when both were refused, and so goes on behind it.
         self._behind: AwaitingTask | None = None
+        #: Whether it has gone on, and wakes nobody any more.
+        self.has_gone_on = False
         #: What raises the cancellation that came while a step of the queue was under way, at whose end it was obeyed.
         self._interruption: trio.lowlevel.RaiseCancelT | None = None
         #: What the task waits for, if it can be told of its end there; else -1.
@@ -71,7 +74,7 @@ class AwaitingTask(Owner):
         """Let the task go on with what the operation ended with."""
         self._over = True
         before = None if queue is None else queue.refused
-        if self._parked and type(before) is AwaitingTask:
+        if self._parked and type(before) is AwaitingTask and not before.has_gone_on:
             # Trio runs the tasks of one batch in any order, but those that were refused start again in theirs.
             before._behind = self
             return
@@ -203,6 +206,7 @@ class AwaitingTask(Owner):
             operation.socket = None  # which a message that was cut would keep, and it the message
             if waiters is not None:
                 waiters.wake(operation.transferred)
+            self.has_gone_on = True
             if self._behind is not None:
                 self._behind._unpark()
         if operation.code:

@@ -26,6 +26,7 @@ import trio
 from .._base.error_numbers import OPERATION_ABORTED
 from .._base.errors import InvalidOperationError
 from .._base.inbox import LOCK
+from .._operations.bulk_ends import OwnerEnds
 from .._operations.operation import Owner
 from .._operations.time_limit import Timer
 from .._tracing.log import STOPPED, write_soon
@@ -447,8 +448,7 @@ class ExitingOwner(Owner):
             self.grace_timer = _Grace(self, self.grace)
             self.watch_timer(self.grace_timer)
             if self.on_exit is ExitPolicy.FINISH_STARTED:
-                for queue in self.occupied_queues():
-                    queue.stop_owner(self, OPERATION_ABORTED, why, spare_started=True)
+                self.stop_pending(why, spare_started=True)
 
     def hand_over(self) -> bool:
         """Hand over what is pending if there is somebody to take it; return whether there is."""
@@ -470,9 +470,12 @@ class ExitingOwner(Owner):
         self.refuse(why)
         for thread in self.threads:
             thread.refuse(why)
-        # Over a copy: a dict that is emptied from the front is searched from the front, past all its holes.
-        for queue in self.occupied_queues():
-            queue.stop_owner(self, OPERATION_ABORTED, why)
+        self.stop_pending(why)
+
+    def stop_pending(self, why: str, *, spare_started: bool = False) -> None:
+        """Stop all that is pending, or all of which no byte was accepted; none of its bytes goes out from here on."""
+        queues = self.occupied_queues()
+        OwnerEnds(self, OPERATION_ABORTED, why, queues, spare_started=spare_started).begin()
 
     def refuse(self, why: str) -> None:
         """Have starts end with OPERATION_ABORTED from now on."""
@@ -494,6 +497,8 @@ class ExitingOwner(Owner):
     def round_over(self) -> None:
         """Take note that everything was told that was owed when the round began."""
         self.in_round = False
+        if self.has_pending:
+            return  # which has been stopped and ends in batches, so each of them has a round
         self.rounds += 1
         if self.rounds == MAX_ROUNDS:
             self.close()

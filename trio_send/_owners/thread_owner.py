@@ -100,7 +100,7 @@ class ThreadOwner(ExitingOwner):
 
     def ended(self, operation: Operation, queue: Queue | None) -> None:
         super().ended(operation, queue)
-        if self.exit_handle is not None:
+        if self.is_exiting:
             self.post_last_event()
 
     def post(self, operation: Operation) -> None:
@@ -203,7 +203,10 @@ class ThreadOwner(ExitingOwner):
             self.tell_held()
             if not self.host.has_exited:
                 self.stop(why)
-            self.exit(why)
+            if self.queues:
+                self.is_exiting = True  # what has yet to end is the last of it
+            else:
+                self.exit(why)
 
     def post_last_event(self) -> None:
         """Have it noticed when the last event was raised, if nothing is pending."""

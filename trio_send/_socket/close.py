@@ -54,10 +54,12 @@ class Closing(Verb):
         """Close the socket at once; repeated calls are harmless.
 
         Every pending operation ends with OPERATION_ABORTED and its exact count (F205, F206), each once, and its error
-        is an `ObjectDisposedError` too. Bytes that the kernel has accepted are still delivered in the background, with
-        two exceptions. A reset drops those that have not reached the peer, also of messages that had ended with
-        success. And if something has arrived that nobody has read, or still arrives, the kernel itself resets a TCP
-        connection, whatever ``reset`` says. `aclose` loses nothing in that way.
+        is an `ObjectDisposedError` too. The first 256 end in the call, and 256 more in each round of the scheduler.
+
+        Bytes that the kernel has accepted are still delivered in the background, with two exceptions. A reset drops
+        those that have not reached the peer, also of messages that had ended with success. And if something has arrived
+        that nobody has read, or still arrives, the kernel itself resets a TCP connection, whatever ``reset`` says.
+        `aclose` loses nothing in that way.
 
         The call never waits, whatever SO_LINGER says: a time other than 0 makes no difference, and 0 seconds ask for a
         reset, as ever.

@@ -126,6 +126,6 @@ def close(core: SocketCore, reset: bool | None = None) -> None:
     if get_ident() != core.thread:
         core.require_usable()
     if reset is None:
-        cut = core.sends.gate & TORN or core.sends.length
+        cut = core.sends.gate & TORN or core.sends.goes_on()
         reset = bool(cut) and core.port.is_stream and not core.send_was_shut_down
     core.close_queues(partial(core.close_port, reset))
