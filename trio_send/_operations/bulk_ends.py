@@ -166,6 +166,7 @@ class BulkEnds(Steps):
           How many were looked at.
         """
         if self.head is None:
+            self.look_after()
             return 0
         for end in ends:
             end.first, end.last = self.head, self.tail

@@ -809,9 +809,8 @@ class OperationQueue(BulkEnds):
         if ENDING_OWNERS:
             self._learn_of_owners()
         if self.gate & ENDING:
-            self._end_some(
-                sys.maxsize
-            )  # what has to end as the owner's must not live on as the adopter's
+            # What has to end as the owner's must not live on as the adopter's.
+            self._end_some(sys.maxsize)
         # The counts first: the adopter counts each operation as its own, so they must not count twice.
         owner.parted(self)
         operation = self.head
