@@ -1,4 +1,4 @@
-"""How late another task is: one that wants to run every millisecond, beside senders.
+"""How late another task is: one that wants to run every millisecond, beside senders, or while many sends are left.
 
 On the clock, what else the machine does shows as well, so there is the same task all alone for comparison. What the
 senders are to blame for is the processor time that this process uses from the moment when a tick is due until it comes.
@@ -8,8 +8,10 @@ An instrument notes clock and processor time at each pass of the scheduler; in b
 from __future__ import annotations
 
 import bisect
+import math
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +20,7 @@ import trio_send
 from trio_send import Socket, SocketAsyncEventArgs
 from trio_send._cli.bench.link import KINDS
 
-from .records import Row, compare, limit
+from .records import Goal, Row, compare, limit
 from .synchronous import KIB
 from .works import Scale, Work
 
@@ -36,6 +38,10 @@ TURNS = 5
 #: How many connections are busy at once, and how long each message is on them.
 BUSY = 200
 PIECE = 64 * KIB
+
+#: How many sends are pending when they are left, and in how many turns that is measured.
+PENDING = 150_000
+LEAVINGS = 3
 
 #: More than any measurement sends: the receiver reads until the connections are closed.
 FOR_EVER = 1 << 60
@@ -69,14 +75,18 @@ class Passes(trio.abc.Instrument):
         return self._used[after - 1] + share * used
 
 
-async def ticks(seconds: float) -> tuple[list[float], list[float]]:
-    """Tick for some time; return by how many milliseconds each tick was late, on the clock and in processor time."""
+async def ticks(seconds: float, over: trio.Event | None = None) -> tuple[list[float], list[float]]:
+    """Tick for some time, or until that is over; return how late each tick was, in milliseconds.
+
+    Returns:
+      That on the clock, and in processor time.
+    """
     passes = Passes()
     came: list[tuple[float, float, float]] = []
     trio.lowlevel.add_instrument(passes)
     try:
         end = trio.current_time() + seconds
-        while trio.current_time() < end:
+        while trio.current_time() < end and not (over is not None and over.is_set()):
             due = trio.current_time() + TICK
             await trio.sleep_until(due)
             came.append((due, trio.current_time(), time.process_time()))
@@ -162,19 +172,61 @@ async def beside(
     return measured
 
 
+async def beside_leaving(scale: Scale) -> dict[str, list[float]]:
+    """Return by how many milliseconds 99 % of the ticks are late alone and while many sends are left, in turns."""
+    seconds = max(0.02, SECONDS * scale.share / TURNS)
+    count = max(1, int(PENDING * scale.share))
+    measured: dict[str, list[float]] = {ALONE: [], BESIDE: [], OWN: []}
+    for _ in range(LEAVINGS):
+        clock, _ = await ticks(seconds)
+        measured[ALONE].append(p99(clock))
+        ours, theirs = trio_send.socketpair()
+        over = trio.Event()
+        found: list[tuple[list[float], list[float]]] = []
+
+        async def tick(over: trio.Event, found: list[tuple[list[float], list[float]]]) -> None:
+            found.append(await ticks(math.inf, over))
+
+        with closing(ours), closing(theirs):
+            async with trio.open_nursery() as nursery:
+                async with trio_send.open_initiator():
+                    all_args = [SocketAsyncEventArgs(bytes(64)) for _ in range(count)]
+                    ours.send_async(SocketAsyncEventArgs(bytes(KIB * KIB)))
+                    for args in all_args:
+                        ours.send_async(args)
+                    nursery.start_soon(tick, over, found)
+                    await trio.lowlevel.checkpoint()
+                over.set()
+        ((clock, own),) = found
+        measured[BESIDE].append(p99(clock))
+        measured[OWN].append(p99(own))
+    return measured
+
+
 async def _send(run: Callable[[], Awaitable[None]]) -> None:
     async with trio_send.open_initiator():
         await run()
 
 
 async def measure(scale: Scale) -> list[Row]:
-    """Measure how late ticks are beside a sender that never blocks, and beside many that always do."""
+    """Measure how late ticks are beside a sender that never blocks, beside many that always do, and at an exit."""
     rows = []
-    for case, prepare, most in (
-        ("a sender that never blocks", one_sender, 0.5),
-        (f"{BUSY} busy blocked sockets", many_blocked, 10),
+    for case, measured, goals, most in (
+        (
+            "a sender that never blocks",
+            partial(beside, scale, one_sender),
+            [Goal(BESIDE, ALONE, 2)],
+            0.5,
+        ),
+        (f"{BUSY} busy blocked sockets", partial(beside, scale, many_blocked), [], 10),
+        (
+            f"the exit with {PENDING:,} pending",
+            partial(beside_leaving, scale),
+            [Goal(BESIDE, ALONE, 20)],
+            10,
+        ),
     ):
-        row = compare("lateness", case, await beside(scale, prepare), unit="ms")
+        row = compare("lateness", case, await measured(), goals, unit="ms")
         limit(row, "99 % of the ticks late by", row.values[OWN].median, most, "ms")
         rows.append(row)
     return rows
