@@ -21,7 +21,7 @@ class Tries:
     __slots__ = ("_in_vain", "skips")
 
     def __init__(self) -> None:
-        self.skips = 0
+        self.skips: int = 0
         #: How many were left out when the latest one was in vain.
         self._in_vain = 0
 

@@ -190,7 +190,7 @@ class ThreadOwner(ExitingOwner):
     def prepare_exit(self, left: WaitHandle, why: str) -> bool:
         """Note who waits; return False if there is nothing to wait for."""
         self.exit_handle = left
-        self.is_exiting = True
+        self.is_exiting: bool = True
         if self.has_exited or self.host.has_exited:
             self.exit(why)
             return False
