@@ -17,7 +17,7 @@ import pytest
 import trio
 import trio.testing
 
-import trio_send
+from tests.accelerator import go_in_python
 from tests.between_tasks import do_between_tasks_and_wait
 from tests.helpers import connected
 from tests.reentered_calls import CALLED, DRIVES, WITH_BUFFERS
@@ -54,14 +54,18 @@ AT_MOST: dict[type[Reentry], int] = {Handler: 8, Finaliser: 4}
 @pytest.mark.parametrize("kind", [Handler, Finaliser])
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("name", DRIVES)
-def test_a_call_is_struck(name: str, warm: bool, kind: type[Reentry]) -> None:
+def test_a_call_is_struck(
+    name: str, warm: bool, kind: type[Reentry], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the first start on its socket, which looks at everything, and as a later one, which takes a short way."""
     if kind is Finaliser and sys.version_info >= (3, 14):
         pytest.skip("its collector comes when it likes")
-    if name == "send_async small" and kind is Finaliser and (warm or trio_send.__accelerated__):
+    if name == "send_async small" and kind is Finaliser and warm:
         pytest.skip("it makes nothing that the collector looks at")
-    if name == "send_async small" and warm and trio_send.__accelerated__:
-        pytest.skip("it runs no Python, so there is no instant at which anything can strike")
+    if name in ("send_async small", "send_async behind"):
+        go_in_python(
+            monkeypatch
+        )  # where it is compiled there is no instant at which anything can strike
     first = (
         2 * list(DRIVES).index(name) + warm
     )  # each call has other actions, all of them together all
@@ -223,8 +227,11 @@ async def test_between_tasks_a_mark_that_is_raised_lets_producers_go_on(pair: Pa
         await do_between_tasks_and_wait(raise_marks, socket.wait_below_low_water)
 
 
-async def test_between_tasks_what_is_asked_for_in_a_start_there_is_done(pair: Pair) -> None:
+async def test_between_tasks_what_is_asked_for_in_a_start_there_is_done(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A finaliser that strikes within a start that a signal handler makes between tasks, behind another send."""
+    go_in_python(monkeypatch)
     socket, _ = pair
     async with open_initiator():
         first, second = SocketAsyncEventArgs(bytes(BIG)), SocketAsyncEventArgs(b"second")
