@@ -29,7 +29,11 @@ class Answer:
 
 
 class Clone:
-    """A copy of a checkout, with a process that runs its tests.
+    """A copy of a checkout, with processes that run its tests.
+
+    Args:
+      checkout: what to copy.
+      root: where to.
 
     Attributes:
       root: where it is.
@@ -49,12 +53,16 @@ class Clone:
         )
         shutil.copytree(checkout, root, symlinks=True, ignore=left)
         self.root = root
+        self._processes = {(): self._begin(())}
+
+    def _begin(self, arguments: tuple[str, ...]) -> subprocess.Popen[str]:
         # Only what is written in Python can be changed, so it has to be what runs. The path goes before what is
         # installed, and without -P the names in this folder would go before those of the standard library.
-        environment = {"PYTHONPATH": str(root), "TRIO_SEND_ACCELERATOR": "0", "PY_COLORS": "0"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", warm_tests.__file__],
-            cwd=root,
+        path = os.pathsep.join([str(self.root), str(Path(__file__).parents[1])])
+        environment = {"PYTHONPATH": path, "TRIO_SEND_ACCELERATOR": "0", "PY_COLORS": "0"}
+        return subprocess.Popen(
+            [sys.executable, "-P", warm_tests.__file__, *arguments],
+            cwd=self.root,
             env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,9 +70,10 @@ class Clone:
         )
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        """End the processes."""
+        for process in self._processes.values():
+            process.kill()
+            process.communicate()
 
     @contextmanager
     def changed(self, module: str, source: bytes) -> Iterator[None]:
@@ -83,33 +92,54 @@ class Clone:
         for kept in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             kept.unlink()
 
+    def run_changed(
+        self, module: str, source: bytes, tests: list[str], files: Sequence[str], limit: float
+    ) -> Answer:
+        """Run tests, by their names, with a file of the package that reads something else, until one fails.
+
+        Args:
+          module: the file.
+          source: what it reads.
+          tests: the tests.
+          files: those of all tests that may be asked for, which are collected once.
+          limit: in seconds.
+        """
+        request = {"module": module, "source": source.decode(), "tests": tests, "limit": limit}
+        answer = self._ask(tuple(files), request)
+        if answer["status"] != warm_tests.CANNOT:
+            return _answer(answer)
+        with self.changed(module, source):
+            return self.run(tests, limit)
+
     def run(self, arguments: Sequence[str], limit: float) -> Answer:
-        """Run tests until one fails; `limit` is in seconds."""
-        answer = self._ask(["-x", "--tb=short", *arguments], limit)
-        if answer["status"] is None:
-            return Answer(False, "it hangs")
-        if answer["status"] in warm_tests.PASSED:
-            return Answer(True)
-        return Answer(False, answer["line"] or f"exit status {answer['status']}")
+        """Run tests, as pytest takes them, until one fails; `limit` is in seconds."""
+        arguments = ["-x", "--tb=short", *arguments]
+        return _answer(self._ask((), {"arguments": arguments, "limit": limit, "reached": None}))
 
     def record(self, arguments: Sequence[str], limit: float) -> dict[str, Any]:
         """Run tests; return what `warm_tests.Reached` has written down of those that pass."""
         path = self.root.with_suffix(".reached")
         path.unlink(missing_ok=True)
-        answer = self._ask([*arguments], limit, str(path))
+        answer = self._ask((), {"arguments": arguments, "limit": limit, "reached": str(path)})
         if not path.exists():
             raise RuntimeError(f"no tests of {arguments} could be run: {answer}")
         return json.loads(path.read_text("utf-8"))
 
-    def _ask(self, arguments: list[str], limit: float, reached: str | None = None) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        request = {
-            "arguments": arguments,
-            "limit": limit,
-            "scratch": str(self.root),
-            "reached": reached,
-        }
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+    def _ask(self, arguments: tuple[str, ...], request: dict[str, Any]) -> Any:
+        process = self._processes.get(arguments)
+        if process is None:
+            process = self._processes[arguments] = self._begin(arguments)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request["failure"] = str(self.root.with_suffix(".failure"))
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+
+def _answer(told: dict[str, Any]) -> Answer:
+    if told["status"] is None:
+        return Answer(False, "it hangs")
+    if told["status"] in warm_tests.PASSED:
+        return Answer(True)
+    return Answer(False, told["line"] or f"exit status {told['status']}")

@@ -183,13 +183,18 @@ class Trial:
         times, more = _PATIENCE
         clone = self._free.get()
         try:
-            with clone.changed(mutation.module, mutation.applied(source)):
-                for stage, tests in zip(STAGES, (nearest, within), strict=True):
-                    if tests:
-                        limit = sum(test.seconds for test in tests) * times + more
-                        answer = clone.run([test.name for test in tests], limit)
-                        if not answer.passed:
-                            return Result(mutation, stage, answer.line)
+            for stage, tests in zip(STAGES, (nearest, within), strict=True):
+                if tests:
+                    limit = sum(test.seconds for test in tests) * times + more
+                    answer = clone.run_changed(
+                        mutation.module,
+                        mutation.applied(source),
+                        [test.name for test in tests],
+                        self._records.files,
+                        limit,
+                    )
+                    if not answer.passed:
+                        return Result(mutation, stage, answer.line)
         finally:
             self._free.put(clone)
         ran = len(nearest) + len(within)

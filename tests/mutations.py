@@ -107,8 +107,14 @@ class Mutation:
         return source.count(b"\n", 0, self._start) + 1, source.count(b"\n", 0, self._end) + 1
 
     def applied(self, source: bytes) -> bytes:
-        """The module with the change."""
-        return source[: self._start] + self._text + source[self._end :]
+        """The module with the change; it has as many lines as before."""
+        lines = source.count(b"\n", self._start, self._end) - self._text.count(b"\n")
+        text = self._text
+        if text.endswith(b")"):
+            text = text[:-1] + b"\n" * lines + b")"
+        else:
+            text += b"\n" * lines
+        return source[: self._start] + text + source[self._end :]
 
     def __str__(self) -> str:
         where = f"{self.module}:{self.line}, {self.function or 'at the top'}: {self.kind}"

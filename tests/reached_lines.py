@@ -48,14 +48,26 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 class Records:
-    """What is kept of one checkout."""
+    """What is kept of one checkout.
+
+    Attributes:
+      files: those of tests that may notice something.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.files = test_files(root)
         helpers = [*(root / PACKAGE).rglob("*.py"), *(root / "tests").glob("*.py")]
         tools = {
             f"{name}.py"
-            for name in ("mutants", "mutations", "clones", "reached_lines", "warm_tests")
+            for name in (
+                "mutants",
+                "mutations",
+                "clones",
+                "reached_lines",
+                "warm_tests",
+                "changed_code",
+            )
         }
         self._common = _digest(each for each in helpers if each.name not in tools)
 
@@ -67,7 +79,7 @@ class Records:
 
     def missing(self) -> list[str]:
         """The files of tests of which it is not known."""
-        return [file for file in test_files(self._root) if not self.path(file).exists()]
+        return [file for file in self.files if not self.path(file).exists()]
 
     def keep(self, file: str, tests: dict[str, Any]) -> None:
         path = self.path(file)
@@ -76,7 +88,7 @@ class Records:
 
     def read(self) -> Reach:
         reach = Reach(self._root)
-        for file in test_files(self._root):
+        for file in self.files:
             path = self.path(file)
             if path.exists():
                 reach.add(json.loads(path.read_text("utf-8")))
