@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 import types
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ class CannotChange(Exception):
 
 
 class LiveCode:
-    """The functions that there are of a package, and whoever keeps their code by itself.
+    """The functions that there are of a package, and whose code is kept by somebody else, such as a test.
 
     Args:
       package: where its files are.
@@ -29,13 +30,12 @@ class LiveCode:
 
     def __init__(self, package: str) -> None:
         self._functions: dict[tuple[str, str, int], list[types.FunctionType]] = {}
-        self._keepers: list[dict[Any, Any]] = []
         for each in gc.get_objects():
-            if isinstance(each, types.FunctionType):
-                if each.__code__.co_filename.startswith(package):
-                    self._functions.setdefault(_place(each.__code__), []).append(each)
-            elif type(each) is dict and any(type(key) is types.CodeType for key in each):
-                self._keepers.append(each)
+            if isinstance(each, types.FunctionType) and each.__code__.co_filename.startswith(
+                package
+            ):
+                self._functions.setdefault(_place(each.__code__), []).append(each)
+        self._kept = {code for module in [*sys.modules.values()] for code in _kept_by(module)}
 
     def change(self, path: str, before: bytes, after: bytes) -> None:
         """Have the functions of a file do what they do in another version of it, which has the same lines."""
@@ -50,6 +50,8 @@ class LiveCode:
 
     def _replace(self, function: types.FunctionType, code: types.CodeType) -> None:
         was = function.__code__
+        if was in self._kept:
+            raise CannotChange("somebody looks for the code itself")
         try:
             function.__code__ = code
         except ValueError as error:  # it takes other variables from around
@@ -57,9 +59,22 @@ class LiveCode:
         # What Trio knows of the protection of a function, it knows of its code.
         with suppress(KeyError):
             _ki._CODE_KI_PROTECTION_STATUS_WMAP[code] = _ki._CODE_KI_PROTECTION_STATUS_WMAP[was]
-        for keeper in self._keepers:
-            if was in keeper:
-                keeper[code] = keeper[was]
+
+
+def _kept_by(module: types.ModuleType) -> Iterator[types.CodeType]:
+    """The code that the module of a test has in a collection, or as a default."""
+    if not module.__name__.startswith("tests."):
+        return
+    for value in [*vars(module).values()]:
+        held: list[Any] = []
+        if isinstance(value, dict):
+            held += [*value, *value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            held += value
+        elif isinstance(value, types.FunctionType):
+            value = inspect.unwrap(value)
+            held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        yield from (each for each in held if isinstance(each, types.CodeType))
 
 
 def _compiled(path: str, source: bytes) -> types.CodeType:

@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import BIG, KINDS, bytes_of, connected
+from tests.helpers import BIG, KINDS, bytes_of, connected, fill, read_exactly
 from tests.scripted import RecordingOwner, SpyPort, start
 from trio_send import (
     AsyncResult,
@@ -35,6 +35,7 @@ from trio_send import (
 from trio_send._base.codes import native_send_flags
 from trio_send._base.tries import MAX_SKIPS
 from trio_send._kernel.port import KernelPort
+from trio_send._messages.buffers import MAX_PIECES
 from trio_send._operations.gate import TORN
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
@@ -1728,3 +1729,29 @@ async def test_a_peer_as_fast_as_the_sender_does_not_keep_the_others_waiting() -
         assert socket.send_async(args)
         assert 1000 < args.bytes_transferred < ATTEMPT_ALLOWANCE
         assert await args.wait() == size
+
+
+async def test_a_message_that_was_given_up_and_let_go_has_no_size_any_more() -> None:
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = await cut(socket, port, "args")
+        assert isinstance(args, SocketAsyncEventArgs)
+        torn = torn_of(socket)
+        socket.forget_torn()
+        assert (torn.size, torn.bytes_transferred) == (10, 4)
+        args.close()
+        assert (torn.size, torn.bytes_transferred) == (0, 4)
+    socket.close()
+
+
+async def test_no_call_takes_more_messages_than_the_kernel_takes_buffers() -> None:
+    """Many small ones and a large one behind them, which are not worth copying into one buffer."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator(), trio.open_nursery() as nursery:
+            many = [SocketAsyncEventArgs(b"x") for _ in range(MAX_PIECES)]
+            many += [SocketAsyncEventArgs(BIG)]
+            assert all(socket.send_async(args) for args in many)
+            nursery.start_soon(read_exactly, peer, filled + MAX_PIECES + len(BIG))
+            assert [await args.wait() for args in many] == [1] * MAX_PIECES + [len(BIG)]

@@ -974,7 +974,7 @@ async def test_where_trio_cannot_watch_either_attempts_are_made_by_the_clock(
 async def test_an_initiator_that_waits_by_the_clock_can_be_cancelled(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    Shortage(monkeypatch, 1000)
+    shortage = Shortage(monkeypatch, 1000)
     told = Told()
     with connected("unix") as (socket, _):
         fill(socket)
@@ -990,6 +990,8 @@ async def test_an_initiator_that_waits_by_the_clock_can_be_cancelled(
             await socket.send(ten("b"))
         assert scope.cancelled_caught
         assert trio.current_time() == pytest.approx(20.02)
+        # Twenty times a second, so that nothing turns round for nothing.
+        assert 390 < sum(shortage.refused.values()) < 820
 
 
 @pytest.mark.parametrize("how", ["stopped", "served"])
