@@ -27,6 +27,7 @@ LEFT_OUT = ("house", "examples")
 #: The tests that look whether Ctrl-C could come in between.
 _OF_PROTECTION = (
     "tests/operations/test_protected_steps.py",
+    "tests/whole/test_interrupts.py",
     "tests/whole/test_strikes.py::test_what_is_changed",
 )
 
