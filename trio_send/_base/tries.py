@@ -23,7 +23,7 @@ class Tries:
     def __init__(self) -> None:
         self.skips: int = 0
         #: How many were left out when the latest one was in vain.
-        self._in_vain = 0
+        self._in_vain: int = 0
 
     def may_try(self) -> bool:
         """Tell whether to try now; if not, one of those that are left out is."""

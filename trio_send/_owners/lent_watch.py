@@ -56,10 +56,10 @@ class LentWatch(WaitingTasks["int | None"], Borrower):
 
     def __init__(self, queue: Queue, descriptor: int) -> None:
         super().__init__(None)
-        self._queue = queue
+        self._queue: Queue = queue
         self.descriptor: int = descriptor
         #: Whether the task that has the watch waits for the descriptor, or is about to.
-        self._sleeps = False
+        self._sleeps: bool = False
 
     def wake(self, news: int | None) -> None:
         if len(self):
