@@ -93,7 +93,8 @@ class OperationQueue(BulkEnds):
 
     #: Whether the queue waits for its socket to become writable rather than readable.
     writes: ClassVar[bool] = False
-    #: The attempts a scheduler trip after one that was in vain, instead of a wait; None where they never help.
+    #: The attempts that a task makes a scheduler trip later, before it waits; None where they never help. With them,
+    #: pieces of 16 KiB for a fast reader on a Unix socket cost 1.2 of Trio's ``send_all``; without, 1.8.
     tries: Tries | None = None
     #: The message that was cut on this stream; only what is written can be.
     torn: Cut | None = None
@@ -116,7 +117,7 @@ class OperationQueue(BulkEnds):
         self.head: Operation | None = None
         self.tail: Operation | None = None
         self.length = 0
-        #: How the watcher's engine waits for it just now, None when it does not.
+        #: How the watcher's engine waits for it just now, or who was lent the watch; None when nobody does.
         self.watched: object = None
         #: Whether the latest attempt stopped because it had used up its allowance, and not for want of room.
         self.hopeful = False

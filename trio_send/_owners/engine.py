@@ -24,6 +24,8 @@ arming, waiting and fetching. With a peer that reads slowly the try is in vain, 
 after one in vain a few queues are armed without a try, and the engine waits for their events instead of dozing. (Pieces
 of 16 KiB for a slow reader on TCP cost 1.74 of Trio's ``send_all`` with a try each time, and 1.47 like this.)
 
+A task that waits for the operation at the head of a queue is lent the watch over it, for it has nothing else to do.
+
 A queue whose drain ended because an allowance was used up has another turn instead of being armed, because its socket
 may be as ready as before.
 """
