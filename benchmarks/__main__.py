@@ -31,6 +31,7 @@ from . import (
     synchronous,
 )
 from .descriptors import raise_limit
+from .growth_picture import draw_growth
 from .picture import draw
 from .records import Row, from_json, to_json
 from .table import lines, missed, prices, summary
@@ -77,6 +78,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--picture", metavar="FILE", type=Path, help="draw what was measured, as SVG or PNG"
     )
     parser.add_argument(
+        "--growth", metavar="FILE", type=Path, help="draw how the price of pending sends grows"
+    )
+    parser.add_argument(
         "--from",
         metavar="FILE",
         type=Path,
@@ -87,8 +91,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in options.works:
         if name not in WORKS:
             parser.error(f"there is no work {name!r}; the works are {', '.join(WORKS)}")
-    if options.picture is not None and find_spec("matplotlib") is None:
-        parser.error("--picture needs matplotlib; pip install --group bench")
+    if (options.picture or options.growth) and find_spec("matplotlib") is None:
+        parser.error("to draw needs matplotlib; pip install --group bench")
     return options
 
 
@@ -137,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.json.write_text(to_json(rows, where) + "\n", "utf-8")
     if options.picture is not None:
         draw(rows, titles, where, options.picture)
+    if options.growth is not None:
+        draw_growth(rows, options.growth)
     return 0
 
 

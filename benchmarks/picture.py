@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from .records import Row
 
-#: Inches. The README shows it at some 830 pixels.
-WIDTH = 8.6
+#: Inches. The documentation shows it 742 pixels wide, which are these inches on a screen.
+WIDTH = 7.73
 ROW_HEIGHT = 0.27
 MARGIN = 1.5
 
@@ -63,13 +63,7 @@ def draw(
     Raises:
       ModuleNotFoundError: matplotlib is not installed.
     """
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    # The same figures make the same file.
-    mpl.rcParams["svg.hashsalt"] = "trio_send"
+    plt = pyplot()
     shown = [row for row in rows if row.ratios]
     figure, axes = plt.subplots(
         figsize=(WIDTH, MARGIN + ROW_HEIGHT * len(shown)), layout="constrained"
@@ -80,9 +74,7 @@ def draw(
     axes.set_xscale("log")
     axes.set_xticks(*zip(*[(x, f"{x:g}") for x in _ticks(shown)], strict=True), fontsize=8)
     axes.minorticks_off()
-    axes.set_xlabel(
-        "processor time, as a multiple of a bare loop of system calls (the floor)", fontsize=9
-    )
+    axes.set_xlabel("processor time, x a bare loop of system calls (the floor)", fontsize=9)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -97,14 +89,34 @@ def draw(
         columnspacing=1,
     )
     where = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "cores")
-    axes.set_title("\n".join(textwrap.wrap(where, 100)), fontsize=7, color="#777777")
+    axes.set_title("\n".join(textwrap.wrap(where, 70)), fontsize=7, color="#777777")
+    save(figure, path)
+    plt.close(figure)
+
+
+def pyplot() -> Any:
+    """Return matplotlib's plotting, set up so that the same figures make the same file.
+
+    Raises:
+      ModuleNotFoundError: matplotlib is not installed.
+    """
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "trio_send"
+    return plt
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a picture in the format that the name of the file asks for."""
     if path.suffix == ".svg":
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         path.write_text(for_light_and_dark(text.getvalue()), "utf-8")
     else:
         figure.savefig(path)
-    plt.close(figure)
 
 
 def for_light_and_dark(svg: str) -> str:

@@ -141,8 +141,7 @@ async def broadcast_through_channels(
 
 async def broadcast_in_loop(connections: Connections, *, times: int, dead: int) -> tuple[int, int]:
     """asyncio: a transport for each client; who has too much in it is waited for, or left out if some never read."""
-    opened = [await asyncio.open_unix_connection(sock=sock) for sock in connections]
-    writers = [writer for _, writer in opened]
+    writers = [writer for _, writer in await open_streams(connections)]
     data = bytes(LONG)
     started = 0
     began = clock()
@@ -206,7 +205,7 @@ async def produce_behind_a_lock(connections: Connections, *, times: int) -> tupl
 
 async def produce_in_loop(connections: Connections, *, times: int) -> tuple[int, int]:
     """asyncio: each task writes, and waits where the buffer is too full."""
-    _, writer = await asyncio.open_unix_connection(sock=connections[0])
+    ((_, writer),) = await open_streams(connections)
 
     async def one() -> None:
         data = bytes(SHORT)
@@ -311,7 +310,7 @@ async def echo_streams(connections: Connections, *, times: int) -> tuple[int, in
 
 async def echo_in_loop(connections: Connections, *, times: int) -> tuple[int, int]:
     """asyncio: a task for each client, with streams."""
-    opened = [await asyncio.open_unix_connection(sock=sock) for sock in connections]
+    opened = await open_streams(connections)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = times * SHORT
@@ -329,6 +328,19 @@ async def echo_in_loop(connections: Connections, *, times: int) -> tuple[int, in
 # What they have in common ---------------------------------------------------------------------
 
 
+#: The streams of the asyncio program that runs.
+STREAMS: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+
+async def open_streams(
+    connections: Connections,
+) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open asyncio's streams, to be closed when the program is over."""
+    for sock in connections:
+        STREAMS.append(await asyncio.open_unix_connection(sock=sock))
+    return STREAMS
+
+
 def on_loop(
     host: LoopHost, program: Callable[[Connections], Coroutine[Any, Any, tuple[int, int]]]
 ) -> Contender:
@@ -338,8 +350,10 @@ def on_loop(
         try:
             return await program(connections)
         finally:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+            for _, writer in STREAMS:
+                writer.transport.abort()
+            STREAMS.clear()
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     async def run(connections: Connections) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Directives that show what was measured as tables, from the file that ``python -m benchmarks --json`` writes.
 
 ``.. sends-measured::`` compares sends, as multiples of a bare loop of system calls; ``.. others-measured::`` has what
-cannot be compared with such a loop.
+cannot be compared with such a loop; ``.. goals-measured::`` says what became of each goal.
 """
 
 from __future__ import annotations
@@ -107,6 +107,25 @@ class OthersMeasured(Measured):
         return [table(("", "trio_send", *names), lines)]
 
 
+class GoalsMeasured(Measured):
+    """``.. goals-measured::``"""
+
+    def run(self) -> list[nodes.Node]:
+        lines = [
+            (
+                title(row),
+                verdict.goal,
+                verdict.value,
+                "met" if verdict.met else "missed",
+                verdict.bound,
+            )
+            for row in self.rows()
+            for verdict in row.verdicts
+        ]
+        return [table(("", "goal", "reached", "", "best possible"), lines)]
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("sends-measured", SendsMeasured)
     app.add_directive("others-measured", OthersMeasured)
+    app.add_directive("goals-measured", GoalsMeasured)

@@ -20,6 +20,7 @@ assert _spec is not None
 sys.modules["benchmarks"] = importlib.util.module_from_spec(_spec)
 
 from benchmarks.__main__ import WORKS, main, parse  # noqa: E402
+from benchmarks.growth_picture import by_place, draw_growth  # noqa: E402
 from benchmarks.picture import draw, labels  # noqa: E402
 from benchmarks.records import Goal, Row, compare, from_json, limit, to_json  # noqa: E402
 from benchmarks.table import lines, missed, prices, show, summary  # noqa: E402
@@ -141,6 +142,28 @@ def test_the_picture_has_every_row_with_a_floor(row: Row, tmp_path: Path) -> Non
     draw([row, row, other], {"a work": "what it is"}, {"python": "3"}, path)
     assert path.read_bytes() == first
     assert labels([row, row], {"a work": "what it is"}) == ["what it is:   TCP", "TCP"]
+
+
+def test_the_growth_is_a_picture_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [
+        compare("growth", f"{count:,} {place}", {"start": [1000.0], "complete": [count]})
+        for place in ("on one connection", "connections")
+        for count in (10, 1_000)
+    ]
+    other = compare("another work", "10 of them", {"send_async": [1.0]})
+    assert [[count for count, _ in points] for points in by_place([*rows, other]).values()] == [
+        [10, 1_000],
+        [10, 1_000],
+    ]
+    path = tmp_path / "growth.svg"
+    draw_growth(rows, path)
+    first = path.read_bytes()
+    assert b"<svg" in first
+    draw_growth(rows, path)
+    assert path.read_bytes() == first
+    with pytest.raises(ValueError, match="was not measured"):
+        draw_growth([other], path)
 
 
 def test_what_was_written_can_be_shown_again(

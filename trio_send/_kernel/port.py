@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import errno
 import os
-import signal
 import socket as stdlib_socket
 import struct
 import sys
@@ -19,6 +18,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
+
+if sys.platform != "win32":
+    from _signal import (  # type: ignore[import-not-found]  # what `signal` wraps, without enums
+        SIG_DFL,
+        SIGPIPE,
+        getsignal,
+    )
 
 from .default_host import set_default_host
 from .fresh_descriptor import HAVE_FRESH_DESCRIPTORS, Untried, describe_untried, renew
@@ -220,7 +226,7 @@ class KernelPort(Port):
     if sys.platform != "win32" and hasattr(os, "sendfile"):
 
         def send_file(self, descriptor: int, offset: int, count: int, /) -> int:
-            if signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
+            if getsignal(SIGPIPE) == SIG_DFL:
                 # A peer that is gone would end this process, because the call knows nothing like MSG_NOSIGNAL.
                 raise OSError(errno.EINVAL, "SIGPIPE has its default action")
             return os.sendfile(self.sock.fileno(), descriptor, offset, count)
