@@ -336,8 +336,7 @@ async def open_streams(
     connections: Connections,
 ) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Open asyncio's streams, to be closed when the program is over."""
-    for sock in connections:
-        STREAMS.append(await asyncio.open_unix_connection(sock=sock))
+    STREAMS.extend([await asyncio.open_unix_connection(sock=sock) for sock in connections])
     return STREAMS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,9 @@ RAW_JOIN = "raw join"
 LENGTH = 1024
 SMALL = 64
 
+#: Seconds until the kernel has moved on what it can.
+SETTLE = 0.002
+
 #: How many buffers make up the message, and how long each is.
 BUFFERS = 64
 BUFFER = 128
@@ -58,6 +62,15 @@ def fill(sock: stdlib_socket.socket) -> int:
     return filled
 
 
+def fill_up(sock: stdlib_socket.socket) -> int:
+    """Do the same until there is no more room a moment later, because over TCP the kernel moves bytes on."""
+    filled = 0
+    while more := fill(sock):
+        filled += more
+        time.sleep(SETTLE)
+    return filled
+
+
 # A queue --------------------------------------------------------------------------------------
 
 
@@ -72,7 +85,7 @@ def behind_a_full_buffer(
     async def chunk(times: int) -> int:
         took = 0
         for _ in range(times):
-            filled = fill(sock)
+            filled = fill_up(sock)
             began = clock()
             await run(link.tell(f"read {filled + length * SMALL}"))
             took += clock() - began
