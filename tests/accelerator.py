@@ -7,16 +7,15 @@ import inspect
 import pytest
 
 import trio_send
-from trio_send import Socket
+from trio_send import Socket, SocketAsyncEventArgs
 from trio_send._operations.send_queue import SendQueue
-from trio_send._socket.event_args_settings import EventArgsSettings
 
 #: The methods that are compiled, if anything is: the classes and the names.
 COMPILED: tuple[tuple[type, str], ...] = (
     (Socket, "send_async"),
     (Socket, "begin_send"),
     (Socket, "end_send_nowait"),
-    (EventArgsSettings, "set_buffer"),
+    (SocketAsyncEventArgs, "set_buffer"),
     (SendQueue, "_attempt_run"),
 )
 

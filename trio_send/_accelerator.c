@@ -183,7 +183,7 @@
     X(BEGIN_SEND, SOCKET, begin_send, \
       "($self, buffer_or_list, offset=0, size=None, socket_flags=SocketFlags.NONE, callback=None, state=None)") \
     X(END_SEND_NOWAIT, SOCKET, end_send_nowait, "($self, ar)") \
-    X(SET_BUFFER, SETTINGS, set_buffer, "($self, buffer, offset=0, count=None)") \
+    X(SET_BUFFER, ARGS, set_buffer, "($self, buffer, offset=0, count=None)") \
     X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)")
 
 #define INDEX(index, ...) index,
