@@ -27,7 +27,6 @@ if sys.platform == "win32":
 else:
     import fcntl
     import struct
-    import termios
 
     def readable_bytes(sock: stdlib_socket.socket) -> int:
         """Return how many bytes can be received without waiting; of datagrams, the system says which it counts.
@@ -35,5 +34,8 @@ else:
         Raises:
           OSError: the system refused.
         """
-        answer = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+        # Here, because few programs ask, and the others need not wait for its import.
+        from termios import FIONREAD
+
+        answer = fcntl.ioctl(sock.fileno(), FIONREAD, bytes(4))
         return int(struct.unpack("=i", answer)[0])

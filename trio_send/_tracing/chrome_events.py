@@ -8,11 +8,10 @@ format has the process and the thread.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     class TextFile(Protocol):
@@ -36,6 +35,10 @@ class ChromeEvents:
     """
 
     def __init__(self, file: TextFile) -> None:
+        # Here, because whoever does not trace need not wait for its import.
+        from json import dumps
+
+        self._dumps: Callable[..., str] = dumps
         file.write("[")
         self.time = 0.0
         self._file: TextFile | None = file
@@ -104,4 +107,4 @@ class ChromeEvents:
         separator, self._separator = self._separator, ",\n"
         # The clock has far more digits than microseconds have any use for.
         event.update(cat=_CATEGORY, pid=socket, tid=socket, ts=round(self.time * 1e6, 3))
-        return separator + json.dumps(event, separators=(",", ":"))
+        return separator + self._dumps(event, separators=(",", ":"))
