@@ -1,6 +1,8 @@
 """Hold a socket that connects more than once, or to one of several addresses, to reaching what a fresh one reaches.
 
 The listeners are plain sockets of the standard library. Those that do not answer have a full backlog.
+
+Modules: _kernel.port.
 """
 
 from __future__ import annotations
