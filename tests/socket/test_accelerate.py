@@ -211,7 +211,9 @@ async def test_no_reference_is_kept_or_given_away(scene: Scene, name: str) -> No
             scene.socket.end_send_nowait(scene.socket.begin_send(b"data"))
         else:
             call()
-    assert references() == before
+    # A hundred calls would show. One or two may come and go with what else lives in this process.
+    changes = [now - then for now, then in zip(references(), before, strict=True)]
+    assert all(abs(change) < 50 for change in changes), changes
 
 
 @needs_accelerator
