@@ -56,7 +56,7 @@ class AwaitingTask(Owner):
         #: Who stood behind this one when both were refused, and so goes on behind it.
         self._behind: AwaitingTask | None = None
         #: Whether it has gone on, and wakes nobody any more.
-        self.has_gone_on = False
+        self.has_gone_on: bool = False
         #: What raises the cancellation that came while a step of the queue was under way, at whose end it was obeyed.
         self._interruption: trio.lowlevel.RaiseCancelT | None = None
         #: What the task waits for, if it can be told of its end there; else -1.
