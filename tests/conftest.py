@@ -8,12 +8,17 @@ from functools import wraps
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from trio_send._kernel import forks
 from trio_send._owners.exiting_owner import ExitingOwner
 from trio_send._owners.scope_owner import ScopeOwner
 from trio_send._socket.core import SocketCore
 from trio_send.testing._ledger import check_initiator, check_socket
+
+# A machine that has much else to do takes its time.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 #: What did not add up in the test that is running.
 WRONG: list[AssertionError] = []
