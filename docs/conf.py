@@ -69,7 +69,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Public names say that they live in a public module, so this is an alias or a type variable, which nobody imports.
     ("py:class", r"trio_send\.(\w+\.)*_\w+(\.\w+)+"),
-    ("py:class", "_Arguments"),
+    ("py:class", r"_Arguments|Then|P|P\.args|P\.kwargs"),
 ]
 # Docstrings name other things of the library in single backticks.
 default_role = "py:obj"
@@ -182,6 +182,31 @@ def show_attrs_defaults(
     return re.sub(r"attr_dict\['(\w+)'\]\.default", lambda m: default_of[m[1]], signature), result
 
 
+#: What does not print as it is written: members of enums, and the parameters that one function has from another.
+AS_WRITTEN = [
+    (re.compile(r"<(\w+\.\w+): [^>]*>"), r"\1"),
+    (re.compile(r"\*args: ~typing\.~(\w+)"), r"*args: \1.args"),
+    (re.compile(r"\*\*kwargs: ~typing\.~(\w+)"), r"**kwargs: \1.kwargs"),
+    (re.compile(r"\[~(\w+)(?=[\],])"), r"[\1"),
+]
+
+
+def show_signature_as_written(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str, str | None] | None:
+    """Make Python of a signature. One that is none has long names, and no links."""
+    shown = signature or ""
+    for pattern, written in AS_WRITTEN:
+        shown = pattern.sub(written, shown)
+    return None if shown == (signature or "") else (shown, result)
+
+
 # Unreleased changes ---------------------------------------------------------------------------
 
 
@@ -261,7 +286,8 @@ def shape_docstring(
 def setup(app: Sphinx) -> None:
     gather_the_private_modules()
     app.connect("autodoc-process-docstring", shape_docstring, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", show_attrs_defaults)
+    app.connect("autodoc-process-signature", show_attrs_defaults, priority=400)
+    app.connect("autodoc-process-signature", show_signature_as_written)
     app.connect("source-read", show_unreleased_changes)
     app.connect("missing-reference", resolve_short_name, priority=400)  # before intersphinx
     app.connect("missing-reference", leave_as_it_is, priority=600)  # behind it
