@@ -27,6 +27,8 @@ os.environ["TRIO_SEND_ACCELERATOR"] = "0"
 import trio_send
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from docutils import nodes
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
@@ -119,6 +121,25 @@ PUBLIC = {"concurrent.futures._base.Executor": "concurrent.futures.Executor"}
 # Where names are defined ----------------------------------------------------------------------
 
 
+def import_for_type_checkers(modules: list[ModuleType]) -> None:
+    """Do what modules do for type checkers only; without it, annotations that name it stay mere strings."""
+    waiting = []
+    for module in modules:
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                code = compile(ast.Module(node.body, []), module.__name__, "exec")
+                waiting.append((code, vars(module)))
+    # One may import what another one defines in the same way.
+    for _ in range(len(waiting)):
+        code, namespace = waiting.pop(0)
+        try:
+            exec(code, namespace)
+        except ImportError:
+            waiting.append((code, namespace))
+    for code, namespace in waiting:
+        exec(code, namespace)
+
+
 def gather_the_private_modules() -> None:
     """Let autodoc find what stands in the source beside a public name.
 
@@ -147,10 +168,8 @@ def gather_the_private_modules() -> None:
         gathered.attr_docs.update(part.attr_docs)
         gathered.annotations.update(part.annotations)
         gathered.overloads.update(part.overloads)
-        # What is imported for type checkers only is not in the module, and annotations that name it stay mere strings.
-        for node in ast.parse(part.code).body:
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                exec(compile(ast.Module(node.body, []), module.__name__, "exec"), vars(module))
+    import_for_type_checkers(private)
+    for module in private:
         for namespace in public:
             for name, value in vars(module).items():
                 vars(namespace).setdefault(name, value)
