@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from tests.helpers import BIG, connected, fill, read_exactly, ten
@@ -110,14 +111,16 @@ async def test_a_task_that_is_cancelled_gives_the_watch_back() -> None:
 
 @pytest.mark.parametrize("behind", ["same", "awaited", "another"])
 @pytest.mark.parametrize("end", ["cancel", "timeout"])
-async def test_the_next_head_is_watched(behind: str, end: str) -> None:
+async def test_the_next_head_is_watched(
+    behind: str, end: str, mock_clock: trio.testing.MockClock
+) -> None:
     """Whoever owns it, and in the same step: a task that awaits it waits for the same descriptor at once."""
     with connected("unix") as (socket, peer):
         filled = fill(socket)
         async with open_initiator(), open_initiator() as other, trio.open_nursery() as nursery:
             args = SocketAsyncEventArgs(ten("a"))
             if end == "timeout":
-                args.timeout = 0.01
+                args.timeout = 1
             assert socket.send_async(args)
             counts: list[int] = []
             if behind == "awaited":
@@ -135,6 +138,8 @@ async def test_the_next_head_is_watched(behind: str, end: str) -> None:
             if end == "cancel":
                 assert args.cancel()
                 assert not is_lent(socket)
+            else:
+                mock_clock.jump(2)
             assert await args.wait() == 0
             await wait_all_tasks_blocked()
             assert ends == [0]
