@@ -171,6 +171,9 @@ async def test_what_has_ended_without_a_callback_is_nobodys_any_more(
         assert repr(result) == "<AsyncResult: SEND, SUCCESS, 7 of 7 bytes accepted>"
         assert initiator.pending_operations == 0
         assert result.cancel() is False
+        handle = result.async_wait_handle
+        assert handle is result.async_wait_handle
+        assert await handle.wait_one()
     socket.close()
 
 
