@@ -34,6 +34,9 @@ PEERS = {
     "uvloop": ("uvloop", "uvloop writelines"),
 }
 
+#: Our face without the accelerator, where there is one.
+IN_PYTHON = "in Python"
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -56,8 +59,9 @@ class Goal:
         return f"{value:.2f}" if self.limit >= 0.5 else f"{1 / value:.1f} x"
 
     def __str__(self) -> str:
+        where = f"{IN_PYTHON}, " if self.ours == IN_PYTHON else ""
         if self.limit >= 0.5:
-            return f"at most {self.limit:g} x {self.base}"
+            return f"{where}at most {self.limit:g} x {self.base}"
         return f"at least {1 / self.limit:g} x cheaper than {self.base}"
 
 

@@ -33,7 +33,7 @@ from trio_send._cli.bench.link import KINDS, TITLES, capacity, level, twin
 
 from .bounds import BARE_AWAIT, BARE_BEGIN, BARE_GATES, bounds
 from .loops import loop_factories, open_loop, write_and_drain
-from .records import Goal, Row, compare
+from .records import IN_PYTHON, Goal, Row, compare
 from .works import Scale, Work
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from trio_send._cli.bench.contenders import Chunk
 
 KIB = 1024
-
-#: Our face without the accelerator, where there is one.
-IN_PYTHON = "in Python"
 
 
 @asynccontextmanager
