@@ -369,18 +369,22 @@ class SendCalls(OperationQueue):
     def drain(self, allowance: int) -> int:
         head = self.head
         message = None if head is None else head.message
+        is_plain = type(message) is WholeBytes or type(message) is Message
         if (
-            head is None
+            not is_plain
+            or message is None
+            or (data := message.direct) is None
+            # The last looks. Nothing is called between them and what follows, so nothing can strike there.
+            or head is None
+            or head is not self.head
             or head is not self.tail
+            or head.message is not message
             or head.step is not None
             or head.limit is not None
             or head.address is not None
             or self.gate != BUSY
             or self.backoff
             or self.instruments.watching
-            or message is None
-            or (type(message) is not WholeBytes and type(message) is not Message)
-            or (data := message.direct) is None
         ):
             return super().drain(allowance)
         # One plain message waits and nobody watches: the same as for any other queue, written out.
