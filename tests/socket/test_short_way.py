@@ -15,6 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -699,6 +700,46 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
             assert socket.torn is None
             assert socket.send_async(args) is False
     assert port.offers[calls:] == [MESSAGE]
+
+
+class StoppingPort(SpyPort):
+    """A port that does something once while its method is fetched, as a finaliser would that strikes there.
+
+    Attributes:
+      action: what.
+    """
+
+    action: Callable[[], object] | None = None
+
+    @property
+    def send(self) -> Callable[[Any, int], int]:  # type: ignore[override]
+        action, self.action = self.action, None
+        if action is not None:
+            action()
+        return partial(SpyPort.send, self)
+
+
+@pytest.mark.parametrize("form", ["bytes", "bytearray"])
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_a_stop_in_front_of_the_call_of_a_drain_forbids_it(
+    how: str, form: str, autojump_clock: Any
+) -> None:
+    made = SHORT[form](MESSAGE)
+    port = StoppingPort([4, Blocked(1)])
+    with on(port) as socket:
+        async with open_initiator():
+            args = SocketAsyncEventArgs(made.buffer)
+            assert socket.send_async(args) is True
+            await wait_all_tasks_blocked()
+            calls = len(port.calls)
+            port.action = args.cancel if how == "cancel" else socket.close
+            await args.wait()
+            assert port.action is None
+            assert (args.socket_error, args.bytes_transferred) == (
+                SocketError.OPERATION_ABORTED,
+                4,
+            )
+    assert len(port.calls) == calls
 
 
 @mutable

@@ -562,7 +562,7 @@ class OperationQueue(BulkEnds):
             self.halted = False
             try:
                 try:
-                    step.attempt(head)
+                    self.ask(step.attempt, head)
                     is_done = True
                 except ATTEMPT_ERRORS as error:
                     is_done = False

@@ -394,7 +394,9 @@ class SendCalls(OperationQueue):
         try:
             try:
                 done = head.transferred
-                sent = self.port.send(memoryview(data)[done:] if done else data, head.flags)
+                rest = memoryview(data)[done:] if done else data
+                # What was made here may have run a finaliser that has stopped it.
+                sent = self.ask(self.port.send, rest, head.flags)
                 self.accepted += sent
                 done = head.transferred = done + sent
                 is_done = done == message.size
