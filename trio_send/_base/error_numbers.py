@@ -1,7 +1,8 @@
 """The numbers of errors that the library itself gives, as plain numbers.
 
 A result is kept as a plain number, because looking a member of an enum up costs as much as a transition of an
-operation."""
+operation.
+"""
 
 from __future__ import annotations
 
