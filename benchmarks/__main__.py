@@ -28,6 +28,7 @@ from . import (
     memory,
     programs,
     queues,
+    receiving,
     synchronous,
 )
 from .descriptors import raise_limit
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 ROOMS = (
     synchronous,
     backpressure,
+    receiving,
     files,
     queues,
     crowd,

@@ -21,14 +21,15 @@ OURS = (
     "queued",
     "buffer_list",
     "send_file",
+    "receive",
     "trio_send",
     "beside it, own time",
 )
 
 #: What a peer is called in one row or the other, by what it is called in the summary and in the picture.
 PEERS = {
-    "trio send_all": ("trio send_all", "trio task each"),
-    "trio.socket.send": ("trio.socket.send",),
+    "trio send_all": ("trio send_all", "trio task each", "trio receive_some"),
+    "trio.socket.send": ("trio.socket.send", "trio.socket.recv"),
     "anyio": ("anyio",),
     "asyncio": ("asyncio", "asyncio writelines"),
     "uvloop": ("uvloop", "uvloop writelines"),
@@ -62,7 +63,7 @@ class Goal:
         where = f"{IN_PYTHON}, " if self.ours == IN_PYTHON else ""
         if self.limit >= 0.5:
             return f"{where}at most {self.limit:g} x {self.base}"
-        return f"at least {1 / self.limit:g} x cheaper than {self.base}"
+        return f"at least {1 / self.limit:.3g} x cheaper than {self.base}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ measured. Its arguments are the family, ``tcp`` or ``unix``, the path for the la
     accept N     take N more connections
     read N       read until N more bytes have come in, over all connections
     creep N      the same on one connection, with a pause before each look at it
+    answer N     receive something on one connection and send it back, N times
     quit         end, as does the end of the connection
 
 Each is answered with an empty line once it is done.
@@ -78,6 +79,15 @@ class Receiver:
             time.sleep(PAUSE)
             count -= self._read_one(next(iter(self._connections)), self._buffer)
 
+    def answer(self, count: int) -> None:
+        """Send back what comes in, so many times, or until nobody is left who could send it."""
+        connection = next(iter(self._connections))
+        for _ in range(count):
+            received = connection.recv(BUFFER_SIZE)
+            if not received:
+                break
+            connection.sendall(received)
+
     def _read_one(self, connection: stdlib_socket.socket, buffer: bytearray) -> int:
         try:
             received = connection.recv_into(buffer)
@@ -102,6 +112,7 @@ def main(family: str, path: str, core: str) -> None:
         b"accept": receiver.accept,
         b"read": receiver.read,
         b"creep": receiver.creep,
+        b"answer": receiver.answer,
     }
     with control, control.makefile("rwb", buffering=0) as commands:
         for line in commands:
