@@ -16,6 +16,7 @@ COMPILED: tuple[tuple[type, str], ...] = (
     (Socket, "begin_send"),
     (Socket, "end_send_nowait"),
     (SocketAsyncEventArgs, "set_buffer"),
+    (SocketAsyncEventArgs, "_set_list"),
     (SendQueue, "_attempt_run"),
 )
 

@@ -184,6 +184,7 @@
       "($self, buffer_or_list, offset=0, size=None, socket_flags=SocketFlags.NONE, callback=None, state=None)") \
     X(END_SEND_NOWAIT, SOCKET, end_send_nowait, "($self, ar)") \
     X(SET_BUFFER, ARGS, set_buffer, "($self, buffer, offset=0, count=None)") \
+    X(SET_LIST, ARGS, _set_list, "($self, buffers)") \
     X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)")
 
 #define INDEX(index, ...) index,
@@ -942,29 +943,26 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     return is_over ? Py_NewRef(Py_False) : go_on_with_args(&start, args, sent, error);
 }
 
-/* `set_buffer` of a whole `bytes` object, which programs do for each message. */
+/* Give args a message, which is looked at last of all by then, or hand the call over; in either case it is let go of.
+
+   Of a buffer and a list, one is what was set, and the other one is None. */
 static PyObject *
-set_buffer(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+assign(int method, PyObject *self, PyObject *const *arguments, PyObject *buffer, PyObject *list, PyObject *message)
 {
-    if (count != 1 || names != NULL || !is_a(self, ARGS) || !PyBytes_CheckExact(arguments[0])) {
-        return hand_over(SET_BUFFER, self, arguments, count, names);
-    }
-    PyObject *operation = AT(self, ARGS_OPERATION), *buffer = arguments[0];
-    /* Made before the last looks, because it may run finalisers. */
-    PyObject *message = classes[WHOLE_BYTES]->tp_alloc(classes[WHOLE_BYTES], 0);
-    PyObject *size = PyLong_FromSsize_t(PyBytes_GET_SIZE(buffer));
-    if (message == NULL || size == NULL || !is_exactly(operation, OPERATION)
-        || AT(operation, BUFFER_LIST) != Py_None || AT(operation, STATE) != objects[IDLE]
-        || AT(operation, IS_CLOSED) != Py_False) {
+    PyObject *operation = AT(self, ARGS_OPERATION);
+
+    if (message == NULL || !is_exactly(operation, OPERATION)
+        || (list == Py_None && AT(operation, BUFFER_LIST) != Py_None)
+        || (buffer == Py_None && AT(operation, BUFFER) != Py_None)
+        || AT(operation, STATE) != objects[IDLE] || AT(operation, IS_CLOSED) != Py_False) {
         PyErr_Clear();
         Py_XDECREF(message);
-        Py_XDECREF(size);
-        return hand_over(SET_BUFFER, self, arguments, count, names);
+        return hand_over(method, self, arguments, 1, NULL);
     }
-    AT(message, MESSAGE_DIRECT) = Py_NewRef(buffer);
-    AT(message, MESSAGE_SIZE) = Py_NewRef(size);
+    PyObject *data = AT(message, MESSAGE_DIRECT);
     PyObject *before[] = {
         AT(operation, BUFFER),
+        AT(operation, BUFFER_LIST),
         AT(operation, PREPARED),
         AT(operation, MESSAGE_OF_OPERATION),
         AT(operation, SIZE),
@@ -972,16 +970,97 @@ set_buffer(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
         AT(operation, PIECE_OF_OPERATION),
     };
     AT(operation, BUFFER) = Py_NewRef(buffer);
+    AT(operation, BUFFER_LIST) = Py_NewRef(list);
     AT(operation, PREPARED) = Py_NewRef(message);
     AT(operation, MESSAGE_OF_OPERATION) = message;
-    AT(operation, SIZE) = size;
-    AT(operation, DIRECT) = Py_NewRef(AT(operation, SOCKET_FLAGS) == no_flags ? buffer : Py_None);
+    AT(operation, SIZE) = Py_NewRef(AT(message, MESSAGE_SIZE));
+    AT(operation, DIRECT) = Py_NewRef(AT(operation, SOCKET_FLAGS) == no_flags ? data : Py_None);
     AT(operation, PIECE_OF_OPERATION) = Py_NewRef(Py_None);
     set(operation, IS_FRESH, Py_True);
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
         Py_XDECREF(before[i]);
     }
     Py_RETURN_NONE;
+}
+
+/* A message without values. To make one may run finalisers, so it is made before the last looks. */
+static inline PyObject *
+new_message(void)
+{
+    return classes[WHOLE_BYTES]->tp_alloc(classes[WHOLE_BYTES], 0);
+}
+
+/* Have a message say what is sent, whose reference is handed over. Runs nothing; returns NULL if there is no memory, or
+   nothing to send. */
+static PyObject *
+fill(PyObject *message, PyObject *data)
+{
+    PyObject *size = data == NULL ? NULL : PyLong_FromSsize_t(PyBytes_GET_SIZE(data));
+
+    if (message == NULL || size == NULL) {
+        Py_XDECREF(message);
+        Py_XDECREF(data);
+        Py_XDECREF(size);
+        return NULL;
+    }
+    AT(message, MESSAGE_DIRECT) = data;
+    AT(message, MESSAGE_SIZE) = size;
+    return message;
+}
+
+/* `set_buffer` of a whole `bytes` object, which programs do for each message. */
+static PyObject *
+set_buffer(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    if (count != 1 || names != NULL || !is_a(self, ARGS) || !PyBytes_CheckExact(arguments[0])) {
+        return hand_over(SET_BUFFER, self, arguments, count, names);
+    }
+    PyObject *message = fill(new_message(), Py_NewRef(arguments[0]));
+    return assign(SET_BUFFER, self, arguments, arguments[0], Py_None, message);
+}
+
+/* Put so many `bytes` objects together; NULL, and no exception, if one of them is something else, or that is too long. */
+static PyObject *
+join_bytes(PyObject *const *items, Py_ssize_t count)
+{
+    Py_ssize_t total = 0;
+
+    if (count < 1 || count > values[MAX_PIECES]) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyBytes_CheckExact(items[i]) || PyBytes_GET_SIZE(items[i]) > JOIN_SIZE - total) {
+            return NULL;
+        }
+        total += PyBytes_GET_SIZE(items[i]);
+    }
+    if (count == 1) {
+        return Py_NewRef(items[0]);
+    }
+    PyObject *all = PyBytes_FromStringAndSize(NULL, total);
+    if (all == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    char *place = PyBytes_AS_STRING(all);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        memcpy(place, PyBytes_AS_STRING(items[i]), (size_t)PyBytes_GET_SIZE(items[i]));
+        place += PyBytes_GET_SIZE(items[i]);
+    }
+    return all;
+}
+
+/* A list or tuple of `bytes` objects that are put together to be sent. */
+static PyObject *
+_set_list(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    if (count != 1 || names != NULL || !is_a(self, ARGS)
+        || !(PyList_CheckExact(arguments[0]) || PyTuple_CheckExact(arguments[0]))) {
+        return hand_over(SET_LIST, self, arguments, count, names);
+    }
+    PyObject *list = arguments[0], *message = new_message();
+    message = fill(message, join_bytes(PySequence_Fast_ITEMS(list), PySequence_Fast_GET_SIZE(list)));
+    return assign(SET_LIST, self, arguments, Py_None, list, message);
 }
 
 /* -- results --------------------------------------------------------------------------------------------------- */

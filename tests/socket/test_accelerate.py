@@ -11,6 +11,7 @@ import sys
 import weakref
 from binascii import crc32
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ def set_again(*buffer: Any) -> Start:
     return prepare
 
 
+def set_list(buffers: Any) -> Start:
+    """What setting `buffer_list` does."""
+    return lambda scene: partial(SocketAsyncEventArgs()._set_list, buffers)
+
+
 NONE = SocketFlags.NONE
 
 #: What is compiled, all of it.
@@ -132,6 +138,8 @@ SHORT: dict[str, Start] = {
     ),
     "send_async, behind others, with a handler": full(one_of_many(listened_to)),
     "set_buffer, bytes": set_again(b"data"),
+    "_set_list, a list of bytes": set_list([b"da", b"ta"]),
+    "_set_list, a tuple of one": set_list((b"data",)),
 }
 
 
@@ -161,6 +169,9 @@ LONG: dict[str, Start] = {
     "set_buffer, a bytearray": set_again(bytearray(b"data")),
     "set_buffer, a range": set_again(b"data", 1),
     "set_buffer, nothing": set_again(None),
+    "_set_list, with a bytearray": set_list([b"da", bytearray(b"ta")]),
+    "_set_list, no list": set_list(iter([b"data"])),
+    "_set_list, nothing": set_list(None),
 }
 
 

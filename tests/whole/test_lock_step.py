@@ -68,6 +68,30 @@ KINDS: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
 NAMES = tuple(f"{kind} {size}" for size in SIZES for kind in KINDS)
 
 
+class OwnBytes(bytes):
+    pass
+
+
+#: Lists that can be sent as one message, or cannot.
+LISTS: dict[str, Callable[[], Any]] = {
+    "many": lambda: [message(128) for _ in range(64)],
+    "one": lambda: [message(64)],
+    "none": list,
+    "nothing": lambda: None,
+    "empty ones": lambda: [b"", b""],
+    "a tuple": lambda: (message(64), message(5)),
+    "an iterator": lambda: iter([message(64)]),
+    "a string": lambda: "text",
+    "the most": lambda: [b"x"] * 1024,
+    "too many": lambda: [b"x"] * 1025,
+    "the longest": lambda: [message(65_535), b"x"],
+    "too long": lambda: [message(65_535), b"xx"],
+    "with a bytearray": lambda: [message(64), bytearray(64)],
+    "with bytes of a class of their own": lambda: [message(64), OwnBytes(message(64))],
+    "with a number": lambda: [message(64), 1],
+}
+
+
 class State:
     """Describe objects, those of the library with all their attributes, in the order in which they are met."""
 
@@ -289,6 +313,15 @@ class Player:
 
     def set_buffer(self, name: str, other: str) -> None:
         self.args_of(name).set_buffer(*self.buffer_of(other))
+
+    def set_list(self, name: str, kind: str) -> None:
+        self.args_of(name).buffer_list = LISTS[kind]()
+
+    def set_no_buffer(self, name: str) -> None:
+        self.args_of(name).set_buffer(None)
+
+    def close_args(self, name: str) -> None:
+        self.args_of(name).close()
 
     def set_flags(self, name: str, flags: SocketFlags) -> None:
         self.args_of(name).socket_flags = flags
@@ -608,6 +641,31 @@ SITUATIONS: dict[str, tuple[Step, ...]] = {
         ("send_async", "bytes 64"),
         ("read", 100),
     ),
+    **{
+        f"a list: {kind}": (
+            *WARM,
+            ("set_list", "bytes 64", kind),
+            ("set_no_buffer", "bytes 64"),
+            ("set_list", "bytes 64", kind),
+            ("send_async", "bytes 64"),
+            ("look_at_args", "bytes 64"),
+            ("read", 100),
+            ("set_list", "bytes 64", "one"),
+            ("set_buffer", "bytes 64", "bytes 1"),
+            ("set_flags", "bytes 64", SocketFlags.DONT_ROUTE),
+            ("set_list", "bytes 64", kind),
+            ("set_flags", "bytes 64", SocketFlags.NONE),
+            ("send_async", "bytes 64"),
+            ("many", "bytes 5000", 200),
+            ("send_async", "bytes 64"),
+            ("set_list", "bytes 64", kind),
+            ("read_all",),
+            ("turn",),
+            ("close_args", "bytes 64"),
+            ("set_list", "bytes 64", kind),
+        )
+        for kind in LISTS
+    },
     "flags": (
         *WARM,
         ("set_flags", "bytes 64", SocketFlags.DONT_ROUTE),
@@ -705,6 +763,8 @@ steps_at_random = st.one_of(
     st.tuples(st.sampled_from(("cancel", "resume", "listen_to", "look_at_args")), names),
     st.tuples(st.sampled_from(("cancel_result", "look")), indices),
     st.tuples(st.just("set_buffer"), names, names),
+    st.tuples(st.just("set_list"), names, st.sampled_from(tuple(LISTS))),
+    st.tuples(st.just("set_no_buffer"), names),
     st.tuples(
         st.just("resize"),
         st.sampled_from([n for n in NAMES if "bytearray" in n]),

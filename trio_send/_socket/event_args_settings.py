@@ -121,17 +121,21 @@ class EventArgsSettings(NotCopied):
 
     @buffer_list.setter
     def buffer_list(self, buffers: Sequence[Buffer] | None) -> None:
-        self._operation.require_configurable()
+        self._set_list(buffers)
+
+    def _set_list(self, buffers: Sequence[Buffer] | None) -> None:
+        operation = self._operation
+        operation.require_configurable()
         if buffers is None:
-            if self._operation.buffer_list is not None:
-                self._operation.assign(None, None, None, None, None)
+            if operation.buffer_list is not None:
+                operation.assign(None, None, None, None, None)
             return
-        if self._operation.buffer is not None:
+        if operation.buffer is not None:
             raise ValueError(
                 "buffer and buffer_list exclude each other; call set_buffer(None) first"
             )
         message = message_from_list("buffer_list", buffers)
-        self._operation.assign(None, buffers, message, *short_parts(message))
+        operation.assign(None, buffers, message, *short_parts(message))
 
     @property
     def send_packets_elements(self) -> Sequence[SendPacketsElement] | None:
