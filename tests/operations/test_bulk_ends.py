@@ -22,10 +22,11 @@ from trio_send import (
     from_thread,
     open_initiator,
 )
-from trio_send._messages.buffers import Message, Piece
+from trio_send._messages.buffers import Message, Piece, WholeBytes
 from trio_send._operations import bulk_ends
 from trio_send._operations.gate import ENDING
-from trio_send._operations.operation import Operation
+from trio_send._operations.operation import Operation, Step
+from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send.testing import Blocked, explore, random_world
@@ -212,6 +213,49 @@ def test_a_queue_that_was_not_told_attempts_nothing_of_the_owner() -> None:
         assert len(port.calls) == calls + 1
 
     trio.run(main)
+
+
+class Waits(Step):
+    """Cannot be done yet."""
+
+    attempts = 0
+
+    def attempt(self, operation: Operation) -> None:
+        self.attempts += 1
+        raise BlockingIOError
+
+
+@pytest.mark.parametrize("kind", ["send", "step"])
+def test_a_queue_of_one_that_was_not_told_attempts_nothing_of_the_owner(kind: str) -> None:
+    owner = RecordingOwner()
+    port = SpyPort([Blocked()])
+    full = SendQueue(SpyPort([Blocked()]), refuse_torn=True)
+    lone: OperationQueue
+    step = Waits()
+    if kind == "send":
+        lone, operation = SendQueue(port, refuse_torn=True), Operation()
+        operation.message = WholeBytes(b"x")
+    else:
+        lone, operation = OperationQueue(port), Operation()
+        operation.step = step
+
+    async def main() -> None:
+        for _ in range(BATCH + 1):
+            start(full, sending(b"x"), owner)
+        start(lone, operation, owner)
+        port.inner.unblock()
+        ends = bulk_ends.OwnerEnds(owner, 995, "left", [full, lone])
+        ends.begin()
+        assert ends.is_ending
+        before = len(port.calls), step.attempts
+        lone.drain(1 << 20)
+        assert not ends.is_ending
+        assert (len(port.calls), step.attempts) == before
+        while len(owner.endings) < BATCH + 2:
+            await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+    assert port.accepted == b""
 
 
 def test_a_start_in_a_queue_that_was_not_told_is_not_stopped() -> None:

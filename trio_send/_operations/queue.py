@@ -555,6 +555,7 @@ class OperationQueue(BulkEnds):
             and head is self.tail
             and head.limit is None
             and self.gate == BUSY
+            and not ENDING_OWNERS
             and not self.instruments.watching
         ):
             # One waits and nobody watches: the same as below, written out.

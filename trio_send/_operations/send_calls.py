@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno as errno_module
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from .._base.checks import counted
 from .._base.codes import SocketError, SocketFlags, native_send_flags
 from .._base.error_numbers import FAULT, NOT_CONNECTED
@@ -23,15 +21,14 @@ from .._messages.buffers import (
     MAX_PIECES,
     BufferShrankError,
     Message,
-    WholeBytes,
     release,
     shrunk,
     unreadable,
 )
 from .._messages.datagrams import CANNOT_SEGMENT_ERRNOS, JOIN_DATAGRAM_SIZE, Datagrams
 from .._messages.packets import ATTEMPT_SIZE, Packets
-from .gate import BUSY, NOTED, STEP, UNCONNECTED
-from .queue import ATTEMPT_ERRORS, OPERATION_COST, OperationQueue
+from .gate import STEP, UNCONNECTED
+from .queue import OPERATION_COST, OperationQueue
 from .states import HALTED
 
 if TYPE_CHECKING:
@@ -364,74 +361,6 @@ class SendCalls(OperationQueue):
         if operation.address is None and is_gathered(views, total):
             return self.ask(self.port.send_gather, views, operation.flags)
         return self._call(operation, b"".join(views))
-
-    @trio.lowlevel.enable_ki_protection
-    def drain(self, allowance: int) -> int:
-        head = self.head
-        message = None if head is None else head.message
-        is_plain = type(message) is WholeBytes or type(message) is Message
-        if (
-            not is_plain
-            or message is None
-            or (data := message.direct) is None
-            # The last looks. Nothing is called between them and what follows, so nothing can strike there.
-            or head is None
-            or head is not self.head
-            or head is not self.tail
-            or head.message is not message
-            or head.step is not None
-            or head.limit is not None
-            or head.address is not None
-            or self.gate != BUSY
-            or self.backoff
-            or self.instruments.watching
-        ):
-            return super().drain(allowance)
-        # One plain message waits and nobody watches: the same as for any other queue, written out.
-        self.gate = BUSY | STEP
-        self.halted = self.hopeful = False
-        accepted = self.accepted
-        try:
-            try:
-                done = head.transferred
-                rest = memoryview(data)[done:] if done else data
-                # What was made here may have run a finaliser that has stopped it.
-                sent = self.ask(self.port.send, rest, head.flags)
-                self.accepted += sent
-                done = head.transferred = done + sent
-                is_done = done == message.size
-                if is_done:
-                    pass
-                elif self.refills.skips:
-                    self.refills.skips -= 1
-                elif self.port.refills:
-                    try:
-                        self.attempt(head)
-                        is_done = True
-                    finally:
-                        self.refills.learn(in_vain=head.transferred == done)
-            except ATTEMPT_ERRORS as error:
-                is_done = False
-                if self.accepted == accepted or not isinstance(error, BlockingIOError):
-                    self._missed(head, error)
-            self.drained += self.accepted - accepted
-            if is_done:
-                self._finish_alone(head)
-            elif (
-                self.head is not head
-                or self.marks is None
-                or self.marks.is_above
-                or (self.watched is None and head.owner is not None and not head.owner.waits)
-            ):
-                self.look_after()
-        finally:
-            if self.gate & NOTED or self.held:
-                self._leave()
-            else:
-                self.gate &= ~STEP
-        if self.instruments.watching:
-            self.instruments.tell()
-        return OPERATION_COST + self.accepted - accepted
 
     def _attempt_head(self, head: Operation) -> int:
         message = head.message

@@ -34,7 +34,7 @@ from .._base.error_numbers import (
 from .bulk_ends import BulkEnd
 from .cut import Cut
 from .gate import BROKEN, FULL, STEP, TORN, UNCONNECTED
-from .send_calls import SendCalls
+from .lone_sends import LoneSends
 from .watermarks import Watermarks
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ FULL_DETAIL: Final = (
 )
 
 
-class SendQueue(SendCalls):
+class SendQueue(LoneSends):
     """The FIFO for writing: sends, and the connect they wait for."""
 
     __slots__ = ("broken", "failures", "refuse_torn", "refused", "torn")
