@@ -228,6 +228,29 @@ async def test_a_connection_that_the_peer_has_reset(tcp: Ends, face: str, stack:
 
 
 @every_face
+async def test_the_next_connection_breaks_with_a_cause_of_its_own(
+    tcp: Ends, face: str, stack: ExitStack
+) -> None:
+    """Not with the one that the connection before it has ended with."""
+    socket, _ = tcp
+    listener = stack.enter_context(stdlib_socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    async with open_initiator():
+        await disconnect_through(face, socket, reuse_socket=True)
+        await socket.connect(listener.getsockname())
+        assert await socket.send(b"x") == 1
+        # The peer has not read the byte, and so resets the connection.
+        listener.accept()[0].close()
+        with pytest.raises(SocketException) as received:
+            await socket.receive()
+        assert received.value.socket_error_code is SocketError.CONNECTION_RESET
+        args = SocketAsyncEventArgs(b"later")
+        assert socket.send_async(args) is False
+        assert args.socket_error is SocketError.CONNECTION_RESET
+
+
+@every_face
 async def test_a_socket_without_a_peer(face: str) -> None:
     """Never connected, being connected, or listening."""
     with full() as listener, ExitStack() as stack:
