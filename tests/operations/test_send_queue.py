@@ -6,7 +6,9 @@ Modules: _operations.cut, _operations.gate, _operations.send_calls, _socket.resu
 from __future__ import annotations
 
 import errno
+import gc
 import socket as stdlib_socket
+import weakref
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from itertools import accumulate, combinations, pairwise
@@ -1492,19 +1494,38 @@ async def test_a_socket_that_may_write_behind_a_cut(autojump_clock: MockClock) -
         Socket.from_port(ScriptedPort(), on_torn="perhaps")
 
 
-async def test_args_that_are_closed_while_their_message_is_cut() -> None:
-    port = ScriptedPort([4])
+class Buffer(bytearray):
+    """A buffer of which can be told when nobody holds it any more."""
+
+
+@pytest.mark.parametrize("when", ["pending", "cut"])
+async def test_args_that_are_closed_while_their_message_is_cut(when: str) -> None:
+    port = ScriptedPort([4, 3, Blocked()])
     socket = Socket.from_port(port)
+    buffer = Buffer(TEN)
+    freed = weakref.ref(buffer)
     async with open_initiator():
-        args = SocketAsyncEventArgs(TEN)
+        args = SocketAsyncEventArgs(buffer)
+        del buffer
         assert socket.send_async(args)
-        args.close()
-        # In use still, so it is pending as it was.
-        assert args.pending
+        if when == "pending":
+            args.close()
+            # In use still, so it is pending as it was.
+            assert args.pending
         assert args.cancel()
         await args.wait()
-        # The args are of no more use, but the stream still wants the rest of the message.
-        assert await socket.send_rest() == 6
+        args.close()
+        # The args are of no more use, but the stream still wants the rest of the message, and it may be cut once more.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket.send_rest)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert torn_of(socket).bytes_transferred == 7
+        port.unblock()
+        assert await socket.send_rest() == 3
+        # Then they let go of it.
+        gc.collect()
+        assert freed() is None
     assert port.accepted == TEN
 
 

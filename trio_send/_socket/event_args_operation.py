@@ -163,7 +163,7 @@ class EventArgsOperation(Operation):
         if self.state == IDLE and self.message is not self.prepared:
             self.use_prepared()
 
-    def retire(self) -> None:
+    def dispose(self) -> None:
         """Let go of everything that was set, and refuse to have more set; one step, as `_assign` is."""
         before = (
             self.direct,
@@ -184,10 +184,6 @@ class EventArgsOperation(Operation):
         if self.state == IDLE:  # of a message that was cut, the socket may still want the rest
             self.message = None
         del before
-
-    def dispose(self) -> None:
-        self.is_closing = False
-        self.retire()
 
     # -- whom to tell -------------------------------------------------------------------------------------------------
 
