@@ -98,6 +98,10 @@ async def test_a_receive_finds_the_end_when_it_is_shut_down(how: SocketShutdown,
                 assert await socket.end_receive(waiting) == 0
                 assert await socket.receive() == b""
                 assert await socket.receive_into(bytearray(9)) == 0
+                begun = socket.begin_receive_from(bytearray(9))
+                count, _ = await socket.end_receive_from(begun)
+                assert count == 0
+                assert (await socket.receive_from()).data == b""
 
 
 async def test_what_was_not_connected_is_not_shut_down() -> None:

@@ -386,13 +386,33 @@ async def test_what_is_no_number_of_bytes_harms_nobody_else(unix: Ends) -> None:
     assert await socket.receive() == b"y"
 
 
+class Three:
+    """A whole number that is none of Python's own."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first", "later"])
+async def test_any_whole_number_says_how_many_bytes(unix: Ends, later: bool) -> None:
+    socket, peer = unix
+    peer.send(b"hello" if not later else b"before hello")
+    if later:
+        assert await socket.receive(7) == b"before "
+    assert await socket.receive(Three()) == b"hel"  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^max_bytes must be a whole number of bytes, not 2\.0"):
+        await socket.receive(2.0)  # type: ignore[arg-type]
+    assert await socket.receive(9) == b"lo"
+
+
 @pytest.mark.parametrize("max_bytes", [0, -1, 2**70])
 async def test_at_least_one_byte_must_be_asked_for(unix: Ends, max_bytes: int) -> None:
     socket, peer = unix
-    peer.send(b"hello")
-    with pytest.raises(ValueError, match=f"^max_bytes is {max_bytes}"):
-        await socket.receive(max_bytes)
-    assert await socket.receive() == b"hello"
+    for data in (b"hello", b"later"):
+        peer.send(data)
+        with pytest.raises(ValueError, match=f"^max_bytes is {max_bytes}"):
+            await socket.receive(max_bytes)
+        assert await socket.receive() == data
 
 
 async def test_a_closed_socket_comes_before_bad_arguments(unix: Ends) -> None:

@@ -147,6 +147,23 @@ async def test_what_does_not_fit_is_lost_and_that_is_told(ends: Ends, form: str)
         assert (got.data, got.flags, got.sender) == (data, SocketFlags.NONE, peer.getsockname())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="datagrams here are shorter")
+@every_name
+async def test_without_a_number_it_is_64_kibibytes(name: str) -> None:
+    with ExitStack() as stack:
+        left, peer = stdlib_socket.socketpair(stdlib_socket.AF_UNIX, DGRAM)
+        stack.enter_context(peer)
+        socket = stack.enter_context(closing(Socket.from_stdlib(left)))
+        for size, left_over in ((65536, False), (65537, True)):
+            peer.send(bytes(size))
+            got = await getattr(socket, name)()
+            assert len(got.data) == 65536
+            if name == "receive_from":
+                assert got.truncated is left_over
+            else:
+                assert bool(got.socket_flags & SocketFlags.TRUNCATED) is left_over
+
+
 @informs
 @pytest.mark.parametrize("form", [form for form in FORMS if "message" in form])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
