@@ -27,6 +27,7 @@ from tests.helpers import (
     bytes_of,
     connected,
     fill,
+    never_called,
     nothing_to_read,
     read_exactly,
     read_some,
@@ -1036,3 +1037,13 @@ async def test_the_other_direction_that_cannot_be_watched_any_more_is_served(
             await serve(second)
             assert told.events[1] == (second, SUCCESS, 10 if second == "send" else 5)
             assert pollset.armed == 0
+
+
+async def test_an_engine_that_is_told_to_quit_ends_at_once_and_has_not_been_cancelled() -> None:
+    engine = _engine.Engine(pytest.fail, never_called)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
+        await wait_all_tasks_blocked()
+        engine.quit()
+        await wait_all_tasks_blocked()
+        assert nursery.child_tasks == set()

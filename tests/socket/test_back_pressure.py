@@ -225,6 +225,7 @@ async def test_all_that_wait_are_woken_together_and_once(autojump_clock: Any) ->
 
     async with open_initiator(), trio.open_nursery() as nursery:
         socket.send_async(args_of(1))
+        assert socket.statistics().tasks_waiting_below_low_water == 0
         for name in "abc":
             nursery.start_soon(wait, name)
         await wait_all_tasks_blocked()

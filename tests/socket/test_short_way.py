@@ -193,6 +193,34 @@ async def test_what_may_go_the_short_way_goes_it(
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
 
 
+@pytest.mark.parametrize("form", ["bytes", "range of a bytearray"])
+@pytest.mark.parametrize("face", STARTS)
+async def test_it_stays_open_when_starts_in_the_middle_spend_what_may_go_it(
+    face: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the next look at the stack so many may go it, and the one that is under way finds none left to count."""
+    port = SpyPort()
+    with on(port) as socket, on(SpyPort()) as other:
+        async with open_initiator() as initiator:
+            owner = initiator._owner
+            await warm_up(socket)
+            await warm_up(other)
+
+            def spend(_: object) -> None:
+                port.on_call = None
+                while owner.budget > 0:
+                    other.begin_send(b"x")
+
+            port.on_call = spend
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            assert port.on_call is None
+            for name in ("start", "go_on", "join"):
+                monkeypatch.setattr(OperationQueue, name, None)
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+
+
 @every_form
 async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = FORMS[form](MESSAGE)
