@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 
-from tests.helpers import scripted, ten
+from tests.helpers import python_handles_ctrl_c as python_handles_ctrl_c, scripted, ten
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -24,7 +26,9 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
+from trio_send._socket import async_result
 from trio_send._socket.results import origin_of
+from trio_send._tracing.log import _write, write_soon
 from trio_send.testing import Blocked, ScriptedPort
 
 Log = pytest.LogCaptureFixture
@@ -74,6 +78,32 @@ async def test_a_failure_whose_end_nobody_calls_is_one_line(caplog: Log) -> None
     gc.collect()
     await trio.testing.wait_all_tasks_blocked()
     assert lines(caplog) == [LOST]
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
+def test_ctrl_c_in_the_finaliser_is_given_back_and_the_line_is_one(
+    caplog: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no Trio runs, so that it would come at once."""
+    strikes = [signal.SIGINT]
+
+    def struck(*arguments: Any) -> None:
+        while strikes:
+            signal.raise_signal(strikes.pop())
+        write_soon(*arguments)
+
+    results = trio.run(failed)
+    _ = origin_of(results[0])  # whose own finalisers would throw the interrupt away
+    monkeypatch.setattr(async_result, "write_soon", struck)
+    with pytest.raises(KeyboardInterrupt):
+        results.clear()
+        be_interrupted()
+    _write()
+    assert lines(caplog) == [LOST]
+
+
+def be_interrupted() -> None:
+    """Let Python look at signals, which it does where a function begins."""
 
 
 async def end(result: AsyncResult, socket: Socket) -> None:

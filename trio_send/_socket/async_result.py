@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
+from _thread import interrupt_main
 from typing import TYPE_CHECKING, Any, final
 
 import outcome as outcome_module
@@ -277,10 +278,13 @@ class _Failure:
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At the end of the process the one who holds the lock of Trio's way in may be gone.
         if not self.is_told and not is_finalizing():
-            quietly(self._write)
+            _ = [*map(interrupt_main, quietly(self._write))]
 
     @one_step
     def _write(self) -> None:
+        if self.is_told:
+            return  # Ctrl-C has struck behind this step
+        self.is_told = True
         name = self._kind.name.lower()
         line = f"a begin_{name} has failed, and nobody has called end_{name} for it: {self._error}"
         write_soon(self._token, LOST, line)
