@@ -316,6 +316,14 @@ class EndedResult(AsyncResult):
     completed_synchronously = True
     is_completed = True
 
+    # One that is built in makes a start in Python cheaper by a tenth of a system call.
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+
+    else:
+        __init__ = object.__init__
+
     def __repr__(self) -> str:
         size = counted(self.transferred, "byte")
         return f"<AsyncResult: SEND, SUCCESS, {self.transferred} of {size} accepted>"

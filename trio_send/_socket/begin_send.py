@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .core import SocketCore
 
 _SEND: Final = SocketAsyncOperation.SEND
-_new: Final = object.__new__
 #: What looks like it and is no number, such as False, is for the full checks.
 _ZERO: Final = 0
 
@@ -97,49 +96,48 @@ class BeginSending(Verb):
         buffer: Any = buffer_or_list
         kind = type(buffer)
         if (
-            callback is None
-            and size is None
-            and offset is _ZERO
-            and socket_flags is NO_FLAGS
-            and owner is not None
-            and owner is core.checked
-            and get_ident() == core.thread
-            and (count := len(buffer) if kind is bytes else short_size(buffer)) >= 0
-            and (owner.budget > 0 or owner.refill())
-            and not queue.gate  # the last look, because nothing may strike between this and what follows
+            callback is not None
+            or size is not None
+            or offset is not _ZERO
+            or socket_flags is not NO_FLAGS
+            or owner is None
+            or owner is not core.checked
+            or get_ident() != core.thread
+            or (count := len(buffer) if kind is bytes else short_size(buffer)) < 0
+            or (owner.budget <= 0 and not owner.refill())
+            or queue.gate  # the last look, because nothing may strike between this and what follows
         ):
-            queue.gate = STEP
-            try:
-                sent = (
-                    core.send(buffer, PLAIN_FLAGS)
-                    if kind is bytes
-                    else queue.send_range(buffer, 0, count)
-                )
-            except ATTEMPT_ERRORS as error:
-                return self._begin_send_stuck(buffer, 0, count, state, owner, 0, error)
-            except BaseException:
-                queue.end_attempt()
-                raise
-            else:
-                queue.accepted += sent
-                if sent == count:
-                    if queue.gate == STEP:
-                        queue.gate = 0
-                    else:
-                        queue.end_attempt()
-                    if owner.budget > 0:  # else another start has spent it in the middle of this
-                        owner.budget -= 1
-                    ended = _new(EndedResult)
-                    ended.origin = self
-                    ended.async_state = state
-                    ended.transferred = sent
-                    ended.is_taken = False
-                    ended.handle = None
-                    return ended
-                return self._begin_send_stuck(buffer, 0, count, state, owner, sent, None)
-        else:
             result = self._begin_result(buffer, offset, size, socket_flags, callback, state)
-        return result if type(result) is EndedResult else succeeded(result)
+            return result if type(result) is EndedResult else succeeded(result)
+        queue.gate = STEP
+        try:
+            if kind is bytes:
+                send = core.send
+                sent = send(buffer, PLAIN_FLAGS)
+            else:
+                sent = queue.send_range(buffer, 0, count)
+        except ATTEMPT_ERRORS as error:
+            return self._begin_send_stuck(buffer, 0, count, state, owner, 0, error)
+        except BaseException:
+            queue.end_attempt()
+            raise
+        queue.accepted += sent
+        if sent != count:
+            return self._begin_send_stuck(buffer, 0, count, state, owner, sent, None)
+        if queue.gate == STEP:
+            queue.gate = 0
+        else:
+            queue.end_attempt()
+        budget = owner.budget
+        if budget > 0:  # else another start has spent it in the middle of this
+            owner.budget = budget - 1
+        ended = EndedResult()
+        ended.origin = self
+        ended.async_state = state
+        ended.transferred = sent
+        ended.is_taken = False
+        ended.handle = None
+        return ended
 
     @trio.lowlevel.enable_ki_protection
     def _begin_send_stuck(
@@ -270,7 +268,7 @@ class BeginSending(Verb):
             queue.end_attempt()
         if owner.budget > 0:
             owner.budget -= 1
-        ended = _new(EndedResult)
+        ended = EndedResult()
         ended.origin = self
         ended.async_state = state
         ended.transferred = sent
