@@ -106,6 +106,7 @@
     X(PREPARED, OPERATION, "prepared") \
     X(PREVIOUS, RECORD, "previous") \
     X(QUEUE_OF_OPERATION, RECORD, "queue") \
+    X(SETTLED, OPERATION, "settled") \
     X(SIZE, OPERATION, "size") \
     X(SOCKET_OF_OPERATION, RECORD, "socket") \
     X(SOCKET_FLAGS, OPERATION, "socket_flags") \
@@ -212,7 +213,7 @@ static PyObject *in_python[METHODS];
 #define AT(object, attribute) (*(PyObject **)((char *)(object) + offsets[attribute]))
 
 /* What else is needed, held for ever. Of the small numbers Python has one object each. */
-static PyObject *current_owner, *no_flags, *send_kind, *no_seconds, *package;
+static PyObject *current_owner, *no_flags, *send_kind, *no_seconds, *no_size, *package;
 static PyObject *pace_of_starts; /* the names of the module that says how many starts may go by between two yields */
 static PyObject *numbers[LARGEST_BUDGET + 1];
 static PyObject *name_account, *name_begin_send_stuck, *name_end_attempt, *name_finish, *name_is_completed;
@@ -768,6 +769,7 @@ join(Start *start, PyObject *args, PyObject *operation)
     }
     set(operation, CONTINUES, Py_False);
     set(operation, IS_FRESH, Py_False);
+    set(operation, SETTLED, no_size);
     set(operation, TRANSFERRED, numbers[0]);
     set(operation, CODE, objects[SUCCESS]);
     set(operation, ERROR_NUMBER, numbers[0]);
@@ -910,12 +912,14 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     PyObject *buffer = AT(operation, DIRECT), *size_object = AT(operation, SIZE);
     Py_ssize_t size = size_of(size_object), offset = 0;
     if (buffer == Py_None) {
-        PyObject *piece = AT(operation, PIECE_OF_OPERATION);
-        if (!is_exactly(piece, PIECE) || size_of(AT(piece, PIECE_SIZE)) != size) {
+        buffer = AT(operation, PIECE_OF_OPERATION);
+        if (is_exactly(buffer, PIECE) && size_of(AT(buffer, PIECE_SIZE)) == size) {
+            offset = size_of(AT(buffer, PIECE_OFFSET));
+            buffer = AT(buffer, PIECE_BUFFER);
+        }
+        else if (buffer == NULL || !PyByteArray_CheckExact(buffer)) {
             return hand_over(SEND_ASYNC, self, arguments, count, names);
         }
-        buffer = AT(piece, PIECE_BUFFER);
-        offset = size_of(AT(piece, PIECE_OFFSET));
     }
     if (AT(operation, STATE) != objects[IDLE] || size < 0 || offset < 0 || !is_fit(&start)) {
         return hand_over(SEND_ASYNC, self, arguments, count, names);
@@ -933,8 +937,9 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     int error;
     Py_INCREF(size_object);
     int is_over = attempt(&start, operation, &sent, &error);
-    if (sent == size) {
+    if (sent == size && AT(operation, SETTLED) != size_object) {
         set(operation, TRANSFERRED, size_object);
+        set(operation, SETTLED, size_object);
         set(operation, CODE, objects[SUCCESS]);
         set(operation, IS_FRESH, Py_False);
         set(operation, KIND, send_kind);
@@ -977,6 +982,7 @@ assign(int method, PyObject *self, PyObject *const *arguments, PyObject *buffer,
     AT(operation, DIRECT) = Py_NewRef(AT(operation, SOCKET_FLAGS) == no_flags ? data : Py_None);
     AT(operation, PIECE_OF_OPERATION) = Py_NewRef(Py_None);
     set(operation, IS_FRESH, Py_True);
+    set(operation, SETTLED, no_size);
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
         Py_XDECREF(before[i]);
     }
@@ -1726,6 +1732,7 @@ take_in(PyObject *things)
     pace_of_starts = handed_in(things, "pace_of_starts");
     package = PyUnicode_InternFromString("trio_send");
     no_seconds = PyFloat_FromDouble(0.0);
+    no_size = PyLong_FromLong(-1);
     for (int i = 0; i <= LARGEST_BUDGET; i++) {
         numbers[i] = PyLong_FromLong(i);
     }

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import array
 import gc
+import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import attrs
@@ -38,7 +39,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
-from trio_send._messages.buffers import MAX_PIECES
+from trio_send._messages.buffers import JOIN_PIECE_SIZE, MAX_PIECES
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import SendCalls
 from trio_send._socket.event_args_operation import EventArgsOperation, short_parts
@@ -659,19 +660,28 @@ async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
 # What runs in the middle ----------------------------------------------------------------------
 
 
-@contextmanager
-def in_the_middle(
-    action: Callable[[], object], code: CodeType = SendCalls.send_range.__code__
-) -> Iterator[None]:
-    """Do something once, as a signal handler would, where a function of the library begins.
+#: Where something is to happen: a profiler is called there.
+Place = Callable[[FrameType, str, object], bool]
 
-    Its default is where the step has begun and nothing was looked at.
-    """
+
+def beginning_of(code: CodeType) -> Place:
+    """Where a function of the library begins."""
+    return lambda frame, event, _: event == "call" and frame.f_code is code
+
+
+def measuring_in(code: CodeType) -> Place:
+    """Where a function of the library asks for a length."""
+    return lambda frame, event, what: event == "c_call" and what is len and frame.f_code is code
+
+
+@contextmanager
+def in_the_middle(action: Callable[[], object], place: Place) -> Iterator[None]:
+    """Do something once, as a signal handler would, at some place in the library."""
     done = False
 
-    def look(frame: Any, event: str, _: object) -> None:
+    def look(frame: FrameType, event: str, what: object) -> None:
         nonlocal done
-        if event == "call" and frame.f_code is code and not done:
+        if not done and place(frame, event, what):
             done = True
             sys.setprofile(None)
             action()
@@ -685,12 +695,17 @@ def in_the_middle(
 
 
 MUTABLE = ("bytearray", "range of a bytearray", "view", "range of a view")
-mutable = pytest.mark.parametrize("form", [*MUTABLE, *VIEWED])
+
+#: What `send_async` hands over as it stands, so that there is no middle.
+AT_ONCE = [("send_async", "view")]
 
 
-def call_of(form: str) -> CodeType:
-    """The code of what makes the system call for a form of a buffer on the short way."""
-    return (SendCalls.send_message if form in VIEWED else SendCalls.send_range).__code__
+def middle_of(face: str, form: str) -> Place:
+    """Where the step has begun, and what may change was not looked at, in a start of the short way."""
+    if (face, form) == ("send_async", "bytearray"):
+        return measuring_in(inspect.unwrap(Socket.send_async).__code__)
+    call = SendCalls.send_message if form in VIEWED else SendCalls.send_range
+    return beginning_of(call.__code__)
 
 
 every_start = pytest.mark.parametrize("face", STARTS)
@@ -699,13 +714,53 @@ every_start = pytest.mark.parametrize("face", STARTS)
 SHORTEST = {
     kind: [
         ("send", kind),
-        *((face, form) for face in STARTS for form in (kind, f"range of a {kind}")),
+        *(
+            (face, form)
+            for face in STARTS
+            for form in (kind, f"range of a {kind}")
+            if (face, form) not in AT_ONCE
+        ),
     ]
     for kind in ("bytearray", "view")
 }
 
+every_middle = pytest.mark.parametrize(
+    ("face", "form"),
+    [
+        (face, form)
+        for face in STARTS
+        for form in (*MUTABLE, *VIEWED)
+        if (face, form) not in AT_ONCE
+    ],
+)
 
-@mutable
+
+@pytest.mark.parametrize(("face", "form"), AT_ONCE)
+async def test_what_has_no_middle_is_sent_without_a_call(face: str, form: str) -> None:
+    port = SpyPort()
+    called: list[Any] = []
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(FORMS[form](MESSAGE).buffer)
+            code = inspect.unwrap(Socket.send_async).__code__
+
+            def look(frame: FrameType, event: str, what: object) -> None:
+                if event == "c_call" and frame.f_code is code:
+                    called.append(what)
+                elif event == "call" and frame.f_back is not None and frame.f_back.f_code is code:
+                    called.append(frame.f_code.co_name)
+
+            sys.setprofile(look)
+            try:
+                assert socket.send_async(args) is False
+            finally:
+                sys.setprofile(None)
+    assert [getattr(each, "__name__", each) for each in called] == ["get", "get_ident", "send"]
+    assert port.offers[-1] == MESSAGE
+
+
+@pytest.mark.parametrize("form", [form for form in (*MUTABLE, *VIEWED) if form != "view"])
 async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
     made = FORMS[form](MESSAGE)
     port = SpyPort()
@@ -715,7 +770,9 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
             calls = len(port.calls)
             args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
             answers: list[bool] = []
-            with in_the_middle(lambda: answers.append(args.cancel("in the middle")), call_of(form)):
+            with in_the_middle(
+                lambda: answers.append(args.cancel("in the middle")), middle_of("send_async", form)
+            ):
                 assert socket.send_async(args) is True
             assert answers == [True]
             await args.wait()
@@ -770,15 +827,14 @@ async def test_a_stop_in_front_of_the_call_of_a_drain_forbids_it(
     assert len(port.calls) == calls
 
 
-@mutable
-@every_start
+@every_middle
 async def test_a_close_in_the_middle_forbids_the_call(face: str, form: str) -> None:
     port = SpyPort()
     with on(port) as socket:
         async with open_initiator():
             await warm_up(socket)
             calls = len(port.calls)
-            with in_the_middle(socket.close, call_of(form)):
+            with in_the_middle(socket.close, middle_of(face, form)):
                 sent = await send_through(face, socket, FORMS[form](MESSAGE))
             assert sent == (0, SocketError.OPERATION_ABORTED)
     assert len(port.calls) == calls
@@ -794,7 +850,8 @@ async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: st
             calls = len(port.calls)
             other = SocketAsyncEventArgs(b"other" if kind == "bytes" else bytearray(b"other"))
             answers: list[bool] = []
-            with in_the_middle(lambda: answers.append(socket.send_async(other)), call_of(form)):
+            middle = middle_of(face, form)
+            with in_the_middle(lambda: answers.append(socket.send_async(other)), middle):
                 sent = await send_through(face, socket, FORMS[form](MESSAGE))
             assert answers == [True]
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
@@ -812,11 +869,11 @@ async def test_a_bytearray_that_is_resized_in_the_middle(face: str, form: str) -
             await warm_up(socket)
             calls = len(port.calls)
             made = SHORT[form](MESSAGE)
-            with in_the_middle(lambda: made.block.extend(b"!!!")):
+            with in_the_middle(lambda: made.block.extend(b"!!!"), middle_of(face, form)):
                 sent = await send_through(face, socket, made)
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
             made = SHORT[form](MESSAGE)
-            with in_the_middle(made.block.clear):
+            with in_the_middle(made.block.clear, middle_of(face, form)):
                 sent = await send_through(face, socket, made)
             assert sent == (0, SocketError.FAULT)
             assert socket.torn is None
@@ -831,7 +888,7 @@ async def test_a_view_that_is_released_in_the_middle(face: str, form: str) -> No
             await warm_up(socket)
             calls = len(port.calls)
             made = SHORT[form](MESSAGE)
-            with in_the_middle(made.buffer.release):
+            with in_the_middle(made.buffer.release, middle_of(face, form)):
                 assert await send_through(face, socket, made) == (0, SocketError.FAULT)
     assert len(port.calls) == calls
 
@@ -869,8 +926,11 @@ async def test_more_than_was_to_be_sent_is_told_and_counted(face: str) -> None:
 
 
 @every_start
-async def test_a_range_is_locked_for_the_time_of_the_call_alone(face: str) -> None:
-    made = range_form(MESSAGE)
+@pytest.mark.parametrize("size", [JOIN_PIECE_SIZE, JOIN_PIECE_SIZE + 1])
+async def test_a_large_range_is_locked_for_the_time_of_the_call_alone(face: str, size: int) -> None:
+    """A small one is copied, so nothing is locked at all."""
+    message = bytes(size)
+    made = range_form(message)
     refusals: list[BaseException] = []
 
     def resize(_: object) -> None:
@@ -883,11 +943,12 @@ async def test_a_range_is_locked_for_the_time_of_the_call_alone(face: str) -> No
     with on(port) as socket:
         async with open_initiator():
             await warm_up(socket)
-            assert len(made.block) == len(MESSAGE) + 5 + len(port.calls)
+            assert len(made.block) == size + 5 + len(port.calls)
             sent = await send_through(face, socket, made)
-            assert sent == (len(MESSAGE), SocketError.SUCCESS)
-            assert len(refusals) == 1
+            assert sent == (size, SocketError.SUCCESS)
+            assert len(refusals) == (size > JOIN_PIECE_SIZE)
             made.block.clear()
+    assert port.offers[-1] == message
 
 
 @pytest.mark.parametrize("setting", ["set_buffer", "set_range", "buffer_list"])
@@ -903,8 +964,8 @@ async def test_args_that_are_started_while_they_are_set_keep_their_message(
             port.inner.add(Blocked())
             args = SocketAsyncEventArgs(b"first") if setting != "buffer_list" else None
             args = args or SocketAsyncEventArgs(buffer_list=[b"fi", b"rst"])
-            code = EventArgsOperation.assign.__code__
-            with in_the_middle(lambda: socket.send_async(args), code):
+            place = beginning_of(EventArgsOperation.assign.__code__)
+            with in_the_middle(lambda: socket.send_async(args), place):
                 with pytest.raises(OperationInProgressError):
                     if setting == "set_buffer":
                         args.set_buffer(b"second")
@@ -923,7 +984,7 @@ async def test_args_that_are_closed_while_they_are_set_stay_closed(
 ) -> None:
     go_in_python(monkeypatch)
     args = SocketAsyncEventArgs(b"first")
-    with in_the_middle(args.close, EventArgsOperation.assign.__code__):
+    with in_the_middle(args.close, beginning_of(EventArgsOperation.assign.__code__)):
         with pytest.raises(ObjectDisposedError):
             args.set_buffer(b"second")
     assert args.buffer is None
@@ -939,16 +1000,16 @@ async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count(
             await warm_up(socket)
             plain = port.calls[-1].flags
             args = SocketAsyncEventArgs(b"first")
-            code = EventArgsOperation.assign.__code__
+            place = beginning_of(EventArgsOperation.assign.__code__)
 
             def set_flags() -> None:
                 args.socket_flags = SocketFlags.DONT_ROUTE
 
-            with in_the_middle(set_flags, code):
+            with in_the_middle(set_flags, place):
                 args.set_buffer(b"second")
             assert socket.send_async(args) is False
-            code = short_parts.__code__
-            with in_the_middle(lambda: args.set_buffer(b"third"), code):
+            place = beginning_of(short_parts.__code__)
+            with in_the_middle(lambda: args.set_buffer(b"third"), place):
                 args.socket_flags = SocketFlags.NONE
             assert socket.send_async(args) is False
     assert port.offers[2:] == [b"second", b"third"]

@@ -116,7 +116,7 @@ class SendCalls(OperationQueue):
         """Make the first attempt for a face that has begun a step, to send what `short_range_size` measures.
 
         What can change is looked at right before the call. A whole buffer is handed over as it stands, because the call
-        itself locks it; a range is viewed for the time of the call.
+        itself locks it; a range is viewed for the time of the call, or copied if it is small, which costs less.
 
         Args:
           buffer: what to send.
@@ -139,13 +139,18 @@ class SendCalls(OperationQueue):
                         buffer = view = buffer[offset : offset + size]
                 except ValueError as error:
                     raise unreadable(error) from None
+            elif (offset or len(buffer) != size) and size <= JOIN_PIECE_SIZE:
+                length = len(buffer)
+                buffer = buffer[offset : offset + size]
+                if length < offset + size or len(buffer) != size:
+                    raise shrunk(length, offset + size)
             elif offset or len(buffer) != size:
                 length = len(buffer)
                 # The view of the whole goes at once, and the one that is left holds all that there is to hold.
                 buffer = view = memoryview(buffer)[offset : offset + size]
                 if length < offset + size or view.nbytes != size:
                     raise shrunk(length, offset + size)
-            # The views may have run a finaliser.
+            # What was made here may have run a finaliser.
             if self.gate != STEP and self.halted:
                 raise BlockingIOError
             if operation is not None and operation.state == HALTED:

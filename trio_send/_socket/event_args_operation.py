@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.errors import ObjectDisposedError, OperationInProgressError
-from .._messages.buffers import short_range_size
+from .._messages.buffers import short_range_size, short_size
 from .._messages.packet_element import TransmitFileOptions
 from .._operations.operation import IN_USE, Operation
 from .._operations.states import IDLE
@@ -35,7 +35,7 @@ NO_FLAGS: Final = SocketFlags.NONE
 
 def short_parts(
     message: Message | None,
-) -> tuple[bytes | memoryview | None, Piece | Message | None]:
+) -> tuple[bytes | memoryview | None, Piece | Message | bytearray | None]:
     """Return what the fast path can send of a message: as it stands, or looked at for each send; one or none."""
     if message is None:
         return None, None
@@ -43,7 +43,13 @@ def short_parts(
         return message.direct, None
     if len(message.pieces) == 1:
         piece = message.pieces[0]
-        if short_range_size(piece.buffer, piece.offset, piece.size) >= 0:
+        buffer = piece.buffer
+        if short_range_size(buffer, piece.offset, piece.size) >= 0:
+            if piece.size == short_size(buffer):
+                if type(buffer) is memoryview:
+                    return buffer, None  # which may be released, but never has another length
+                if type(buffer) is bytearray:
+                    return None, buffer
             return None, piece
     return None, message if message.fits_one_call else None
 
@@ -70,6 +76,7 @@ class EventArgsOperation(Operation):
         "prepared",
         "remote_end_point",
         "send_packets_flags",
+        "settled",
         "size",
         "snapshot",
         "socket_flags",
@@ -90,8 +97,11 @@ class EventArgsOperation(Operation):
         # What the fast path hands to the kernel, and how many bytes that is; None where it cannot be that simple.
         self.direct: bytes | memoryview | None = None
         self.size = 0
-        #: What it can send as well, though it may change: one flat range, or all of a message.
-        self.piece: Piece | Message | None = None
+        #: The same number if the results are those of a send of this very message by the fast path, so that another one
+        #: leaves them as they are; -1 otherwise.
+        self.settled = -1
+        #: What it can send as well, though it may change: a `bytearray`, a flat range, or all of a message.
+        self.piece: Piece | Message | bytearray | None = None
         #: The message of the buffer or the buffer list. So is `message`, except while packets are being sent.
         self.prepared: Message | None = None
         self.elements: Sequence[SendPacketsElement] | None = None
@@ -132,7 +142,7 @@ class EventArgsOperation(Operation):
         buffers: Sequence[Buffer] | None,
         message: Message | None,
         direct: bytes | memoryview | None,
-        piece: Piece | Message | None,
+        piece: Piece | Message | bytearray | None,
     ) -> None:
         """Set what to send: all that says so, or nothing of it, whenever Ctrl-C strikes.
 
@@ -150,6 +160,7 @@ class EventArgsOperation(Operation):
         self.prepared = self.message = message
         self.is_fresh = True
         self.size = size
+        self.settled = -1
         self.direct = direct if is_plain else None
         self.piece = piece if is_plain else None
         del before
@@ -157,6 +168,15 @@ class EventArgsOperation(Operation):
     def use_prepared(self) -> None:
         self.message = self.prepared
         self.is_fresh = True
+        self.settled = -1
+
+    def reset_results(self) -> None:
+        super().reset_results()
+        self.settled = -1
+
+    def set_error(self, code: int, errno: int, detail: str | None = None) -> None:
+        super().set_error(code, errno, detail)
+        self.settled = -1
 
     def let_go(self) -> None:
         super().let_go()

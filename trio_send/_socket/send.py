@@ -16,6 +16,7 @@ from .._messages.buffers import (
     message_of,
     range_message,
     short_size,
+    unreadable,
 )
 from .._operations.gate import BUSY, STEP
 from .._operations.operation import Operation
@@ -95,21 +96,22 @@ class Sending(Verb):
         """
         # The fast path: one look at each of what could be in the way, then the send. Everything else is for the others.
         owner = get_owner(None)
+        thread = get_ident()
         core = self._core
         queue = core.sends
         try:
             operation = args._operation
         except AttributeError:
             return self._send_async(args)
+        # The looks. Nothing is called between the first of them and what follows, so nothing can strike there.
         data = operation.direct
         if (
-            owner is None
-            or owner is not core.checked
+            owner is not core.checked
+            or owner is None
             or owner.budget < 0
-            or get_ident() != core.thread
-            # The last looks. Nothing is called between them and what follows, so nothing can strike there.
+            or thread != core.thread
             or operation.state
-            or (operation.piece is None if data is None else operation.direct is not data)
+            or (data is None and operation.piece is None)
         ):
             return self._send_async(args)
         if not queue.gate:
@@ -127,32 +129,45 @@ class Sending(Verb):
         try:
             if data is None:
                 piece: Any = operation.piece
-                if type(piece) is Piece:
-                    buffer: Any = piece.buffer
-                    sent = queue.send_range(buffer, piece.offset, piece.size, operation)
-                else:
+                kind = type(piece)
+                if kind is Piece:
+                    sent = queue.send_range(piece.buffer, piece.offset, piece.size, operation)
+                elif kind is not bytearray:
                     sent = queue.send_message(piece, operation)
+                elif (
+                    len(piece) == operation.size
+                    and operation.state == TRYING
+                    and queue.gate == STEP
+                ):
+                    sent = core.send(piece, PLAIN_FLAGS)
+                else:  # it has another length, or somebody has asked for something meanwhile
+                    sent = queue.send_range(piece, 0, operation.size, operation)
             else:
-                sent = core.send(data, PLAIN_FLAGS)
+                send = core.send
+                sent = send(data, PLAIN_FLAGS)
         except ATTEMPT_ERRORS as error:
             return self._send_async_stuck(args, owner, 0, error)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ValueError) and type(data) is memoryview:  # it was released
+                return self._send_async_stuck(args, owner, 0, unreadable(error))
             operation.rest(queue)
             queue.end_attempt()
             raise
         queue.accepted += sent
-        operation.transferred = sent
-        operation.code = SUCCESS
-        operation.is_fresh = False
-        operation.kind = _SEND
-        if sent == operation.size:
-            if queue.gate == STEP and owner.budget > 0:
-                queue.gate = 0
-                owner.budget -= 1
-                operation.state = IDLE
-                return False
-            return self._send_async_ended(args, owner)
-        return self._send_async_stuck(args, owner, sent)
+        if sent != operation.settled:
+            if sent != operation.size:
+                return self._send_async_stuck(args, owner, sent)
+            operation.transferred = operation.settled = sent
+            operation.code = SUCCESS
+            operation.is_fresh = False
+            operation.kind = _SEND
+        budget = owner.budget
+        if queue.gate == STEP and budget > 0:
+            queue.gate = 0
+            owner.budget = budget - 1
+            operation.state = IDLE
+            return False
+        return self._send_async_ended(args, owner)
 
     @trio.lowlevel.enable_ki_protection
     def _send_async_ended(self, args: SocketAsyncEventArgs, owner: ExitingOwner) -> bool:
