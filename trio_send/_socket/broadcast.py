@@ -14,6 +14,7 @@ from .._base.error_numbers import NO_BUFFER_SPACE_AVAILABLE
 from .._base.errors import ObjectDisposedError, SocketException
 from .._operations.watermarks import OPERATION_WEIGHT
 from .._owners.current import require_owner
+from .async_result import EndedResult
 from .core import core_of
 from .results import record_of
 from .socket import Socket
@@ -96,24 +97,25 @@ def broadcast(
         )
     owner = require_owner()
     targets = dict.fromkeys(sockets)
+    cores: list[SocketCore] = []
     for socket in targets:
         if not isinstance(socket, Socket):
             raise TypeError(
                 f"sockets must hold trio_send.Socket objects only, not {type(socket).__name__}"
             )
         core = core_of(socket)
+        cores.append(core)
         if core.checked is owner:
             continue  # the latest start there was one of the same initiator, so the socket is one of its run
         try:
             core.require_usable()
         except ObjectDisposedError:
             pass  # nobody's mistake: a peer may go at any time
-    started = dropped = 0
+    dropped = 0
     behind: list[Socket] = []
     failed: dict[Socket, SocketError] = {}
     room = max_queued_bytes - len(data) - OPERATION_WEIGHT
-    for socket in targets:
-        core = core_of(socket)
+    for socket, core in zip(targets, cores, strict=True):
         if core.broadcasts:
             _forget_begun(core.broadcasts)
         if core.sends.length and core.sends.weight > room:
@@ -131,14 +133,14 @@ def broadcast(
         except ObjectDisposedError:
             failed[socket] = SocketError.OPERATION_ABORTED
         else:
-            started += 1
-            if not result.completed_synchronously:
+            if type(result) is not EndedResult and not result.completed_synchronously:
                 operation = record_of(result)
                 # Nobody else will ask for it, and what becomes of the socket the next report tells.
                 operation.take()
                 if core.broadcasts is None:
                     core.broadcasts = deque()
                 core.broadcasts.append(operation)
+    started = len(cores) - len(behind) - len(failed)
     return BroadcastReport(started, tuple(behind), dropped, failed)
 
 

@@ -6,6 +6,7 @@ A `Socket` holds one. The verbs, such as sending and connecting, stand side by s
 from __future__ import annotations
 
 import math
+import operator
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
@@ -349,7 +350,5 @@ class Verb(NotCopied):
     _core: SocketCore
 
 
-def core_of(socket: object) -> SocketCore:
-    """Return the core of a socket, for those who are none of its verbs."""
-    assert isinstance(socket, Verb)
-    return socket._core
+#: Returns the core of a socket, for those who are none of its verbs.
+core_of: Final[Callable[[object], SocketCore]] = operator.attrgetter("_core")
