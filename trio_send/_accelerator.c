@@ -58,6 +58,7 @@
     X(OPERATION, "operation") \
     X(RESULT_OPERATION, "result_operation") \
     X(RESULT, "result") \
+    X(PENDING_RESULT, "pending_result") \
     X(OWNER, "owner") \
     X(SCOPE_OWNER, "scope_owner") \
     X(QUEUE, "queue") \
@@ -75,6 +76,7 @@
     X(CORE_SEND, CORE, "send") \
     X(CORE_SENDS, CORE, "sends") \
     X(CORE_THREAD, CORE, "thread") \
+    X(CORE_TOKEN, CORE, "token") \
     X(ARGS_OPERATION, SETTINGS, "_operation") \
     X(EVENT_HANDLERS, EVENT, "_handlers") \
     X(ACTIVATION, RECORD, "activation") \
@@ -687,15 +689,17 @@ count_in_queue(PyObject *owner, PyObject *queue, int by)
     return 1;
 }
 
-/* Put an operation of args at the end of a queue in which others wait, as one step in which nothing else can run.
+/* Put an operation of args, or of a result without a callback, at the end of a queue in which others wait, as one step in
+   which nothing else can run.
 
    Returns whether that was done; if not, nothing was changed. */
 static int
-join(Start *start, PyObject *args, PyObject *operation)
+join(Start *start, PyObject *face, PyObject *operation)
 {
     PyObject *queue = start->queue, *owner = start->owner, *context = NULL;
     PyObject *message = AT(operation, MESSAGE_OF_OPERATION);
-    int listened_to = is_listened_to(operation);
+    int is_args = is_exactly(operation, OPERATION);
+    int listened_to = is_args ? is_listened_to(operation) : 0;
 
     if (!is_known_message(message) || listened_to < 0) {
         return 0;
@@ -726,7 +730,8 @@ join(Start *start, PyObject *args, PyObject *operation)
         || !is_exactly(marks, MARKS) || AT(marks, MARKS_REFUSES) != Py_False
         || !is_a(tail, RECORD) || size < 0 || reserve < 0 || budget < 0
         || most < values[STARTS_PER_LOOK] || most - values[STARTS_PER_LOOK] > LARGEST_BUDGET
-        || budget + reserve > most || is_listened_to(operation) != listened_to || listened_to < 0) {
+        || budget + reserve > most || listened_to < 0
+        || (is_args && is_listened_to(operation) != listened_to)) {
         goto out;
     }
     made[ACTIVATION_AFTER] = more(AT(operation, ACTIVATION), 1);
@@ -755,7 +760,7 @@ join(Start *start, PyObject *args, PyObject *operation)
         AT(operation, CONTEXT),
     };
     AT(operation, SOCKET_OF_OPERATION) = Py_NewRef(start->socket);
-    AT(operation, FACE) = Py_NewRef(args);
+    AT(operation, FACE) = Py_NewRef(face);
     AT(operation, STEP) = Py_NewRef(Py_None);
     AT(operation, ADDRESS) = Py_NewRef(Py_None);
     AT(operation, QUEUE_OF_OPERATION) = Py_NewRef(queue);
@@ -769,7 +774,9 @@ join(Start *start, PyObject *args, PyObject *operation)
     }
     set(operation, CONTINUES, Py_False);
     set(operation, IS_FRESH, Py_False);
-    set(operation, SETTLED, no_size);
+    if (is_args) {
+        set(operation, SETTLED, no_size);
+    }
     set(operation, TRANSFERRED, numbers[0]);
     set(operation, CODE, objects[SUCCESS]);
     set(operation, ERROR_NUMBER, numbers[0]);
@@ -1175,6 +1182,43 @@ go_on_with_result(Start *start, PyObject *result, PyObject *state, Py_ssize_t of
     return result;
 }
 
+/* Put a send at the end of a queue in which others wait; return its result.
+
+   Returns NULL if that was not done, and nothing was changed: with an exception, or else it is for Python to do. */
+static PyObject *
+begin_behind_others(Start *start, PyObject *data, PyObject *state)
+{
+    PyObject *socket = start->socket, *queue = start->queue, *owner = start->owner, *result = NULL;
+    PyObject *token = AT(AT(socket, SOCKET_CORE), CORE_TOKEN);
+    PyObject *message = fill(new_message(), Py_NewRef(data));
+
+    if (message == NULL || token == NULL) {
+        Py_XDECREF(message);
+        return NULL;
+    }
+    /* This is done by a constructor in Python, so anything may run meanwhile; the last looks come behind it. */
+    PyObject *values_of_result[] = {socket, token, Py_None, state};
+    Py_INCREF(queue);
+    Py_INCREF(owner);
+    result = PyObject_Vectorcall((PyObject *)classes[PENDING_RESULT], values_of_result, 4, NULL);
+    if (result != NULL) {
+        PyObject *operation = AT(result, RESULT_OPERATION_OF);
+        if (is_exactly(operation, RESULT_OPERATION)) {
+            put(operation, MESSAGE_OF_OPERATION, Py_NewRef(message));
+            if (!join(start, result, operation)) {
+                Py_CLEAR(result);
+            }
+        }
+        else {
+            Py_CLEAR(result);
+        }
+    }
+    Py_DECREF(message);
+    Py_DECREF(owner);
+    Py_DECREF(queue);
+    return result;
+}
+
 static PyObject *
 begin_send(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
@@ -1194,20 +1238,27 @@ begin_send(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     }
     /* Made before the last look at the gate, because it may run finalisers. */
     PyObject *result = new_result(), *number = NULL;
+    PyObject *state = count > 5 ? arguments[5] : Py_None;
+    int fits = 0;
     if (result == NULL) {
         return NULL;
     }
     if (!find_bytes(&start, arguments[0], offset, size, is_rest)
-        || (number = PyLong_FromSsize_t(start.size)) == NULL || !is_fit(&start)
+        || (number = PyLong_FromSsize_t(start.size)) == NULL || !(fits = is_fit(&start))
         || (start.budget == 0 && (start.budget = refill(start.owner)) == 0) || !is_open(&start)) {
         PyErr_Clear();
         release_view(&start);
         Py_XDECREF(number);
         PyObject_GC_Track(result);
         Py_DECREF(result);
-        return hand_over(BEGIN_SEND, self, arguments, count, names);
+        result = NULL;
+        if (fits && is_rest && offset == 0 && PyBytes_CheckExact(arguments[0])
+            && AT(start.queue, QUEUE_GATE) == objects[BUSY]) {
+            result = begin_behind_others(&start, arguments[0], state);
+        }
+        return result != NULL || PyErr_Occurred() ? result
+                                                  : hand_over(BEGIN_SEND, self, arguments, count, names);
     }
-    PyObject *state = count > 5 ? arguments[5] : Py_None;
     AT(result, RESULT_ORIGIN) = Py_NewRef(self);
     AT(result, RESULT_ASYNC_STATE) = Py_NewRef(state);
     AT(result, RESULT_TRANSFERRED) = number;

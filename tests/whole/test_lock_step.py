@@ -463,6 +463,50 @@ SITUATIONS: dict[str, tuple[Step, ...]] = {
         ("send_async", "bytes 64"),
     ),
     **{
+        f"behind others, begun: {name} {form}": (
+            *FULL,
+            ("begin_send", name, form),
+            ("begin_send", name, form),
+            ("look", 0),
+            ("end", 0),
+            ("begin_many", name, 140),
+            ("cancel_result", 1),
+            *(("read", 50_000), ("turn",)) * 3,
+            ("begin_send", name, form),
+            ("refuse_when_full",),
+            ("begin_send", name, form),
+            *(("read_all",), ("turn",)) * 15,
+            ("end", 0),
+            ("end", 0),
+            ("begin_send", name, form),
+        )
+        for name in ("bytes 64", "bytes 0", "bytes 70000", "range of bytes 64", "bytearray 64")
+        for form in ("positional", "all", "from", "named", "callback")
+    },
+    **{
+        f"behind others, begun, {name}": (
+            *FULL,
+            ("begin_many", "bytes 64", 3),
+            *steps,
+            ("begin_many", "bytes 64", 3),
+            ("turn",),
+            ("read_all",),
+            ("turn",),
+        )
+        for name, steps in {
+            "watched": (("watch",),),
+            "broken": (("close_peer",),),
+            "closed": (("close",),),
+            "torn": (
+                ("send_async", "bytes 300000"),
+                ("read_all",),
+                ("turn",),
+                ("cancel", "bytes 300000"),
+            ),
+            "in a thread": (("in_a_thread", "begin_many", "bytes 64", 2),),
+        }.items()
+    },
+    **{
         f"a pile of {kind} args": (
             *FULL,
             ("pile", kind, "bytes 64", 40),

@@ -35,7 +35,7 @@ from .._owners import exiting_owner
 from .._owners.current import current_owner
 from .._owners.scope_owner import ScopeOwner
 from .._tracing.instruments import Instruments
-from .async_result import EndedResult, ResultOperation
+from .async_result import AsyncResult, EndedResult, ResultOperation
 from .completed_event import CompletedEvent
 from .core import SocketCore
 from .event_args import SocketAsyncEventArgs
@@ -70,6 +70,7 @@ def accelerate() -> bool:
             operation=EventArgsOperation,
             result_operation=ResultOperation,
             result=EndedResult,
+            pending_result=AsyncResult,
             owner=exiting_owner.ExitingOwner,
             scope_owner=ScopeOwner,
             queue=SendQueue,
