@@ -8,7 +8,9 @@ import pytest
 
 import trio_send
 from trio_send import Socket, SocketAsyncEventArgs
+from trio_send._kernel.epoll_set import EpollSet
 from trio_send._operations.send_queue import SendQueue
+from trio_send._socket.event_args_operation import EventArgsOperation
 
 #: The methods that are compiled, if anything is: the classes and the names.
 COMPILED: tuple[tuple[type, str], ...] = (
@@ -18,6 +20,9 @@ COMPILED: tuple[tuple[type, str], ...] = (
     (SocketAsyncEventArgs, "set_buffer"),
     (SocketAsyncEventArgs, "_set_list"),
     (SendQueue, "_attempt_run"),
+    (SendQueue, "drain"),
+    (EpollSet, "fetch"),
+    (EventArgsOperation, "tell"),
 )
 
 needs_accelerator = pytest.mark.skipif(

@@ -27,6 +27,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 #ifdef Py_GIL_DISABLED
 #error "there are no locks in here, so the GIL has to be"
@@ -64,6 +67,11 @@
     X(QUEUE, "queue") \
     X(PORT, "port") \
     X(MARKS, "marks") \
+    X(TRIES, "tries") \
+    X(ENGINE, "engine") \
+    X(POLLSET, "pollset") \
+    X(DISPATCHER, "dispatcher") \
+    X(WAITING, "waiting") \
     X(INSTRUMENTS, "instruments") \
     X(MESSAGE, "message") \
     X(WHOLE_BYTES, "whole_bytes") \
@@ -133,24 +141,46 @@
     X(OWNER_STARTED, OWNER, "started") \
     X(OWNER_STOPPED, OWNER, "stopped") \
     X(OWNER_SUCCEEDED, OWNER, "succeeded") \
+    X(SCOPE_DISPATCHER, SCOPE_OWNER, "dispatcher") \
+    X(SCOPE_ENGINE, SCOPE_OWNER, "engine") \
     X(SCOPE_INSTRUMENTS, SCOPE_OWNER, "instruments") \
     X(SCOPE_QUIET, SCOPE_OWNER, "quiet") \
     X(QUEUE_ACCEPTED, QUEUE, "accepted") \
     X(QUEUE_BACKOFF, QUEUE, "backoff") \
     X(QUEUE_BACKOFFS, QUEUE, "backoffs") \
+    X(QUEUE_DRAINED, QUEUE, "drained") \
     X(QUEUE_GATE, QUEUE, "gate") \
     X(QUEUE_HALTED, QUEUE, "halted") \
     X(QUEUE_HEAD, QUEUE, "head") \
+    X(QUEUE_HELD, QUEUE, "held") \
     X(QUEUE_HOPEFUL, QUEUE, "hopeful") \
     X(QUEUE_INSTRUMENTS, QUEUE, "instruments") \
     X(QUEUE_LENGTH, QUEUE, "length") \
     X(QUEUE_MARKS, QUEUE, "marks") \
     X(QUEUE_OFFERED, QUEUE, "offered") \
     X(QUEUE_PORT, QUEUE, "port") \
+    X(QUEUE_REFILLS, QUEUE, "refills") \
     X(QUEUE_STARTED, QUEUE, "started") \
     X(QUEUE_SUCCEEDED, QUEUE, "succeeded") \
     X(QUEUE_TAIL, QUEUE, "tail") \
     X(QUEUE_TORN, QUEUE, "torn") \
+    X(QUEUE_WATCHED, QUEUE, "watched") \
+    X(QUEUE_WATCHER, QUEUE, "watcher") \
+    X(TRIES_SKIPS, TRIES, "skips") \
+    X(ENGINE_DOZES, ENGINE, "_dozes") \
+    X(ENGINE_POLLSET, ENGINE, "_pollset") \
+    X(ENGINE_TRIES, ENGINE, "_tries") \
+    X(ENGINE_TURNS, ENGINE, "_turns") \
+    X(POLLSET_ARMED, POLLSET, "armed") \
+    X(POLLSET_EPOLL, POLLSET, "_epoll") \
+    X(POLLSET_FD, POLLSET, "fd") \
+    X(POLLSET_READERS, POLLSET, "_readers") \
+    X(POLLSET_WRITERS, POLLSET, "_writers") \
+    X(DISPATCHER_BATCH, DISPATCHER, "_open_batch") \
+    X(DISPATCHER_IDLE, DISPATCHER, "_idle") \
+    X(DISPATCHER_OUTSTANDING, DISPATCHER, "outstanding") \
+    X(WAITING_NEWS, WAITING, "news") \
+    X(WAITING_TASKS, WAITING, "_tasks") \
     X(PORT_SEND, PORT, "send") \
     X(MARKS_GOAL, MARKS, "goal") \
     X(MARKS_HIGH, MARKS, "high") \
@@ -169,7 +199,9 @@
     X(TRYING, "trying") \
     X(QUEUED, "queued") \
     X(DONE, "done") \
+    X(ABORTED, "aborted") \
     X(IN_STEP, "step") \
+    X(NOTED, "noted") \
     X(BUSY, "busy") \
     X(SUCCESS, "success") \
     X(PLAIN_FLAGS, "plain_flags") \
@@ -178,6 +210,7 @@
     X(MAX_PIECES, "max_pieces") \
     X(JOIN_PIECE_SIZE, "join_piece_size") \
     X(JOIN_TOTAL, "join_total") \
+    X(RETRIES, "retries") \
     X(STARTS_PER_LOOK, "starts_per_look")
 
 /* The methods that are gone here: a name in here, the class, the name, its parameters. */
@@ -188,7 +221,10 @@
     X(END_SEND_NOWAIT, SOCKET, end_send_nowait, "($self, ar)") \
     X(SET_BUFFER, ARGS, set_buffer, "($self, buffer, offset=0, count=None)") \
     X(SET_LIST, ARGS, _set_list, "($self, buffers)") \
-    X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)")
+    X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)") \
+    X(DRAIN, QUEUE, drain, "($self, allowance)") \
+    X(FETCH, POLLSET, fetch, "($self)") \
+    X(TELL, OPERATION, tell, "($self, dispatcher)")
 
 #define INDEX(index, ...) index,
 enum { CLASSES_OF(INDEX) CLASSES };
@@ -216,12 +252,16 @@ static PyObject *in_python[METHODS];
 
 /* What else is needed, held for ever. Of the small numbers Python has one object each. */
 static PyObject *current_owner, *no_flags, *send_kind, *no_seconds, *no_size, *package;
+static PyObject *ending_owners, *call_unprotected;
 static PyObject *pace_of_starts; /* the names of the module that says how many starts may go by between two yields */
 static PyObject *numbers[LARGEST_BUDGET + 1];
-static PyObject *name_account, *name_begin_send_stuck, *name_end_attempt, *name_finish, *name_is_completed;
-static PyObject *name_post;
-static PyObject *name_send_async_ended, *name_send_async_stuck, *name_start_budget;
+static PyObject *name_account, *name_arm_again, *name_begin_send_stuck, *name_end_attempt, *name_finish;
+static PyObject *name_finish_alone, *name_go_on, *name_go_on_alone, *name_handler_begins, *name_is_completed;
+static PyObject *name_keep, *name_post, *name_send_async_ended, *name_send_async_fully, *name_send_async_stuck;
+static PyObject *name_start_budget;
+static PyObject *name_tell, *name_unwatch, *name_wake, *name_watch_first, *name_weigh;
 static PyMethodDef *send_of_sockets;
+static PyTypeObject *epoll_class; /* NULL where there is none */
 static int plain_flags;
 
 static inline int
@@ -490,10 +530,16 @@ is_open(Start *start)
     return 1;
 }
 
+static inline int
+descriptor_of(PyObject *sock)
+{
+    return *(int *)((char *)sock + sizeof(PyObject));
+}
+
 static inline Py_ssize_t
 send_once(PyObject *sock, const char *data, Py_ssize_t size, int *error)
 {
-    int descriptor = *(int *)((char *)sock + sizeof(PyObject));
+    int descriptor = descriptor_of(sock);
     Py_ssize_t sent;
 
     do {
@@ -574,13 +620,34 @@ attempt(Start *start, PyObject *operation, Py_ssize_t *sent, int *error)
 static inline int
 end_attempt(PyObject *queue)
 {
-    if (AT(queue, QUEUE_GATE) == objects[IN_STEP]) {
-        set(queue, QUEUE_GATE, numbers[0]);
+    Py_ssize_t gate = size_of(AT(queue, QUEUE_GATE));
+
+    if (gate >= 0 && gate <= LARGEST_BUDGET && !(gate & values[NOTED])
+        && AT(queue, QUEUE_HELD) == Py_False) {
+        set(queue, QUEUE_GATE, numbers[gate & ~values[IN_STEP]]);
         return 0;
     }
     PyObject *nothing = PyObject_CallMethodNoArgs(queue, name_end_attempt);
     Py_XDECREF(nothing);
     return nothing == NULL ? -1 : 0;
+}
+
+/* End a step in which there was an exception; the answer is always NULL. */
+static PyObject *
+end_with_error(PyObject *queue)
+{
+    PyObject *type, *error, *traceback;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    if (end_attempt(queue) < 0) {
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+    }
+    else {
+        PyErr_Restore(type, error, traceback);
+    }
+    return NULL;
 }
 
 /* End a step of which nothing can be told, for want of memory for a number or an exception. */
@@ -689,12 +756,13 @@ count_in_queue(PyObject *owner, PyObject *queue, int by)
     return 1;
 }
 
-/* Put an operation of args, or of a result without a callback, at the end of a queue in which others wait, as one step in
-   which nothing else can run.
+/* Put an operation of args, or of a result without a callback, at the end of a queue, as one step in which nothing else
+   can run.
 
-   Returns whether that was done; if not, nothing was changed. */
+   Either others wait there; or it is the first, and a step has begun with its first attempt, which has sent something or
+   nothing. Returns whether that was done; if not, nothing was changed. */
 static int
-join(Start *start, PyObject *face, PyObject *operation)
+join(Start *start, PyObject *face, PyObject *operation, int is_first, Py_ssize_t sent)
 {
     PyObject *queue = start->queue, *owner = start->owner, *context = NULL;
     PyObject *message = AT(operation, MESSAGE_OF_OPERATION);
@@ -715,20 +783,33 @@ join(Start *start, PyObject *face, PyObject *operation)
             listened_to = -1;
         }
     }
-    enum { ACTIVATION_AFTER, LENGTH_AFTER, STARTED_AFTER, GOAL_AFTER, OFFERED_AFTER, OWNED_AFTER, EARLY_AFTER, MADE };
+    enum {
+        ACTIVATION_AFTER,
+        LENGTH_AFTER,
+        STARTED_AFTER,
+        GOAL_AFTER,
+        OFFERED_AFTER,
+        OWNED_AFTER,
+        EARLY_AFTER,
+        ACCEPTED_AFTER,
+        TRANSFERRED_AFTER,
+        MADE
+    };
     PyObject *made[MADE] = {NULL};
     PyObject *tail = AT(queue, QUEUE_TAIL), *marks = AT(queue, QUEUE_MARKS);
-    Py_ssize_t size = size_of(AT(message, MESSAGE_SIZE));
+    Py_ssize_t rest = size_of(AT(message, MESSAGE_SIZE)) - sent;
     Py_ssize_t reserve = size_of(AT(owner, OWNER_RESERVE));
     Py_ssize_t most = size_of(PyDict_GetItem(pace_of_starts, name_start_budget));
     Py_ssize_t budget = size_of(AT(owner, OWNER_BUDGET));
     int done = 0;
 
-    if (AT(queue, QUEUE_GATE) != objects[BUSY] || AT(operation, STATE) != objects[IDLE]
+    if (AT(queue, QUEUE_GATE) != objects[is_first ? IN_STEP : BUSY]
+        || AT(operation, STATE) != objects[is_first ? TRYING : IDLE]
+        || (is_first && (tail != Py_None || AT(queue, QUEUE_WATCHER) != Py_None))
         || AT(operation, MESSAGE_OF_OPERATION) != message || AT(operation, LIMITS) != Py_None
         || AT(queue, QUEUE_TORN) != Py_None || is_watched(AT(queue, QUEUE_INSTRUMENTS))
         || !is_exactly(marks, MARKS) || AT(marks, MARKS_REFUSES) != Py_False
-        || !is_a(tail, RECORD) || size < 0 || reserve < 0 || budget < 0
+        || (!is_first && !is_a(tail, RECORD)) || rest < 0 || reserve < 0 || budget < 0
         || most < values[STARTS_PER_LOOK] || most - values[STARTS_PER_LOOK] > LARGEST_BUDGET
         || budget + reserve > most || listened_to < 0
         || (is_args && is_listened_to(operation) != listened_to)) {
@@ -737,8 +818,10 @@ join(Start *start, PyObject *face, PyObject *operation)
     made[ACTIVATION_AFTER] = more(AT(operation, ACTIVATION), 1);
     made[LENGTH_AFTER] = more(AT(queue, QUEUE_LENGTH), 1);
     made[STARTED_AFTER] = more(AT(queue, QUEUE_STARTED), 1);
-    made[GOAL_AFTER] = more(AT(marks, MARKS_GOAL), size);
-    made[OFFERED_AFTER] = more(AT(queue, QUEUE_OFFERED), size);
+    made[ACCEPTED_AFTER] = more(AT(queue, QUEUE_ACCEPTED), sent);
+    made[TRANSFERRED_AFTER] = PyLong_FromSsize_t(sent);
+    made[GOAL_AFTER] = more(is_first ? made[ACCEPTED_AFTER] : AT(marks, MARKS_GOAL), rest);
+    made[OFFERED_AFTER] = more(AT(queue, QUEUE_OFFERED), rest);
     made[OWNED_AFTER] = more(AT(owner, OWNER_STARTED), 1);
     made[EARLY_AFTER] = more(AT(owner, OWNER_ENDED_ON_THE_SPOT), most - budget - reserve);
     for (int i = 0; i < MADE; i++) {
@@ -747,7 +830,7 @@ join(Start *start, PyObject *face, PyObject *operation)
             goto out;
         }
     }
-    Py_ssize_t waiting = size_of(made[GOAL_AFTER]) - size_of(AT(queue, QUEUE_ACCEPTED));
+    Py_ssize_t waiting = size_of(made[GOAL_AFTER]) - size_of(made[ACCEPTED_AFTER]);
     Py_ssize_t high = size_of(AT(marks, MARKS_HIGH));
     if (high < 0 || !count_in_queue(owner, queue, 1)) {
         goto out;
@@ -777,23 +860,34 @@ join(Start *start, PyObject *face, PyObject *operation)
     if (is_args) {
         set(operation, SETTLED, no_size);
     }
-    set(operation, TRANSFERRED, numbers[0]);
+    put(operation, TRANSFERRED, made[TRANSFERRED_AFTER]);
     set(operation, CODE, objects[SUCCESS]);
     set(operation, ERROR_NUMBER, numbers[0]);
     set(operation, KIND, send_kind);
     set(operation, FLAGS, objects[PLAIN_FLAGS]);
     set(operation, STATE, objects[QUEUED]);
     put(operation, ACTIVATION, made[ACTIVATION_AFTER]);
-    put(operation, PREVIOUS, Py_NewRef(tail));
-    put(tail, NEXT, Py_NewRef(operation));
+    if (is_first) {
+        put(queue, QUEUE_HEAD, Py_NewRef(operation));
+        set(queue, QUEUE_GATE, numbers[values[BUSY] | values[IN_STEP]]);
+    }
+    else {
+        put(operation, PREVIOUS, Py_NewRef(tail));
+        put(tail, NEXT, Py_NewRef(operation));
+        set(queue, QUEUE_HALTED, Py_False);
+    }
     put(queue, QUEUE_TAIL, Py_NewRef(operation));
+    put(queue, QUEUE_ACCEPTED, made[ACCEPTED_AFTER]);
     put(queue, QUEUE_LENGTH, made[LENGTH_AFTER]);
     put(queue, QUEUE_STARTED, made[STARTED_AFTER]);
     put(queue, QUEUE_OFFERED, made[OFFERED_AFTER]);
-    set(queue, QUEUE_HALTED, Py_False);
     put(marks, MARKS_GOAL, made[GOAL_AFTER]);
     if (waiting + size_of(AT(queue, QUEUE_LENGTH)) * values[OPERATION_WEIGHT] > high) {
         set(marks, MARKS_IS_ABOVE, Py_True);
+    }
+    if (is_first && sent > 0) { /* the attempt that would follow is left out */
+        PyObject *refills = AT(queue, QUEUE_REFILLS);
+        set(refills, TRIES_SKIPS, numbers[size_of(AT(refills, TRIES_SKIPS)) - 1]);
     }
     put(owner, OWNER_STARTED, made[OWNED_AFTER]);
     put(owner, OWNER_ENDED_ON_THE_SPOT, made[EARLY_AFTER]);
@@ -813,6 +907,90 @@ out:
     Py_DECREF(owner);
     Py_DECREF(queue);
     return done;
+}
+
+/* Have the engine's set watch the socket of a queue, which changes nothing that anybody sees, and wakes nobody.
+
+   Returns whether it does; if not, nothing was changed. */
+static int
+arm(PyObject *engine, PyObject *queue, int descriptor)
+{
+#ifdef __linux__
+    PyObject *pollset, *readers, *writers, *tries, *armed, *number, *reader, *writer;
+
+    if (!is_exactly(engine, ENGINE)
+        || (AT(engine, ENGINE_DOZES) != Py_False
+            && PyObject_Size(AT(engine, ENGINE_TURNS)) < values[RETRIES]) /* then it is woken */
+        || AT(queue, QUEUE_HOPEFUL) != Py_False
+        || !is_exactly(pollset = AT(engine, ENGINE_POLLSET), POLLSET)
+        || !Py_IS_TYPE(AT(pollset, POLLSET_EPOLL), epoll_class)
+        || !PyDict_CheckExact(readers = AT(pollset, POLLSET_READERS))
+        || !PyDict_CheckExact(writers = AT(pollset, POLLSET_WRITERS))
+        || !is_exactly(tries = AT(engine, ENGINE_TRIES), TRIES)) {
+        return 0;
+    }
+    Py_ssize_t skips = size_of(AT(tries, TRIES_SKIPS));
+    if (skips < 0 || skips > LARGEST_BUDGET || (number = PyLong_FromLong(descriptor)) == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    armed = more(AT(pollset, POLLSET_ARMED), 1);
+    reader = PyDict_GetItemWithError(readers, number);
+    writer = PyDict_GetItemWithError(writers, number);
+    int is_armed = 0, is_known = reader != NULL || writer != NULL;
+    if (armed != NULL && (reader == NULL || reader == Py_None)
+        && (writer == NULL || writer == Py_None) && PyDict_SetItem(writers, number, queue) == 0) {
+        int epoll = (int)size_of(AT(pollset, POLLSET_FD));
+        struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = descriptor};
+        is_armed = epoll_ctl(epoll, is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, descriptor, &event) == 0
+                   || (is_known && errno == ENOENT
+                       && epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0);
+        if (is_armed) {
+            put(pollset, POLLSET_ARMED, Py_NewRef(armed));
+            put(queue, QUEUE_WATCHED, Py_NewRef(pollset));
+            if (skips > 0) {
+                set(tries, TRIES_SKIPS, numbers[skips - 1]);
+            }
+        }
+        else if (writer == NULL) {
+            (void)PyDict_DelItem(writers, number);
+        }
+        else {
+            (void)PyDict_SetItem(writers, number, Py_None);
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(armed);
+    Py_DECREF(number);
+    return is_armed;
+#else
+    (void)engine, (void)queue, (void)descriptor;
+    return 0;
+#endif
+}
+
+/* Have the socket watched for the operation that has joined an empty queue, and end the step. */
+static PyObject *
+watch_first(Start *start)
+{
+    PyObject *queue = start->queue, *owner = start->owner;
+
+    if (is_exactly(owner, SCOPE_OWNER) && AT(queue, QUEUE_WATCHED) == Py_None
+        && PyFloat_CheckExact(AT(queue, QUEUE_BACKOFF))
+        && PyFloat_AS_DOUBLE(AT(queue, QUEUE_BACKOFF)) == 0
+        && is_exactly(AT(queue, QUEUE_PORT), PORT)
+        && AT(queue, QUEUE_GATE) == numbers[values[BUSY] | values[IN_STEP]]
+        && arm(AT(owner, SCOPE_ENGINE), queue, descriptor_of(start->sock))) {
+        put(queue, QUEUE_WATCHER, Py_NewRef(owner));
+    }
+    else {
+        PyObject *nothing = PyObject_CallMethodNoArgs(queue, name_watch_first);
+        if (nothing == NULL) {
+            return end_with_error(queue);
+        }
+        Py_DECREF(nothing);
+    }
+    return end_attempt(queue) < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 /* Answer "pending" for args all of which was sent, because the budget is spent, and hold their end back. What is done is
@@ -865,6 +1043,19 @@ pace(Start *start, PyObject *args, PyObject *operation)
     return 1;
 }
 
+/* Tell whether all that is to be done after a first attempt is to wait for room. */
+static inline int
+lacks_room(PyObject *queue, Py_ssize_t sent, int error)
+{
+    if (sent < 0) {
+        return error == EAGAIN || error == EWOULDBLOCK;
+    }
+    /* Another attempt follows one that was accepted in part, unless that is left out. */
+    PyObject *refills = AT(queue, QUEUE_REFILLS);
+    Py_ssize_t skips = is_exactly(refills, TRIES) ? size_of(AT(refills, TRIES_SKIPS)) : 0;
+    return sent > 0 && skips > 0;
+}
+
 /* Go on with args behind an attempt in a step. */
 static PyObject *
 go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
@@ -888,6 +1079,10 @@ go_on_with_args(Start *start, PyObject *args, Py_ssize_t sent, int error)
             answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_ended, args,
                                                 start->owner, NULL);
         }
+    }
+    else if (lacks_room(start->queue, sent, error)
+             && join(start, args, operation, 1, sent < 0 ? 0 : sent)) {
+        answer = watch_first(start);
     }
     else if (account(start, sent, error, &number, &exception)) {
         answer = PyObject_CallMethodObjArgs(start->socket, name_send_async_stuck, args,
@@ -914,6 +1109,11 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     if (!is_exactly(operation, OPERATION)) {
         return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
+    if (AT(self, SOCKET_CORE) != NULL && is_exactly(AT(self, SOCKET_CORE), CORE)
+        && AT(AT(self, SOCKET_CORE), CORE_CHECKED) == Py_None) {
+        /* The first start on a connection, of which all is looked at. */
+        return PyObject_CallMethodOneArg(self, name_send_async_fully, args);
+    }
     start.socket = self;
     start.view.obj = NULL;
     PyObject *buffer = AT(operation, DIRECT), *size_object = AT(operation, SIZE);
@@ -932,8 +1132,8 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
         return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
     if (AT(start.queue, QUEUE_GATE) == objects[BUSY]) {
-        return join(&start, args, operation) ? Py_NewRef(Py_True)
-                                             : hand_over(SEND_ASYNC, self, arguments, count, names);
+        return join(&start, args, operation, 0, 0) ? Py_NewRef(Py_True)
+                                                   : hand_over(SEND_ASYNC, self, arguments, count, names);
     }
     if (!find_bytes(&start, buffer, offset, size, 0) || !is_open(&start)) {
         release_view(&start);
@@ -1205,7 +1405,7 @@ begin_behind_others(Start *start, PyObject *data, PyObject *state)
         PyObject *operation = AT(result, RESULT_OPERATION_OF);
         if (is_exactly(operation, RESULT_OPERATION)) {
             put(operation, MESSAGE_OF_OPERATION, Py_NewRef(message));
-            if (!join(start, result, operation)) {
+            if (!join(start, result, operation, 0, 0)) {
                 Py_CLEAR(result);
             }
         }
@@ -1290,6 +1490,27 @@ end_send_nowait(PyObject *self, PyObject *const *arguments, Py_ssize_t count, Py
 
 /* -- the head of a queue --------------------------------------------------------------------------------------- */
 
+/* Have the dispatcher tell of an operation; returns -1 with an exception. */
+static int
+post(PyObject *owner, PyObject *operation)
+{
+    PyObject *dispatcher = AT(owner, SCOPE_DISPATCHER), *nothing, *batch, *idle, *tasks, *outstanding;
+
+    if (!is_exactly(dispatcher, DISPATCHER)
+        || !PyList_CheckExact(batch = AT(dispatcher, DISPATCHER_BATCH))
+        || !is_exactly(idle = AT(dispatcher, DISPATCHER_IDLE), WAITING)
+        || !PyDict_CheckExact(tasks = AT(idle, WAITING_TASKS)) || PyDict_GET_SIZE(tasks) != 0
+        || (outstanding = more(AT(dispatcher, DISPATCHER_OUTSTANDING), 1)) == NULL) {
+        PyErr_Clear();
+        nothing = PyObject_CallMethodObjArgs(owner, name_post, operation, NULL);
+        Py_XDECREF(nothing);
+        return nothing == NULL ? -1 : 0;
+    }
+    put(dispatcher, DISPATCHER_OUTSTANDING, outstanding);
+    set(idle, WAITING_NEWS, Py_None);
+    return PyList_Append(batch, operation);
+}
+
 /* Finish the head of a queue, all of which was accepted, in a step of the queue.
 
    Returns 1 if that was done, and 0 if it is for Python to do, and nothing was changed; -1 with an exception. */
@@ -1318,7 +1539,6 @@ finish_head(PyObject *queue, PyObject *head)
     if (!is_exactly(owner, SCOPE_OWNER) || !is_known_message(message)
         || AT(head, STATE) != objects[QUEUED] || AT(head, PREVIOUS) != Py_None
         || AT(head, CODE) != objects[SUCCESS] || AT(head, LIMIT) != Py_None
-        || (AT(head, WAITERS) != Py_None && !listened_to)
         || (behind != Py_None && (!is_a(behind, RECORD) || AT(behind, LIMIT) != Py_None))
         || AT(queue, QUEUE_TORN) != Py_None || is_watched(AT(queue, QUEUE_INSTRUMENTS))
         || is_watched(AT(owner, SCOPE_INSTRUMENTS)) || AT(owner, SCOPE_QUIET) != Py_None) {
@@ -1356,13 +1576,14 @@ finish_head(PyObject *queue, PyObject *head)
     put(owner, OWNER_SUCCEEDED, owned);
     if (listened_to) {
         set(head, STATE, objects[DONE]);
-        PyObject *nothing = PyObject_CallMethodObjArgs(owner, name_post, head, NULL);
+        int failed = post(owner, head);
         Py_DECREF(owner);
         Py_DECREF(head);
-        Py_XDECREF(nothing);
-        return nothing == NULL ? -1 : 1;
+        return failed < 0 ? -1 : 1;
     }
-    /* Nobody has to be told, so it is free. What it holds is let go of last of all. */
+    /* Nothing has to be called, so it is free. What it holds is let go of last of all. */
+    PyObject *waiters = AT(head, WAITERS), *told = Py_None;
+    AT(head, WAITERS) = Py_NewRef(Py_None);
     PyObject *before[] = {
         AT(head, QUEUE_OF_OPERATION),
         AT(head, OWNER_OF_OPERATION),
@@ -1380,12 +1601,17 @@ finish_head(PyObject *queue, PyObject *head)
         AT(head, CALLER) = Py_NewRef(Py_None);
     }
     set(head, STATE, objects[IDLE]);
+    if (waiters != Py_None) {
+        told = PyObject_CallMethodObjArgs(waiters, name_wake, AT(head, TRANSFERRED), NULL);
+        Py_XDECREF(told);
+    }
+    Py_DECREF(waiters);
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
         Py_XDECREF(before[i]);
     }
     Py_DECREF(owner);
     Py_DECREF(head);
-    return 1;
+    return told == NULL ? -1 : 1;
 }
 
 /* Where the bytes of a run are put together. Nothing else runs while they are there. */
@@ -1496,6 +1722,292 @@ _attempt_run(PyObject *queue, PyObject *const *arguments, Py_ssize_t count, PyOb
         }
     }
     return PyLong_FromSsize_t(used);
+}
+
+/* What `_finish_alone` does behind the end of the operation: look after the queue, which is empty now. Returns -1 with an
+   exception. */
+static int
+look_after_empty(PyObject *queue)
+{
+    PyObject *watcher = AT(queue, QUEUE_WATCHER), *marks = AT(queue, QUEUE_MARKS), *nothing = Py_None;
+
+    AT(queue, QUEUE_WATCHER) = Py_NewRef(Py_None);
+    if (AT(queue, QUEUE_WATCHED) != Py_None && watcher != Py_None) {
+        nothing = PyObject_CallMethodObjArgs(watcher, name_unwatch, queue, NULL);
+        Py_XDECREF(nothing);
+    }
+    Py_DECREF(watcher);
+    if (nothing != NULL && AT(marks, MARKS_IS_ABOVE) != Py_False) {
+        nothing = PyObject_CallMethodObjArgs(queue, name_weigh, marks, NULL);
+        Py_XDECREF(nothing);
+    }
+    return nothing == NULL ? -1 : 0;
+}
+
+/* Send the one message that waits, as long as nobody watches. */
+static PyObject *
+drain(PyObject *queue, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *head, *message, *data, *sock, *size_object;
+    Py_ssize_t done, left;
+
+    if (count != 1 || names != NULL || !is_exactly(queue, QUEUE)
+        || AT(queue, QUEUE_GATE) != objects[BUSY] || !is_a(head = AT(queue, QUEUE_HEAD), RECORD)
+        || head != AT(queue, QUEUE_TAIL) || !is_known_message(message = AT(head, MESSAGE_OF_OPERATION))
+        || (data = AT(message, MESSAGE_DIRECT)) == NULL || !PyBytes_CheckExact(data)
+        || AT(head, STEP) != Py_None || AT(head, LIMIT) != Py_None || AT(head, ADDRESS) != Py_None
+        || size_of(AT(head, FLAGS)) != values[PLAIN_FLAGS]
+        || !PyFloat_CheckExact(AT(queue, QUEUE_BACKOFF))
+        || PyFloat_AS_DOUBLE(AT(queue, QUEUE_BACKOFF)) != 0
+        || PyList_GET_SIZE(ending_owners) != 0 || is_watched(AT(queue, QUEUE_INSTRUMENTS))
+        || !is_exactly(AT(queue, QUEUE_MARKS), MARKS) || !is_exactly(AT(queue, QUEUE_PORT), PORT)
+        || (sock = sock_of(AT(AT(queue, QUEUE_PORT), PORT_SEND))) == NULL
+        || (done = size_of(AT(head, TRANSFERRED))) < 0
+        || (size_object = AT(message, MESSAGE_SIZE)) == NULL
+        || size_of(size_object) != PyBytes_GET_SIZE(data)
+        || (left = PyBytes_GET_SIZE(data) - done) < 0 || left >= RELEASE_SIZE) {
+        return hand_over(DRAIN, queue, arguments, count, names);
+    }
+    PyObject *accepted = more(AT(queue, QUEUE_ACCEPTED), left);
+    PyObject *drained = more(AT(queue, QUEUE_DRAINED), left);
+    PyObject *used = PyLong_FromSsize_t(values[OPERATION_COST] + left);
+    if (accepted == NULL || drained == NULL || used == NULL) {
+        PyErr_Clear();
+        Py_XDECREF(accepted);
+        Py_XDECREF(drained);
+        Py_XDECREF(used);
+        return hand_over(DRAIN, queue, arguments, count, names);
+    }
+    int error;
+    Py_ssize_t sent = send_once(sock, PyBytes_AS_STRING(data) + done, left, &error);
+    set(queue, QUEUE_HALTED, Py_False);
+    set(queue, QUEUE_HOPEFUL, Py_False);
+    set(queue, QUEUE_GATE, numbers[values[BUSY] | values[IN_STEP]]);
+    Py_INCREF(queue);
+    Py_INCREF(head);
+    if (sent == left) {
+        set(head, TRANSFERRED, size_object);
+        put(queue, QUEUE_ACCEPTED, accepted);
+        put(queue, QUEUE_DRAINED, drained);
+        int finished = finish_head(queue, head);
+        if (finished == 0) {
+            PyObject *nothing = PyObject_CallMethodObjArgs(queue, name_finish_alone, head, NULL);
+            finished = nothing == NULL ? -1 : 1;
+            Py_XDECREF(nothing);
+        }
+        else if (finished > 0) {
+            finished = look_after_empty(queue);
+        }
+        if (finished < 0) {
+            (void)end_with_error(queue);
+            Py_CLEAR(used);
+        }
+        else if (end_attempt(queue) < 0) {
+            Py_CLEAR(used);
+        }
+        else if (is_watched(AT(queue, QUEUE_INSTRUMENTS))) {
+            PyObject *nothing = PyObject_CallMethodNoArgs(queue, name_tell);
+            if (nothing == NULL) {
+                Py_CLEAR(used);
+            }
+            Py_XDECREF(nothing);
+        }
+    }
+    else {
+        Py_DECREF(accepted);
+        Py_DECREF(drained);
+        Py_DECREF(used);
+        used = NULL;
+        PyObject *number = PyLong_FromSsize_t(sent < 0 ? 0 : sent), *exception = NULL;
+        PyObject *transferred = more(AT(head, TRANSFERRED), sent < 0 ? 0 : sent);
+        accepted = more(AT(queue, QUEUE_ACCEPTED), sent < 0 ? 0 : sent);
+        if (number != NULL && transferred != NULL && accepted != NULL) {
+            put(head, TRANSFERRED, transferred);
+            put(queue, QUEUE_ACCEPTED, accepted);
+            exception = sent < 0 ? error_of(error) : Py_NewRef(Py_None);
+        }
+        else {
+            Py_XDECREF(transferred);
+            Py_XDECREF(accepted);
+        }
+        if (exception == NULL) {
+            (void)end_with_error(queue);
+        }
+        else {
+            used = PyObject_CallMethodObjArgs(queue, name_go_on_alone, head, number, exception, NULL);
+            Py_DECREF(exception);
+        }
+        Py_XDECREF(number);
+    }
+    Py_DECREF(head);
+    Py_DECREF(queue);
+    return used;
+}
+
+/* -- many sockets ---------------------------------------------------------------------------------------------- */
+
+#ifdef __linux__
+#define MOST_EVENTS 256
+
+/* Have who waits in one direction be ready, and wait no more; returns -1 with an exception. */
+static int
+take(PyObject *pollset, PyObject *queues, PyObject *number, PyObject *ready)
+{
+    PyObject *queue = PyDict_GetItemWithError(queues, number);
+
+    if (queue == NULL || queue == Py_None) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_ssize_t armed = size_of(AT(pollset, POLLSET_ARMED));
+    PyObject *fewer = PyLong_FromSsize_t(armed - 1);
+    Py_INCREF(queue);
+    int failed = fewer == NULL || PyList_Append(ready, queue) < 0;
+    if (!failed) {
+        put(pollset, POLLSET_ARMED, Py_NewRef(fewer));
+        failed = PyDict_DelItem(queues, number) < 0 || PyDict_SetItem(queues, number, Py_None) < 0;
+    }
+    Py_XDECREF(fewer);
+    Py_DECREF(queue);
+    return failed ? -1 : 0;
+}
+
+static inline int
+still_waits(PyObject *queues, PyObject *number)
+{
+    PyObject *queue = PyDict_GetItemWithError(queues, number);
+    return queue != NULL && queue != Py_None;
+}
+#endif
+
+/* Take the events of an epoll set. */
+static PyObject *
+fetch(PyObject *pollset, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+#ifdef __linux__
+    struct epoll_event events[MOST_EVENTS];
+    PyObject *readers, *writers;
+
+    if (count != 0 || names != NULL || !is_exactly(pollset, POLLSET)
+        || !Py_IS_TYPE(AT(pollset, POLLSET_EPOLL), epoll_class)
+        || !PyDict_CheckExact(readers = AT(pollset, POLLSET_READERS))
+        || !PyDict_CheckExact(writers = AT(pollset, POLLSET_WRITERS))) {
+        return hand_over(FETCH, pollset, arguments, count, names);
+    }
+    PyObject *ready = PyList_New(0);
+    if (ready == NULL) {
+        return NULL;
+    }
+    int found = epoll_wait((int)size_of(AT(pollset, POLLSET_FD)), events, MOST_EVENTS, 0);
+    if (found < 0) { /* for Python to tell */
+        Py_DECREF(ready);
+        return hand_over(FETCH, pollset, arguments, count, names);
+    }
+    for (int i = 0; i < found; i++) {
+        uint32_t happened = events[i].events;
+        PyObject *number = PyLong_FromLong(events[i].data.fd), *nothing = Py_None;
+        /* Errors and hang-ups concern both directions; the attempt tells what is wrong. */
+        if (number == NULL
+            || (happened & (EPOLLOUT | EPOLLERR | EPOLLHUP)
+                && take(pollset, writers, number, ready) < 0)
+            || (happened & (EPOLLIN | EPOLLERR | EPOLLHUP)
+                && take(pollset, readers, number, ready) < 0)) {
+            nothing = NULL;
+        }
+        else if (still_waits(writers, number) || still_waits(readers, number)) {
+            nothing = PyObject_CallMethodObjArgs(pollset, name_arm_again, number, ready, NULL);
+            Py_XDECREF(nothing);
+        }
+        Py_XDECREF(number);
+        if (nothing == NULL) {
+            Py_DECREF(ready);
+            return NULL;
+        }
+    }
+    return ready;
+#else
+    return hand_over(FETCH, pollset, arguments, count, names);
+#endif
+}
+
+/* -- telling --------------------------------------------------------------------------------------------------- */
+
+static inline int
+is_in_flight(PyObject *operation)
+{
+    Py_ssize_t state = size_of(AT(operation, STATE));
+    return values[TRYING] <= state && state <= values[ABORTED];
+}
+
+/* Tell args whose send has succeeded: they are free, and their one handler is called. */
+static PyObject *
+tell(PyObject *operation, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *dispatcher, *face, *event, *handlers, *context, *queue, *socket;
+
+    if (count != 1 || names != NULL || !is_exactly(dispatcher = arguments[0], DISPATCHER)
+        || !is_exactly(operation, OPERATION) || AT(operation, STATE) != objects[DONE]
+        || AT(operation, CODE) != objects[SUCCESS]
+        || AT(operation, IS_OVERRIDDEN) != Py_False || AT(operation, CALLER) != Py_None
+        || AT(operation, WAITERS) != Py_None || AT(operation, IS_CLOSING) != Py_False
+        || !is_exactly(face = AT(operation, FACE), ARGS)
+        || !is_exactly(event = AT(operation, EVENT_OF_ARGS), EVENT)
+        || (handlers = AT(event, EVENT_HANDLERS)) == NULL || !PyTuple_CheckExact(handlers)
+        || PyTuple_GET_SIZE(handlers) != 1
+        || (context = AT(operation, CONTEXT)) == NULL || !PyContext_CheckExact(context)
+        || !is_exactly(queue = AT(operation, QUEUE_OF_OPERATION), QUEUE)
+        || AT(queue, QUEUE_TORN) != Py_None
+        || (socket = AT(operation, SOCKET_OF_OPERATION)) == NULL
+        || !is_known_message(AT(operation, MESSAGE_OF_OPERATION))) {
+        return hand_over(TELL, operation, arguments, count, names);
+    }
+    PyObject *handler = Py_NewRef(PyTuple_GET_ITEM(handlers, 0)), *answer = NULL;
+    PyObject *owner = AT(operation, OWNER_OF_OPERATION);
+    Py_INCREF(operation);
+    Py_INCREF(socket);
+    AT(operation, FACE) = Py_NewRef(Py_None);
+    AT(operation, CONTEXT) = Py_NewRef(Py_None);
+    AT(operation, QUEUE_OF_OPERATION) = Py_NewRef(Py_None);
+    AT(operation, OWNER_OF_OPERATION) = Py_NewRef(Py_None);
+    set(operation, STATE, objects[IDLE]);
+    Py_XDECREF(owner);
+    if (PyContext_Enter(context) == 0) {
+        PyObject *stack[] = {handler, socket, face};
+        answer = PyObject_Vectorcall(call_unprotected, stack, 3, NULL);
+        if (PyContext_Exit(context) < 0) {
+            Py_CLEAR(answer);
+        }
+    }
+    int is_kept = 0;
+    if (answer != NULL && answer != Py_None) {
+        PyObject *begin = PyObject_GetAttr(operation, name_handler_begins);
+        PyObject *is_to_begin = begin == NULL ? NULL
+                                              : PyObject_CallMethodObjArgs(dispatcher, name_go_on, context,
+                                                                           answer, begin, NULL);
+        Py_XDECREF(begin);
+        Py_SETREF(answer, is_to_begin);
+        is_kept = is_to_begin == Py_True && !is_in_flight(operation);
+    }
+    if (is_kept) {
+        /* Somebody else's turn may come first, and the handler is to find them as they are, not started anew. */
+        Py_SETREF(answer, PyObject_CallMethodObjArgs(operation, name_keep, face, queue, Py_None, NULL));
+    }
+    else if (!is_in_flight(operation) && AT(operation, SOCKET_OF_OPERATION) == socket) {
+        /* With an exception set, nothing may run that would change it. */
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        set(operation, SOCKET_OF_OPERATION, Py_None);
+        PyErr_Restore(type, error, traceback);
+    }
+    if (answer != NULL) {
+        Py_SETREF(answer, Py_NewRef(Py_None));
+    }
+    Py_DECREF(queue);
+    Py_DECREF(face);
+    Py_DECREF(context);
+    Py_DECREF(handler);
+    Py_DECREF(socket);
+    Py_DECREF(operation);
+    return answer;
 }
 
 /* -- methods --------------------------------------------------------------------------------------------------- */
@@ -1781,6 +2293,9 @@ take_in(PyObject *things)
     no_flags = handed_in(things, "no_flags");
     send_kind = handed_in(things, "send");
     pace_of_starts = handed_in(things, "pace_of_starts");
+    ending_owners = handed_in(things, "ending_owners");
+    call_unprotected = handed_in(things, "call_unprotected");
+    PyObject *epoll = handed_in(things, "epoll_class"); /* None where there is none */
     package = PyUnicode_InternFromString("trio_send");
     no_seconds = PyFloat_FromDouble(0.0);
     no_size = PyLong_FromLong(-1);
@@ -1792,7 +2307,9 @@ take_in(PyObject *things)
     if (PyErr_Occurred()) {
         return -1;
     }
-    if (!PyDict_Check(pace_of_starts) || values[JOIN_TOTAL] != JOIN_SIZE
+    epoll_class = PyType_Check(epoll) ? (PyTypeObject *)epoll : NULL;
+    if (!PyDict_Check(pace_of_starts) || !PyList_CheckExact(ending_owners)
+        || values[JOIN_TOTAL] != JOIN_SIZE || (values[BUSY] | values[IN_STEP]) > LARGEST_BUDGET
         || values[STARTS_PER_LOOK] > LARGEST_BUDGET) {
         PyErr_SetString(PyExc_TypeError, "a number is another one than is known here");
         return -1;
@@ -1805,14 +2322,26 @@ static const struct {
     const char *name;
 } names[] = {
     {&name_account, "_account"},
+    {&name_arm_again, "_arm_again"},
     {&name_begin_send_stuck, "_begin_send_stuck"},
     {&name_end_attempt, "end_attempt"},
     {&name_finish, "_finish"},
+    {&name_finish_alone, "_finish_alone"},
+    {&name_go_on, "go_on"},
+    {&name_go_on_alone, "go_on_alone"},
+    {&name_handler_begins, "handler_begins"},
     {&name_is_completed, "is_completed"},
+    {&name_keep, "keep"},
     {&name_post, "post"},
     {&name_send_async_ended, "_send_async_ended"},
+    {&name_send_async_fully, "_send_async"},
     {&name_send_async_stuck, "_send_async_stuck"},
     {&name_start_budget, "START_BUDGET"},
+    {&name_tell, "_tell"},
+    {&name_unwatch, "unwatch"},
+    {&name_wake, "wake"},
+    {&name_watch_first, "_watch_first"},
+    {&name_weigh, "_weigh"},
 };
 
 PyDoc_STRVAR(install_doc,

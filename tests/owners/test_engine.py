@@ -1027,7 +1027,7 @@ async def test_the_other_direction_that_cannot_be_watched_any_more_is_served(
             pollset = initiator._owner.engine._pollset
             assert pollset is not None
             assert pollset.armed == 2
-            monkeypatch.setattr(pollset, "_update", refuse)
+            monkeypatch.setattr(epoll_set.EpollSet, "_update", refuse)
             if how == "stopped":
                 assert args[first].cancel()
                 await wait_all_tasks_blocked()

@@ -100,6 +100,8 @@ class EpollSet(Generic[W]):
       OSError: the system has no descriptor, or no memory, for a set.
     """
 
+    __slots__ = ("__weakref__", "_epoll", "_readers", "_writers", "armed", "fd")
+
     def __init__(self) -> None:
         self._epoll: Any = select.epoll()  # type: ignore[attr-defined,unused-ignore]
         self.fd: int = self._epoll.fileno()
@@ -244,13 +246,17 @@ class EpollSet(Generic[W]):
             if happened & _IN_OR_OVER:
                 self._take(self._readers, fd, ready)
             if self._writers.get(fd) is not None or self._readers.get(fd) is not None:
-                try:
-                    self._update(fd)
-                except OSError:
-                    # It cannot be watched any more, so the attempt has to tell whether it is ready.
-                    self._take(self._writers, fd, ready)
-                    self._take(self._readers, fd, ready)
+                self._arm_again(fd, ready)
         return ready
+
+    def _arm_again(self, fd: int, ready: list[W]) -> None:
+        """Go on waiting in the direction in which nothing has happened."""
+        try:
+            self._update(fd)
+        except OSError:
+            # It cannot be watched any more, so the attempt has to tell whether it is ready.
+            self._take(self._writers, fd, ready)
+            self._take(self._readers, fd, ready)
 
     def _take(self, queues: dict[int, W | None], fd: int, ready: list[W]) -> None:
         """Have who waits in one direction be ready, and wait no more."""

@@ -101,14 +101,15 @@ class LoneSends(SendCalls):
             elif self.port.refills:
                 done = head.transferred
                 try:
-                    try:
-                        self.attempt(head)
-                        is_done = True
-                    finally:
-                        self.refills.learn(in_vain=head.transferred == done)
-                except ATTEMPT_ERRORS as caught:
-                    if self.accepted == before or not isinstance(caught, BlockingIOError):
+                    self.attempt(head)
+                    is_done = True
+                    self.refills.learn(in_vain=False)
+                except BlockingIOError as caught:
+                    self.refills.learn(in_vain=head.transferred == done)
+                    if self.accepted == before:
                         self._missed(head, caught)
+                except ATTEMPT_ERRORS as caught:
+                    self._missed(head, caught)
             self.drained += self.accepted - before
             if is_done:
                 self._finish_alone(head)

@@ -245,6 +245,12 @@ class OperationQueue(BulkEnds):
             owner.watch(self)
 
     @trio.lowlevel.enable_ki_protection
+    def _watch_first(self) -> None:
+        """Have the socket watched for the one operation that has just joined the queue."""
+        if not self._hold():
+            self._rewatch()
+
+    @trio.lowlevel.enable_ki_protection
     def lend(self, operation: Operation, borrower: WaitingTasks[int | None]) -> bool:
         """Let a task that waits for the end of an operation watch the socket in the place of the owner.
 
@@ -446,8 +452,8 @@ class OperationQueue(BulkEnds):
         if self.head is operation:
             if owner.waits and not counted:
                 self.watcher = owner  # which is the calling task, and about to wait
-            elif not self._hold():
-                self._rewatch()
+            else:
+                self._watch_first()
         if detail is not None:
             self._note(
                 partial(self._stop, operation, operation.activation, OPERATION_ABORTED, detail)

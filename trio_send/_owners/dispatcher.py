@@ -50,6 +50,19 @@ class Dispatcher:
       instruments: who else is told.
     """
 
+    __slots__ = (
+        "_begun",
+        "_idle",
+        "_instruments",
+        "_is_beginning",
+        "_is_closed",
+        "_on_error",
+        "_on_quiet",
+        "_open_batch",
+        "_spawn",
+        "outstanding",
+    )
+
     def __init__(
         self,
         spawn: Callable[..., None],
@@ -141,13 +154,19 @@ class Dispatcher:
         """
         if context is None:
             context = contextvars.copy_context()
-        result = context.run(_call_unprotected, handler, *args)
-        if result is not None and isinstance(result, Coroutine):
-            self.outstanding += 1
-            context.run(self._spawn, self._run, result, begin)
-            self._is_beginning = True
-            return True
-        return False
+        result = context.run(call_unprotected, handler, *args)
+        return result is not None and self.go_on(context, result, begin)
+
+    def go_on(
+        self, context: contextvars.Context, result: object, begin: Callable[[], None] | None
+    ) -> bool:
+        """Go on with what a handler has returned, as `call` does."""
+        if not isinstance(result, Coroutine):
+            return False
+        self.outstanding += 1
+        context.run(self._spawn, self._run, result, begin)
+        self._is_beginning = True
+        return True
 
     @trio.lowlevel.enable_ki_protection
     async def _run(
@@ -166,7 +185,7 @@ class Dispatcher:
 
 
 @trio.lowlevel.disable_ki_protection
-def _call_unprotected(handler: Callable[..., object], *args: object) -> object:
+def call_unprotected(handler: Callable[..., object], *args: object) -> object:
     return handler(*args)
 
 

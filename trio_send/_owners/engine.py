@@ -88,6 +88,21 @@ class Engine:
       spawn: starts a task in the initiator's nursery.
     """
 
+    __slots__ = (
+        "_bed",
+        "_dozes",
+        "_draining",
+        "_on_cancelled",
+        "_pollset",
+        "_quitting",
+        "_scope",
+        "_shield",
+        "_spawn",
+        "_tried",
+        "_tries",
+        "_turns",
+    )
+
     def __init__(self, on_cancelled: Callable[[str], None], spawn: Callable[..., None]) -> None:
         self._on_cancelled = on_cancelled
         self._spawn = spawn

@@ -8,6 +8,7 @@ nothing is missing but some speed.
 from __future__ import annotations
 
 import os
+import select
 import socket as stdlib_socket
 from binascii import crc32
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Final
 
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
+from .._base.tries import Tries
+from .._base.waiting_tasks import WaitingTasks
+from .._kernel.epoll_set import EpollSet
 from .._kernel.port import KernelPort
 from .._messages.buffers import (
     JOIN_PIECE_SIZE,
@@ -24,15 +28,18 @@ from .._messages.buffers import (
     Piece,
     WholeBytes,
 )
-from .._operations.gate import BUSY, STEP
+from .._operations.bulk_ends import ENDING_OWNERS
+from .._operations.gate import BUSY, NOTED, STEP
 from .._operations.operation import Operation
 from .._operations.queue import OPERATION_COST
 from .._operations.send_calls import PLAIN_FLAGS
 from .._operations.send_queue import SendQueue
-from .._operations.states import DONE, IDLE, QUEUED, TRYING
+from .._operations.states import ABORTED, DONE, IDLE, QUEUED, TRYING
 from .._operations.watermarks import OPERATION_WEIGHT, Watermarks
 from .._owners import exiting_owner
 from .._owners.current import current_owner
+from .._owners.dispatcher import Dispatcher, call_unprotected
+from .._owners.engine import RETRIES, Engine
 from .._owners.scope_owner import ScopeOwner
 from .._tracing.instruments import Instruments
 from .async_result import AsyncResult, EndedResult, ResultOperation
@@ -76,6 +83,11 @@ def accelerate() -> bool:
             queue=SendQueue,
             port=KernelPort,
             marks=Watermarks,
+            tries=Tries,
+            engine=Engine,
+            pollset=EpollSet,
+            dispatcher=Dispatcher,
+            waiting=WaitingTasks,
             instruments=Instruments,
             message=Message,
             whole_bytes=WholeBytes,
@@ -83,13 +95,18 @@ def accelerate() -> bool:
             socket_class=stdlib_socket.SocketType,
             current_owner=current_owner,
             pace_of_starts=vars(exiting_owner),
+            ending_owners=ENDING_OWNERS,
+            call_unprotected=call_unprotected,
+            epoll_class=getattr(select, "epoll", None),
             no_flags=SocketFlags.NONE,
             send=SocketAsyncOperation.SEND,
             idle=IDLE,
             trying=TRYING,
             queued=QUEUED,
             done=DONE,
+            aborted=ABORTED,
             step=STEP,
+            noted=NOTED,
             busy=BUSY,
             success=SUCCESS,
             plain_flags=PLAIN_FLAGS,
@@ -98,6 +115,7 @@ def accelerate() -> bool:
             max_pieces=MAX_PIECES,
             join_piece_size=JOIN_PIECE_SIZE,
             join_total=JOIN_TOTAL,
+            retries=RETRIES,
             starts_per_look=exiting_owner.STARTS_PER_LOOK,
         )
     except (AttributeError, TypeError, RuntimeError):

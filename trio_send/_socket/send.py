@@ -198,6 +198,7 @@ class Sending(Verb):
         operation.flags = PLAIN_FLAGS
         return core.sends.go_on(operation, owner, error) or settle(core, operation)
 
+    @trio.lowlevel.enable_ki_protection
     def _send_async(self, args: SocketAsyncEventArgs) -> bool:
         """Send after all the checks."""
         core = self._core
