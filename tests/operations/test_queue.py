@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from contextvars import copy_context
 from typing import Any
 
@@ -321,6 +322,18 @@ async def test_a_drain_stops_at_its_allowance() -> None:
     assert queue.drain(0) == 0
 
 
+async def test_messages_that_share_a_call_count_for_what_they_were() -> None:
+    port = ScriptedPort([Blocked()])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operations = [sending(b"ten bytes.") for _ in range(5)]
+    for operation in operations:
+        start(queue, operation, owner)
+    port.unblock()
+    assert queue.drain(10**9) == 5 * (10 + OPERATION_COST)
+    assert port.attempts == 2
+    assert owner.endings == operations
+
+
 async def test_a_part_counts_for_what_it_was() -> None:
     port = ScriptedPort([Blocked(), 70_000])
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
@@ -389,6 +402,49 @@ async def test_an_attempt_during_which_the_head_was_stopped_sends_nothing(alone:
     queue.drain(10**9)
     assert members(queue) == []
     assert port.offers == ([] if alone else [b"xyz"])
+
+
+async def test_a_stop_before_the_step_forbids_the_attempt() -> None:
+    """It comes between the checks of a start and its step."""
+    port = SpyPort()
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = sending(b"stopped")
+    operation.claim()
+    operation.halt("before the step")
+    assert queue.start(operation, owner) is True
+    assert owner.endings == [operation]
+    assert (operation.state, operation.detail) == (ABORTED, "before the step")
+    assert port.calls == []
+    # That one alone.
+    assert start(queue, sending(b"later"), owner) is False
+    assert port.offers == [b"later"]
+
+
+@pytest.mark.parametrize("later", ["with flags", "list", "range"])
+async def test_a_stop_that_came_too_late_forbids_nothing_to_those_behind(later: str) -> None:
+    """The kernel had taken everything by then, in a start that goes the long way."""
+    port = SpyPort()
+    answers: list[bool] = []
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+            first = SocketAsyncEventArgs(b"first")
+            first.socket_flags = SocketFlags.DONT_ROUTE
+            port.on_call = lambda _: answers.append(first.cancel())
+            assert socket.send_async(first) is False
+            assert answers == [True]
+            assert first.bytes_transferred == 5
+            port.on_call = None
+            args = SocketAsyncEventArgs()
+            if later == "list":
+                args.buffer_list = [b"la", bytearray(b"ter")]
+            elif later == "range":
+                args.set_buffer(bytearray(b"<later>"), 1, 5)
+            else:
+                args.set_buffer(b"later")
+                args.socket_flags = SocketFlags.DONT_ROUTE
+            assert socket.send_async(args) is False
+            assert args.bytes_transferred == 5
+    assert port.offers == [b"first", b"later"]
 
 
 async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:

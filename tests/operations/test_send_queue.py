@@ -490,6 +490,38 @@ async def test_a_dead_connection_ends_everyone_with_its_code(
     assert port.accepted == TEN[:accepted]
 
 
+class SpeakingPort(ScriptedPort):
+    """A port that says in words of its own how its connection has ended."""
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        try:
+            return super().send(buffer, flags)
+        except ConnectionResetError:
+            raise SocketException(
+                SocketError.CONNECTION_RESET,
+                native_error_code=errno.ECONNRESET,
+                detail="the tunnel has fallen in",
+            ) from None
+
+
+async def test_what_a_port_says_of_the_end_of_its_connection_is_told_of_the_message_it_was_for() -> (
+    None
+):
+    port = SpeakingPort([Blocked(), "ECONNRESET"])
+    socket = Socket.from_port(port)
+    first, behind = args_for(TEN, TEN)
+    async with open_initiator():
+        assert socket.send_async(first)
+        assert socket.send_async(behind)
+        await wait_all_tasks_blocked()
+        port.unblock()
+        await first.wait()
+        await behind.wait()
+        assert errors([first, behind]) == ["CONNECTION_RESET"] * 2
+        assert "the tunnel has fallen in" in str(first.outcome)
+        assert "the tunnel has fallen in" not in str(behind.outcome)
+
+
 async def test_a_follower_in_the_same_call_as_the_error_is_a_follower_too(
     autojump_clock: MockClock,
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import Told, Turns, scripted, ten
+from tests.helpers import Told, Turns, scripted, ten, unblock
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -534,6 +534,34 @@ async def test_wait_on_idle_args_is_a_checkpoint() -> None:
         assert socket.send_async(args) is False
     with assert_checkpoints():
         assert await args.wait() == 10
+
+
+async def test_a_wait_on_idle_args_is_not_for_what_another_task_starts_meanwhile() -> None:
+    """Trio runs the two in any order, so it takes some rounds until each comes first."""
+    first = set()
+    for _ in range(30):
+        socket, port = scripted(10, Blocked())
+        args = SocketAsyncEventArgs(ten("a"))
+        log: list[object] = []
+
+        async def wait(args: SocketAsyncEventArgs, log: list[object]) -> None:
+            log.append("wait")
+            log.append(await args.wait())
+
+        async def start(socket: Socket, args: SocketAsyncEventArgs, log: list[object]) -> None:
+            log.append("start")
+            args.set_buffer(b"xyz")
+            assert socket.send_async(args) is True
+
+        async with open_initiator():
+            assert socket.send_async(args) is False
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait, args, log)
+                nursery.start_soon(start, socket, args, log)
+                await unblock(port)
+        first.add(log[0])
+        assert log == (["wait", "start", 10] if log[0] == "wait" else ["start", "wait", 3])
+    assert first == {"wait", "start"}
 
 
 # Subclasses and callbacks ---------------------------------------------------------------------

@@ -49,7 +49,7 @@ from trio_send._kernel.port import Port
 from trio_send._messages.buffers import MAX_PIECES
 from trio_send._operations.queue import OPERATION_COST
 from trio_send._owners import engine as _engine
-from trio_send.testing import Blocked
+from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED = SocketError.OPERATION_ABORTED
 SUCCESS = SocketError.SUCCESS
@@ -1047,3 +1047,42 @@ async def test_an_engine_that_is_told_to_quit_ends_at_once_and_has_not_been_canc
         engine.quit()
         await wait_all_tasks_blocked()
         assert nursery.child_tasks == set()
+
+
+class RefillingPort(ScriptedPort):
+    """A port for a reader as fast as the sender, so that what ends an attempt is its allowance."""
+
+    refills = True
+
+
+def refilling() -> tuple[Socket, SocketAsyncEventArgs]:
+    """A socket on such a port, and args for more than one attempt may send."""
+    port = RefillingPort([100_000] * 19, descriptor=True)
+    return Socket.from_port(port), SocketAsyncEventArgs(bytes(2_000_000))
+
+
+async def test_who_has_used_up_an_allowance_has_another_turn_without_being_armed() -> None:
+    socket, args = refilling()
+    async with open_initiator() as initiator:
+        await wait_all_tasks_blocked()
+        assert socket.send_async(args) is True
+        await wait_all_tasks_blocked()
+        assert not args.pending
+        assert args.bytes_transferred == 2_000_000
+        assert initiator._owner.engine._pollset is None
+    socket.close()
+
+
+async def test_who_has_used_up_an_allowance_while_the_engine_waits_for_another_has_a_turn() -> None:
+    with connected("unix") as (stuck, _):
+        fill(stuck)
+        async with open_initiator():
+            await wait_all_tasks_blocked()
+            assert stuck.send_async(SocketAsyncEventArgs(b"x")) is True
+            await wait_all_tasks_blocked()
+            socket, args = refilling()
+            assert socket.send_async(args) is True
+            await wait_all_tasks_blocked()
+            assert not args.pending
+            assert args.bytes_transferred == 2_000_000
+            socket.close()

@@ -386,6 +386,22 @@ async def test_what_is_no_number_of_bytes_harms_nobody_else(unix: Ends) -> None:
     assert await socket.receive() == b"y"
 
 
+async def test_a_port_is_asked_for_bytes_without_flags() -> None:
+    port = ScriptedPort(incoming=[b"hello"])
+    seen: list[tuple[int, int]] = []
+    ask = port.receive_into
+    assert ask is not None
+
+    def note(views: Sequence[memoryview], flags: int) -> int:
+        seen.append((sum(view.nbytes for view in views), flags))
+        return ask(views, flags)
+
+    port.receive_into = note
+    with closing(Socket.from_port(port)) as socket:
+        assert await socket.receive(3) == b"hel"
+    assert seen == [(3, 0)]
+
+
 class Three:
     """A whole number that is none of Python's own."""
 

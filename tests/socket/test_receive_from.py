@@ -529,6 +529,22 @@ async def test_instruments_are_told_the_sender_and_the_bytes(ends: Ends, form: s
     assert instrument.seen == [(kind, peer.getsockname(), 5, b"hello")]
 
 
+@pytest.mark.parametrize("name", ["receive_async", "receive_from_async"])
+async def test_how_a_datagram_came_is_told_of_the_latest_operation_alone(
+    ends: Ends, name: str
+) -> None:
+    socket, peer = ends
+    peer.sendto(b"hello", socket.local_end_point)
+    args = SocketAsyncEventArgs(bytearray(9))
+    assert args.receive_message_from_packet_info is None
+    async with open_initiator():
+        assert socket.receive_message_from_async(args) is False
+        peer.sendto(b"again", socket.local_end_point)
+        assert getattr(socket, name)(args) is False
+    assert args.bytes_transferred == 5
+    assert args.receive_message_from_packet_info is None
+
+
 async def test_text_about_such_an_operation(ends: Ends) -> None:
     socket, peer = ends
     peer.sendto(b"hello", socket.local_end_point)

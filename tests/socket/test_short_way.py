@@ -222,6 +222,24 @@ async def test_it_stays_open_when_starts_in_the_middle_spend_what_may_go_it(
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
 
 
+@pytest.mark.parametrize("form", ["bytes", "range"])
+async def test_a_drain_of_bytes_that_wait_alone_goes_it(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = SpyPort([4, Blocked()])
+    with on(port) as socket:
+        async with open_initiator():
+            args = SocketAsyncEventArgs(MESSAGE)
+            if form == "range":
+                args.set_buffer(b"<" + MESSAGE + b">", 1, len(MESSAGE))
+            assert socket.send_async(args) is True
+            await wait_all_tasks_blocked()
+            monkeypatch.setattr(OperationQueue, "drain", None)
+            port.inner.unblock()
+            assert await args.wait() == len(MESSAGE)
+    assert port.accepted == MESSAGE
+
+
 @every_form
 async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = FORMS[form](MESSAGE)
@@ -500,6 +518,25 @@ async def test_a_failure_leaves_no_cycle(face: str, form: str) -> None:
 
 class Odd(Exception):
     """No error of a socket."""
+
+
+async def test_what_is_no_error_of_a_socket_locks_no_member_of_a_list() -> None:
+    """Even while it is being looked at, with the frames that it came through."""
+
+    def be_odd(_: object) -> None:
+        raise Odd
+
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            port.on_call = be_odd
+            members = [bytearray(100_000), bytearray(100_000)]
+            with pytest.raises(Odd) as raised:
+                socket.begin_send(members)
+            assert raised.tb is not None
+            for member in members:
+                member.append(0)  # which a view of it would forbid
 
 
 @every_form

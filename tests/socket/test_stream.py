@@ -208,6 +208,16 @@ async def test_an_end_waits_for_what_is_queued() -> None:
     assert result.bytes_transferred == len(BIG)
 
 
+async def test_an_end_that_the_socket_was_told_of_is_not_told_once_more() -> None:
+    socket, port = scripted()
+    stream = socket.as_stream()
+    socket.shutdown(SocketShutdown.SEND)
+    for _ in range(2):
+        with assert_checkpoints():
+            await stream.send_eof()
+    assert port.shut_down == [SocketShutdown.SEND]
+
+
 async def test_an_end_that_was_cancelled_has_not_come(autojump_clock: Any) -> None:
     left, right = socketpair()
     async with left, right:

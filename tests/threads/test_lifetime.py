@@ -40,7 +40,9 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._base.inbox import Inbox
+from trio_send._base.wait_handle import WaitHandle
 from trio_send._owners.exiting_owner import START_BUDGET
+from trio_send._owners.thread_owner import ThreadOwner
 from trio_send._threads import lifetime as _threads
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
@@ -513,6 +515,32 @@ async def test_a_thread_that_waits_at_its_exit_while_its_host_leaves(policy: Exi
                 leave.set()
                 await left.wait()
     assert how_it_ended(await worker.join())[:2] == (ABORTED, 4)
+
+
+async def test_an_exit_that_is_given_up_is_noticed_once() -> None:
+    """As where Ctrl-C strikes while the thread waits, and what it has asked for before is on its way."""
+    async with open_initiator() as host:
+        owner, left = ThreadOwner(host._owner), WaitHandle()
+        owner.begin_exit(left, "left", False)
+        owner.give_up(left, "given up")
+        assert host.statistics().unfinished_events == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert host.statistics().unfinished_events == 0
+        assert owner.has_exited
+        assert await left.wait_one(0)
+
+
+async def test_a_thread_that_leaves_when_all_is_over_does_not_wait() -> None:
+    """It has looked before, but what it has asked for then comes late."""
+    for exits in ("thread", "host"):
+        async with open_initiator() as host:
+            owner = ThreadOwner(host._owner)
+            if exits == "thread":
+                owner.end_with_thread("it has ended")
+        left = WaitHandle()
+        owner.begin_exit(left, "left", False)
+        assert await left.wait_one(0)
+        assert owner.has_exited
 
 
 async def test_a_host_that_was_adopted_still_serves_through_its_adopter() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .._kernel.received_message import IPPacketInformation
     from .._messages.packet_element import SendPacketsElement
     from .socket import Socket
-
-_RECEIVE_MESSAGE_FROM: Final = SocketAsyncOperation.RECEIVE_MESSAGE_FROM
 
 
 class SocketAsyncEventArgs(EventArgsSettings):
@@ -208,9 +206,7 @@ class SocketAsyncEventArgs(EventArgsSettings):
         UDP.
         """
         step = self._operation.step
-        if self._operation.kind != _RECEIVE_MESSAGE_FROM or step is None:
-            return None
-        return step.information
+        return None if step is None else step.information
 
     # -- whom to tell -------------------------------------------------------------------------------------------------
 
