@@ -1104,10 +1104,12 @@ async def test_cut_args_keep_their_count_whatever_is_tried_with_them(face: str) 
 async def test_resuming_continues_the_count(autojump_clock: MockClock) -> None:
     port = SpyPort([])
     socket = Socket.from_port(port)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[bool, int, int]] = []
     async with open_initiator():
         args = await cut(socket, port.inner, "args")
-        args.completed += lambda _, args: told.append((args.activation, args.bytes_transferred))
+        args.completed += lambda whose, args: told.append(
+            (whose is socket, args.activation, args.bytes_transferred)
+        )
         # Pending, with a follower behind it.
         port.inner.add(2, Blocked(1))
         assert socket.resume(args)
@@ -1122,7 +1124,7 @@ async def test_resuming_continues_the_count(autojump_clock: MockClock) -> None:
         assert socket.send_async(follower)
         assert await args.wait() == 10
         assert await follower.wait() == 2
-        assert told == [(2, 10)]
+        assert told == [(True, 2, 10)]
         assert errors([args, follower]) == ["SUCCESS", "SUCCESS"]
         assert args.remaining == []
         # An ordinary operation again.
@@ -1729,14 +1731,16 @@ async def test_a_call_that_is_accepted_in_part_is_followed_by_another_one_at_onc
     assert port.accepted == TEN * 4
 
 
+@pytest.mark.parametrize("flags", [SocketFlags.NONE, SocketFlags.DONT_ROUTE])
 async def test_calls_in_vain_become_rare_and_one_that_is_not_brings_them_back(
-    autojump_clock: MockClock,
+    flags: SocketFlags, autojump_clock: MockClock
 ) -> None:
     port = RefillingPort()
     socket = Socket.from_port(port)
     messages = 0
     async with open_initiator():
         args = SocketAsyncEventArgs(TEN)
+        args.socket_flags = flags
 
         async def call_in_vain() -> None:
             nonlocal messages

@@ -438,6 +438,7 @@ async def test_the_statistics_of_a_socket(autojump_clock: Any) -> None:
         args = args_of(100)
         before = socket.statistics()
         assert not any(attrs.astuple(before))
+        assert (socket.high_water, socket.low_water) == (65_536, 16_384)
         socket.send_async(args)
         now = socket.statistics()
         assert (now.queued_operations, now.queued_bytes, now.bytes_accepted) == (1, 70, 30)

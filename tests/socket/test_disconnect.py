@@ -36,6 +36,7 @@ from trio_send import (
     SocketError,
     SocketException,
     SocketShutdown,
+    TracedOperation,
     add_instrument,
     open_initiator,
 )
@@ -248,6 +249,28 @@ async def test_the_next_connection_breaks_with_a_cause_of_its_own(
         args = SocketAsyncEventArgs(b"later")
         assert socket.send_async(args) is False
         assert args.socket_error is SocketError.CONNECTION_RESET
+
+
+class Ended(Instrument):
+    """Notes what has ended."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[SocketAsyncOperation, SocketError]] = []
+
+    def operation_completed(
+        self, operation: TracedOperation, error: SocketError, *_: object
+    ) -> None:
+        self.seen.append((operation.kind, error))
+
+
+@every_face
+async def test_instruments_are_told_of_it(tcp: Ends, face: str) -> None:
+    socket, _ = tcp
+    instrument = Ended()
+    async with open_initiator():
+        with add_instrument(instrument):
+            await disconnect_through(face, socket)
+    assert instrument.seen == [(SocketAsyncOperation.DISCONNECT, SocketError.SUCCESS)]
 
 
 @every_face

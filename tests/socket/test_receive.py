@@ -24,6 +24,7 @@ from hypothesis import given, settings, strategies as st
 from outcome import Value
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from tests.between_tasks import falling_asleep
 from tests.helpers import (
     BIG,
     KINDS,
@@ -400,6 +401,18 @@ async def test_a_port_is_asked_for_bytes_without_flags() -> None:
     with closing(Socket.from_port(port)) as socket:
         assert await socket.receive(3) == b"hel"
     assert seen == [(3, 0)]
+
+
+async def test_a_close_that_has_yet_to_be_obeyed_ends_later_receives_at_once(unix: Ends) -> None:
+    """Where no task may be woken yet, the rest of the close waits until Trio runs one."""
+    socket, peer = unix
+    peer.send(b"before")
+    assert await socket.receive() == b"before"
+    peer.send(b"after")
+    with falling_asleep():
+        socket.close()
+    with pytest.raises(ObjectDisposedError):
+        await socket.receive()
 
 
 class Three:
