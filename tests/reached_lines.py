@@ -135,6 +135,8 @@ class Reach:
         for line in lines_of(source, mutation):
             found.update(self._by_line.get((mutation.module, line), ()))
         found = found or set(self._by_module[mutation.module])
+        if not found:  # the module has constants alone, and nobody knows who reads them
+            found.update(*self._by_module.values())
         folder, _, name = mutation.module.removesuffix(".py").rpartition("/")
         place = f"tests/{folder.removeprefix('_')}/"
         alike: dict[str, list[TimedTest]] = defaultdict(list)

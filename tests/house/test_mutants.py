@@ -349,6 +349,11 @@ def test_the_tests_of_a_statement_are_those_that_come_to_it(checkout: Path) -> N
     assert names[12, "comparison"] == [first, third]
     assert names[13, "constant"] == [third]
     assert names[14, "return"] == [near_test, first, third]
+    # Of what stands in no function, by all that come to the module; and if it has none, by all there are.
+    path = checkout / PACKAGE / "_socket" / "numbers.py"
+    path.write_text("ONE = 1\n", "utf-8")
+    (change,) = mutations(checkout / PACKAGE, "_socket/numbers.py")
+    assert {test.name for test in reach.tests_of(change)} == {first, third, near_test}
 
 
 def test_near_are_few_and_of_few_files() -> None:

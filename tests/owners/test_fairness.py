@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.accelerator import go_in_python
 from tests.scripted import run_virtual
 from trio_send import (
     AsyncResult,
@@ -24,8 +25,9 @@ from trio_send import (
     add_instrument,
     open_initiator,
 )
+from trio_send._owners import exiting_owner
 from trio_send._owners.dispatcher import EVENTS_PER_TRIP
-from trio_send._owners.exiting_owner import START_BUDGET
+from trio_send._owners.exiting_owner import START_BUDGET, STARTS_PER_LOOK
 from trio_send.abc import Instrument, Port
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -438,6 +440,25 @@ async def test_a_program_that_calls_itself_for_each_start_has_stack_enough(
             start(frames)
             await done.wait()
     assert max(depths) < 1000
+
+
+async def test_the_stack_is_looked_at_as_often_when_nobody_watches_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_in_python(monkeypatch)
+    looks: list[None] = []
+    monkeypatch.setattr(exiting_owner, "is_deep", lambda: looks.append(None))
+    socket, _ = easy_socket()
+    args = SocketAsyncEventArgs(b"x")
+    async with open_initiator():
+        with add_instrument(Instrument()):
+            pass
+        for _ in range(START_BUDGET):
+            assert socket.send_async(args) is False
+        # One look behind each portion but the last, for then a start is made to pend.
+        assert len(looks) == START_BUDGET // STARTS_PER_LOOK - 1
+        assert socket.send_async(args) is True
+        await args.wait()
 
 
 async def test_a_crowd_that_ends_at_once_is_told_in_portions() -> None:

@@ -21,10 +21,12 @@ from trio_send import (
     Socket,
     SocketAsyncEventArgs,
     SocketError,
+    add_instrument,
     open_initiator,
 )
 from trio_send._kernel.epoll_set import HAVE_EPOLL
 from trio_send._owners.lent_watch import LentWatch
+from trio_send.abc import Instrument
 
 pytestmark = pytest.mark.skipif(
     not HAVE_EPOLL, reason="a task waits for each blocked socket, and has no watch to lend"
@@ -261,6 +263,21 @@ async def test_no_watch_is_lent_where_others_may_wait() -> None:
             nursery.start_soon(into, counts, args.wait)
             await wait_all_tasks_blocked()
             assert not is_lent(socket)
+            assert await read_exactly(peer, len(BIG)) == BIG
+        assert counts == [len(BIG)]
+
+
+async def test_no_watch_is_lent_while_somebody_is_told_of_everything() -> None:
+    """What an instrument sees is the same then, whether or not anybody waits."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            counts: list[int] = []
+            with add_instrument(Instrument()):
+                assert socket.send_async(args)
+                nursery.start_soon(into, counts, args.wait)
+                await wait_all_tasks_blocked()
+                assert not is_lent(socket)
             assert await read_exactly(peer, len(BIG)) == BIG
         assert counts == [len(BIG)]
 

@@ -373,6 +373,17 @@ async def test_what_cannot_be_received_into(
     assert await socket.receive() == b"hello"
 
 
+async def test_a_buffer_that_is_refused_is_free_while_the_refusal_is_looked_at(unix: Ends) -> None:
+    socket, _ = unix
+    block = bytearray(8)
+    view = memoryview(block).toreadonly()
+    with pytest.raises(ValueError, match="must be writable") as refused:
+        await socket.receive_into(view)
+    assert refused.tb is not None
+    view.release()
+    block.append(0)  # which another view of it would forbid
+
+
 async def test_what_is_no_number_of_bytes_harms_nobody_else(unix: Ends) -> None:
     """Behind another receive it would be looked at by whoever drains the queue."""
     socket, peer = unix

@@ -543,6 +543,27 @@ async def test_a_thread_that_leaves_when_all_is_over_does_not_wait() -> None:
         assert owner.has_exited
 
 
+async def test_a_block_whose_host_has_exited_serves_nobody() -> None:
+    """Though the host has never heard of it, because nothing was started there."""
+    socket, port = scripted()
+    entered, exited = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work(host: Initiator) -> None:
+        with from_thread.initiator(host):
+            token.run_sync_soon(entered.set)
+            assert exited.wait(10)
+            with pytest.raises(InvalidOperationError, match="its host has exited"):
+                from_thread.begin_send(socket, b"late")
+
+    async with open_initiator() as host:
+        worker = Worker(work, host)
+        await entered.wait()
+    exited.set()
+    await worker.join()
+    assert port.attempts == 0
+
+
 async def test_a_host_that_was_adopted_still_serves_through_its_adopter() -> None:
     socket, port = scripted()
     async with open_initiator() as outer:

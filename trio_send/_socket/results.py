@@ -230,10 +230,7 @@ def end_value(core: SocketCore, socket: Verb, ar: AsyncResult, kind: SocketAsync
     require_result(core, socket, ar, kind)
     if not ar.is_completed:
         raise trio.WouldBlock
-    try:
-        return take_value(ar)
-    finally:
-        del ar  # a frame that holds what it raised is a cycle
+    return take_value(ar)
 
 
 def end_nowait(core: SocketCore, socket: Verb, ar: AsyncResult, kind: SocketAsyncOperation) -> int:
