@@ -10,6 +10,7 @@ Modules: _socket.event_args_operation.
 from __future__ import annotations
 
 import array
+import contextvars
 import gc
 import inspect
 import sys
@@ -30,6 +31,8 @@ from tests.helpers import connected, in_flight, nothing_to_read, read_exactly
 from tests.scripted import SpyPort
 from trio_send import (
     BufferManager,
+    ExitPolicy,
+    InvalidOperationError,
     ObjectDisposedError,
     OperationInProgressError,
     Socket,
@@ -39,10 +42,11 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
-from trio_send._messages.buffers import JOIN_PIECE_SIZE, MAX_PIECES
+from trio_send._messages.buffers import JOIN_PIECE_SIZE, MAX_PIECES, message_of
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import SendCalls
 from trio_send._socket.event_args_operation import EventArgsOperation, short_parts
+from trio_send._socket.starts import prepare
 from trio_send.testing import Blocked
 
 MESSAGE = b"0123456789"
@@ -250,6 +254,40 @@ async def test_args_go_it_on_a_fresh_socket_too(form: str, monkeypatch: pytest.M
             args = SocketAsyncEventArgs(made.buffer, made.offset, made.size)
             assert socket.send_async(args) is False
             assert args.bytes_transferred == len(MESSAGE)
+
+
+@pytest.mark.parametrize("face", ["begin_send", "try_begin_send"])
+@every_form
+async def test_a_first_begin_goes_it_too(
+    face: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            for name in ("start", "go_on", "join"):
+                monkeypatch.setattr(OperationQueue, name, None)
+            sent = await send_through(face, socket, FORMS[form](MESSAGE))
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+
+
+@pytest.mark.parametrize("face", STARTS)
+async def test_what_is_started_where_another_has_taken_over_is_sent(face: str) -> None:
+    """The initiator that is found is another one than the current one, each time."""
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator() as adopter:
+            async with open_initiator(ExitPolicy.ADOPT):
+                context = contextvars.copy_context()
+            for number in range(1, 4):
+                if face == "send_async":
+                    args = SocketAsyncEventArgs(MESSAGE)
+                    assert context.run(socket.send_async, args) is False
+                    assert args.bytes_transferred == len(MESSAGE)
+                else:
+                    begun = context.run(getattr(socket, face), MESSAGE)
+                    result = begun if face == "begin_send" else begun[0]
+                    assert socket.end_send_nowait(result) == len(MESSAGE)
+                assert adopter.statistics().started == number
+    assert port.offers == [MESSAGE] * 3
 
 
 @every_form
@@ -514,6 +552,42 @@ async def test_a_failure_leaves_no_cycle(face: str, form: str) -> None:
             assert alive() is None
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("thing", ["nothing", "bytes", "ended result", "result"])
+@first_and_later
+async def test_what_is_no_args_is_refused(thing: str, later: bool) -> None:
+    port = SpyPort()
+    with on(port) as socket, on(SpyPort()) as other:
+        async with open_initiator():
+            wrong: Any = {
+                "nothing": None,
+                "bytes": MESSAGE,
+                "ended result": other.begin_send(MESSAGE),
+                "result": other.begin_send(MESSAGE, callback=lambda ar: None),
+            }[thing]
+            if later:
+                await warm_up(socket)
+            calls = len(port.calls)
+            with pytest.raises(TypeError, match="args must be a SocketAsyncEventArgs, not"):
+                socket.send_async(wrong)
+            assert len(port.calls) == calls
+
+
+async def test_what_is_wrong_about_args_comes_before_what_is_wrong_about_the_place() -> None:
+    """As on the longer way: no initiator is open, but that would not help these."""
+    with on(SpyPort([Blocked()])) as blocked, on(SpyPort()) as socket:
+        in_use = SocketAsyncEventArgs(MESSAGE)
+        async with open_initiator():
+            assert blocked.send_async(in_use) is True
+            await warm_up(socket)
+            outside = contextvars.Context()
+            with pytest.raises(OperationInProgressError):
+                outside.run(socket.send_async, in_use)
+            with pytest.raises(ValueError, match="args has nothing to send"):
+                outside.run(socket.send_async, SocketAsyncEventArgs())
+            with pytest.raises(InvalidOperationError, match="no initiator is open"):
+                outside.run(socket.send_async, SocketAsyncEventArgs(MESSAGE))
 
 
 class Odd(Exception):
@@ -827,6 +901,54 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
     assert port.offers[calls:] == [MESSAGE]
 
 
+@pytest.mark.parametrize("form", [*VIEWED, "list"])
+@pytest.mark.parametrize("face", ["begin_send", "try_begin_send", "send"])
+async def test_a_start_in_the_middle_of_the_checks_goes_first(face: str, form: str) -> None:
+    """While what is to be sent is looked at, which may run code of the program."""
+    made = Form(None, [bytearray(MESSAGE)]) if form == "list" else VIEWED[form](MESSAGE)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            calls = len(port.calls)
+            port.inner.add(Blocked())
+            other = SocketAsyncEventArgs(b"other")
+
+            def start_other() -> None:
+                assert socket.send_async(other) is True
+                port.inner.unblock()
+
+            with in_the_middle(start_other, message_of.__code__):
+                sent = await send_through(face, socket, made)
+            assert sent == (len(MESSAGE), SocketError.SUCCESS)
+            assert await other.wait() == 5
+    assert port.offers[calls] == b"other"
+    assert port.accepted.endswith(b"other" + MESSAGE)
+
+
+async def test_a_cut_in_the_middle_of_a_start_behind_others_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what strikes when nothing was found in the way but those in front."""
+    go_in_python(monkeypatch)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            port.inner.add(3, Blocked(0))
+            head, args = SocketAsyncEventArgs(MESSAGE), SocketAsyncEventArgs(MESSAGE)
+            assert socket.send_async(head) is True
+            with in_the_middle(head.cancel, prepare.__code__):
+                assert socket.send_async(args) is False
+            assert not args.pending
+            assert (args.socket_error, args.bytes_transferred) == (
+                SocketError.CONNECTION_ABORTED,
+                0,
+            )
+            socket.forget_torn()
+            assert await socket.send(args) == len(MESSAGE)
+
+
 class StoppingPort(SpyPort):
     """A port that does something once while its method is fetched, as a finaliser would that strikes there.
 
@@ -885,9 +1007,10 @@ async def test_a_close_in_the_middle_forbids_the_call(face: str, form: str) -> N
 async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: str) -> None:
     port = SpyPort()
     with on(port) as socket:
-        async with open_initiator():
+        async with open_initiator() as initiator:
             await warm_up(socket)
             calls = len(port.calls)
+            started = initiator.statistics().started
             other = SocketAsyncEventArgs(b"other" if kind == "bytes" else bytearray(b"other"))
             answers: list[bool] = []
             middle = middle_of(face, form)
@@ -898,7 +1021,9 @@ async def test_a_start_in_the_middle_waits_behind(face: str, form: str, kind: st
             await wait_all_tasks_blocked()
             assert not other.pending
             assert await other.wait() == 5
-    assert port.offers[calls:] == [MESSAGE, b"other"]
+            # Of these the budget of starts that end on the spot tells some; a task owns what it awaits.
+            assert initiator.statistics().started == started + 1 + (face != "send")
+    assert b"".join(port.offers[calls:]) == MESSAGE + b"other"
 
 
 @pytest.mark.parametrize(("face", "form"), SHORTEST["bytearray"])

@@ -101,10 +101,10 @@ class Sending(Verb):
         queue = core.sends
         try:
             operation = args._operation
+            data = operation.direct
         except AttributeError:
             return self._send_async(args)
         # The looks. Nothing is called between the first of them and what follows, so nothing can strike there.
-        data = operation.direct
         if (
             owner is not core.checked
             or owner is None
