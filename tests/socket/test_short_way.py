@@ -918,7 +918,7 @@ async def test_a_start_in_the_middle_of_the_checks_goes_first(face: str, form: s
                 assert socket.send_async(other) is True
                 port.inner.unblock()
 
-            with in_the_middle(start_other, message_of.__code__):
+            with in_the_middle(start_other, beginning_of(message_of.__code__)):
                 sent = await send_through(face, socket, made)
             assert sent == (len(MESSAGE), SocketError.SUCCESS)
             assert await other.wait() == 5
@@ -938,7 +938,7 @@ async def test_a_cut_in_the_middle_of_a_start_behind_others_refuses_it(
             port.inner.add(3, Blocked(0))
             head, args = SocketAsyncEventArgs(MESSAGE), SocketAsyncEventArgs(MESSAGE)
             assert socket.send_async(head) is True
-            with in_the_middle(head.cancel, prepare.__code__):
+            with in_the_middle(head.cancel, beginning_of(prepare.__code__)):
                 assert socket.send_async(args) is False
             assert not args.pending
             assert (args.socket_error, args.bytes_transferred) == (
