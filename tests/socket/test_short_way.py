@@ -901,8 +901,16 @@ async def test_a_stop_in_the_middle_forbids_the_call(form: str) -> None:
     assert port.offers[calls:] == [MESSAGE]
 
 
-@pytest.mark.parametrize("form", [*VIEWED, "list"])
-@pytest.mark.parametrize("face", ["begin_send", "try_begin_send", "send"])
+@pytest.mark.parametrize(
+    ("face", "form"),
+    [
+        (face, form)
+        for face in ("begin_send", "try_begin_send", "send")
+        for form in (*VIEWED, "list")
+        # An awaited send takes no range.
+        if (face, form) != ("send", "range of wide items")
+    ],
+)
 async def test_a_start_in_the_middle_of_the_checks_goes_first(face: str, form: str) -> None:
     """While what is to be sent is looked at, which may run code of the program."""
     made = Form(None, [bytearray(MESSAGE)]) if form == "list" else VIEWED[form](MESSAGE)
