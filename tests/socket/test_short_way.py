@@ -26,6 +26,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+import trio_send
 from tests.accelerator import go_in_python
 from tests.helpers import connected, in_flight, nothing_to_read, read_exactly
 from tests.scripted import SpyPort
@@ -37,6 +38,7 @@ from trio_send import (
     OperationInProgressError,
     Socket,
     SocketAsyncEventArgs,
+    SocketAsyncOperation,
     SocketError,
     SocketException,
     SocketFlags,
@@ -766,6 +768,79 @@ async def test_views_with_gaps_are_refused_by_later_starts_too() -> None:
                     begin(gaps)
             with pytest.raises(TypeError, match="must be contiguous"):
                 await socket.send(gaps)
+
+
+# What it leaves as it is ----------------------------------------------------------------------
+
+
+async def test_results_of_a_send_are_right_whatever_came_before_it() -> None:
+    """They are set where they change, and most of the time that is the count alone, or nothing."""
+    args = SocketAsyncEventArgs(MESSAGE)
+
+    def results() -> tuple[Any, ...]:
+        left = b"".join(map(bytes, args.remaining))
+        return args.socket_error, args.bytes_transferred, args.last_operation, left
+
+    sent = (SocketError.SUCCESS, len(MESSAGE), SocketAsyncOperation.SEND, b"")
+    port = SpyPort()
+    with on(port) as socket, on(SpyPort()) as broken:
+        async with open_initiator():
+            await warm_up(socket)
+            await warm_up(broken)
+            for _ in range(3):
+                assert socket.send_async(args) is False
+                assert results() == sent
+            broken.close()
+            args.set_buffer(MESSAGE)
+            assert args.remaining == [MESSAGE]
+            assert socket.send_async(args) is False
+            assert results() == sent
+            port.inner.add("ECONNRESET")
+            assert socket.send_async(args) is False
+            assert args.socket_error is SocketError.CONNECTION_RESET
+    with on(SpyPort()) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            assert socket.send_async(args) is False
+            assert results() == sent
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await socket.send(args)
+            assert args.socket_error is SocketError.OPERATION_ABORTED
+            assert socket.send_async(args) is False
+            assert results() == sent
+    left, right = trio_send.socketpair()
+    async with left, right, open_initiator():
+        await right.send(b"x")
+        room = bytearray(1)
+        args = SocketAsyncEventArgs(room)
+        for _ in range(2):
+            assert right.send_async(args) is False
+        assert left.receive_async(args) is False
+        assert (args.last_operation, room) == (SocketAsyncOperation.RECEIVE, b"x")
+        assert right.send_async(args) is False
+        assert args.last_operation is SocketAsyncOperation.SEND
+
+
+@pytest.mark.parametrize(("form", "kind"), [("bytes", ValueError), ("view", RuntimeError)])
+async def test_what_a_port_raises_is_not_taken_for_a_view_that_was_released(
+    form: str, kind: type[Exception]
+) -> None:
+    port = SpyPort(on_call=lambda _: None)
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(FORMS[form](MESSAGE).buffer)
+
+            def fail(_: object) -> None:
+                raise kind("of the port's")
+
+            port.on_call = fail
+            with pytest.raises(kind, match="of the port's"):
+                socket.send_async(args)
+            port.on_call = lambda _: None
+            assert socket.send_async(args) is False
+            assert args.socket_error is SocketError.SUCCESS
 
 
 # What runs in the middle ----------------------------------------------------------------------

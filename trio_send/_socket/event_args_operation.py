@@ -168,14 +168,9 @@ class EventArgsOperation(Operation):
     def use_prepared(self) -> None:
         self.message = self.prepared
         self.is_fresh = True
-        self.settled = -1
 
     def reset_results(self) -> None:
         super().reset_results()
-        self.settled = -1
-
-    def set_error(self, code: int, errno: int, detail: str | None = None) -> None:
-        super().set_error(code, errno, detail)
         self.settled = -1
 
     def let_go(self) -> None:
