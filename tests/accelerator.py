@@ -22,6 +22,7 @@ COMPILED: tuple[tuple[type, str], ...] = (
     (SendQueue, "_attempt_run"),
     (SendQueue, "drain"),
     (EpollSet, "fetch"),
+    (EpollSet, "silence"),
     (EventArgsOperation, "tell"),
 )
 

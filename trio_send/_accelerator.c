@@ -72,6 +72,7 @@
     X(POLLSET, "pollset") \
     X(DISPATCHER, "dispatcher") \
     X(WAITING, "waiting") \
+    X(INBOX, "inbox") \
     X(INSTRUMENTS, "instruments") \
     X(MESSAGE, "message") \
     X(WHOLE_BYTES, "whole_bytes") \
@@ -132,15 +133,19 @@
     X(RESULT_ORIGIN, RESULT, "origin") \
     X(RESULT_OPERATION_OF, RESULT, "_operation") \
     X(RESULT_TRANSFERRED, RESULT, "transferred") \
+    X(OWNER_ADOPTED_BY, OWNER, "adopted_by") \
     X(OWNER_BUDGET, OWNER, "budget") \
     X(OWNER_ENDED_ON_THE_SPOT, OWNER, "ended_on_the_spot") \
     X(OWNER_HELD, OWNER, "held") \
+    X(OWNER_INBOX, OWNER, "inbox") \
     X(OWNER_IS_EXITING, OWNER, "is_exiting") \
     X(OWNER_QUEUES, OWNER, "queues") \
     X(OWNER_RESERVE, OWNER, "reserve") \
     X(OWNER_STARTED, OWNER, "started") \
     X(OWNER_STOPPED, OWNER, "stopped") \
     X(OWNER_SUCCEEDED, OWNER, "succeeded") \
+    X(OWNER_TRIO_THREAD, OWNER, "trio_thread") \
+    X(INBOX_TOKEN, INBOX, "_token") \
     X(SCOPE_DISPATCHER, SCOPE_OWNER, "dispatcher") \
     X(SCOPE_ENGINE, SCOPE_OWNER, "engine") \
     X(SCOPE_INSTRUMENTS, SCOPE_OWNER, "instruments") \
@@ -160,6 +165,7 @@
     X(QUEUE_OFFERED, QUEUE, "offered") \
     X(QUEUE_PORT, QUEUE, "port") \
     X(QUEUE_REFILLS, QUEUE, "refills") \
+    X(QUEUE_SOCKET_ID, QUEUE, "socket_id") \
     X(QUEUE_STARTED, QUEUE, "started") \
     X(QUEUE_SUCCEEDED, QUEUE, "succeeded") \
     X(QUEUE_TAIL, QUEUE, "tail") \
@@ -186,6 +192,7 @@
     X(MARKS_HIGH, MARKS, "high") \
     X(MARKS_IS_ABOVE, MARKS, "is_above") \
     X(MARKS_REFUSES, MARKS, "refuses") \
+    X(INSTRUMENTS_SOCKETS, INSTRUMENTS, "_sockets") \
     X(INSTRUMENTS_WATCHING, INSTRUMENTS, "watching") \
     X(MESSAGE_DIRECT, MESSAGE, "direct") \
     X(MESSAGE_SIZE, MESSAGE, "size") \
@@ -224,6 +231,7 @@
     X(ATTEMPT_RUN, QUEUE, _attempt_run, "($self, head)") \
     X(DRAIN, QUEUE, drain, "($self, allowance)") \
     X(FETCH, POLLSET, fetch, "($self)") \
+    X(SILENCE, POLLSET, silence, "($self, fd, queue)") \
     X(TELL, OPERATION, tell, "($self, dispatcher)")
 
 #define INDEX(index, ...) index,
@@ -252,13 +260,12 @@ static PyObject *in_python[METHODS];
 
 /* What else is needed, held for ever. Of the small numbers Python has one object each. */
 static PyObject *current_owner, *no_flags, *send_kind, *no_seconds, *no_size, *package;
-static PyObject *ending_owners, *call_unprotected;
+static PyObject *ending_owners, *call_unprotected, *current_trio_token;
 static PyObject *pace_of_starts; /* the names of the module that says how many starts may go by between two yields */
 static PyObject *numbers[LARGEST_BUDGET + 1];
 static PyObject *name_account, *name_arm_again, *name_begin_send_stuck, *name_end_attempt, *name_finish;
 static PyObject *name_finish_alone, *name_go_on, *name_go_on_alone, *name_handler_begins, *name_is_completed;
-static PyObject *name_keep, *name_post, *name_send_async_ended, *name_send_async_fully, *name_send_async_stuck;
-static PyObject *name_start_budget;
+static PyObject *name_keep, *name_post, *name_send_async_ended, *name_send_async_stuck, *name_start_budget;
 static PyObject *name_tell, *name_unwatch, *name_wake, *name_watch_first, *name_weigh;
 static PyMethodDef *send_of_sockets;
 static PyTypeObject *epoll_class; /* NULL where there is none */
@@ -479,6 +486,62 @@ sock_of(PyObject *send_method)
         return NULL;
     }
     return ((PyCFunctionObject *)send_method)->m_self;
+}
+
+/* Look at an owner that was not found fit for a socket yet, as `require_usable` and `require_owner` do in Python. If all is
+   as usual it is fit from now on, and the answer is 1; if not, nothing was changed. Returns -1 with an exception that has
+   struck. */
+static int
+find_fit(PyObject *socket)
+{
+    PyObject *core = AT(socket, SOCKET_CORE), *owner = NULL;
+    int found = 0;
+
+    if (!is_exactly(core, CORE)) {
+        return 0;
+    }
+    PyObject *checked = AT(core, CORE_CHECKED);
+    if (PyContextVar_Get(current_owner, NULL, &owner) < 0 || owner == NULL || owner == checked
+        || !is_exactly(owner, SCOPE_OWNER)) {
+        PyErr_Clear();
+        Py_XDECREF(owner);
+        return 0;
+    }
+    /* This runs Python code, in which finalisers and Ctrl-C may strike; so all the looks come behind it. */
+    PyObject *token = PyObject_CallNoArgs(current_trio_token);
+    if (token == NULL && !PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        Py_DECREF(owner);
+        return -1;
+    }
+    PyErr_Clear(); /* outside of Trio there is none */
+    PyObject *queue = AT(core, CORE_SENDS), *before = AT(core, CORE_TOKEN), *thread = AT(core, CORE_THREAD);
+    PyObject *inbox = AT(owner, OWNER_INBOX), *instruments = AT(owner, SCOPE_INSTRUMENTS);
+    if (token != NULL && AT(core, CORE_CHECKED) == checked && is_exactly(queue, QUEUE)
+        && AT(queue, QUEUE_GATE) == numbers[0] && size_of(AT(owner, OWNER_BUDGET)) >= 0
+        && AT(owner, OWNER_ADOPTED_BY) == Py_None && is_exactly(inbox, INBOX)
+        && AT(inbox, INBOX_TOKEN) == token && (before == Py_None || before == token)
+        && thread != NULL && PyLong_CheckExact(thread)
+        && PyLong_AsUnsignedLongMask(thread) == PyThread_get_thread_ident()
+        && PyObject_RichCompareBool(thread, AT(owner, OWNER_TRIO_THREAD), Py_EQ) == 1
+        && is_exactly(instruments, INSTRUMENTS)) {
+        PyObject *number = before == token ? NULL : PyIter_Next(AT(instruments, INSTRUMENTS_SOCKETS));
+        if (before == token || number != NULL) {
+            Py_INCREF(owner);
+            AT(core, CORE_CHECKED) = owner;
+            if (number != NULL) {
+                AT(core, CORE_TOKEN) = Py_NewRef(token);
+                put(queue, QUEUE_SOCKET_ID, number);
+                set(queue, QUEUE_INSTRUMENTS, instruments);
+                Py_DECREF(before);
+            }
+            Py_DECREF(checked);
+            found = 1;
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(token);
+    Py_DECREF(owner);
+    return found;
 }
 
 /* Look at who starts and where; return whether that is as it was found fit before. Runs no code of Python's. */
@@ -1109,11 +1172,6 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
     if (!is_exactly(operation, OPERATION)) {
         return hand_over(SEND_ASYNC, self, arguments, count, names);
     }
-    if (AT(self, SOCKET_CORE) != NULL && is_exactly(AT(self, SOCKET_CORE), CORE)
-        && AT(AT(self, SOCKET_CORE), CORE_CHECKED) == Py_None) {
-        /* The first start on a connection, of which all is looked at. */
-        return PyObject_CallMethodOneArg(self, name_send_async_fully, args);
-    }
     start.socket = self;
     start.view.obj = NULL;
     PyObject *buffer = AT(operation, DIRECT), *size_object = AT(operation, SIZE);
@@ -1128,8 +1186,14 @@ send_async(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
             return hand_over(SEND_ASYNC, self, arguments, count, names);
         }
     }
-    if (AT(operation, STATE) != objects[IDLE] || size < 0 || offset < 0 || !is_fit(&start)) {
+    if (AT(operation, STATE) != objects[IDLE] || size < 0 || offset < 0) {
         return hand_over(SEND_ASYNC, self, arguments, count, names);
+    }
+    if (!is_fit(&start)) {
+        int found = find_fit(self);
+        return found < 0 ? NULL
+               : found   ? send_async(self, arguments, count, names)
+                         : hand_over(SEND_ASYNC, self, arguments, count, names);
     }
     if (AT(start.queue, QUEUE_GATE) == objects[BUSY]) {
         return join(&start, args, operation, 0, 0) ? Py_NewRef(Py_True)
@@ -1929,6 +1993,34 @@ fetch(PyObject *pollset, PyObject *const *arguments, Py_ssize_t count, PyObject 
 #endif
 }
 
+/* Have a sending queue not fetched, which is soon to be armed again. */
+static PyObject *
+silence(PyObject *pollset, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+#ifdef __linux__
+    PyObject *readers, *writers, *armed;
+
+    if (count == 2 && names == NULL && is_exactly(pollset, POLLSET) && PyLong_CheckExact(arguments[0])
+        && is_exactly(arguments[1], QUEUE) && Py_IS_TYPE(AT(pollset, POLLSET_EPOLL), epoll_class)
+        && PyDict_CheckExact(readers = AT(pollset, POLLSET_READERS))
+        && PyDict_CheckExact(writers = AT(pollset, POLLSET_WRITERS))
+        && PyDict_GetItemWithError(writers, arguments[0]) == arguments[1]
+        && !still_waits(readers, arguments[0])
+        && (armed = PyLong_FromSsize_t(size_of(AT(pollset, POLLSET_ARMED)) - 1)) != NULL) {
+        int descriptor = (int)size_of(arguments[0]);
+        struct epoll_event event = {.events = EPOLLONESHOT, .data.fd = descriptor};
+        if (epoll_ctl((int)size_of(AT(pollset, POLLSET_FD)), EPOLL_CTL_MOD, descriptor, &event) == 0) {
+            put(pollset, POLLSET_ARMED, armed);
+            /* The queue is held by whoever calls. */
+            return PyDict_SetItem(writers, arguments[0], Py_None) < 0 ? NULL : Py_NewRef(Py_True);
+        }
+        Py_DECREF(armed);
+    }
+    PyErr_Clear();
+#endif
+    return hand_over(SILENCE, pollset, arguments, count, names);
+}
+
 /* -- telling --------------------------------------------------------------------------------------------------- */
 
 static inline int
@@ -2295,6 +2387,7 @@ take_in(PyObject *things)
     pace_of_starts = handed_in(things, "pace_of_starts");
     ending_owners = handed_in(things, "ending_owners");
     call_unprotected = handed_in(things, "call_unprotected");
+    current_trio_token = handed_in(things, "current_trio_token");
     PyObject *epoll = handed_in(things, "epoll_class"); /* None where there is none */
     package = PyUnicode_InternFromString("trio_send");
     no_seconds = PyFloat_FromDouble(0.0);
@@ -2334,7 +2427,6 @@ static const struct {
     {&name_keep, "keep"},
     {&name_post, "post"},
     {&name_send_async_ended, "_send_async_ended"},
-    {&name_send_async_fully, "_send_async"},
     {&name_send_async_stuck, "_send_async_stuck"},
     {&name_start_budget, "START_BUDGET"},
     {&name_tell, "_tell"},

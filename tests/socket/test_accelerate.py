@@ -340,9 +340,12 @@ def test_wrong_calls_are_complained_of_as_ever(cls: type, name: str) -> None:
         method()
     with pytest.raises(TypeError, match="positional argument"):
         method(1, 2, 3, 4, 5, 6, 7, 8, 9)
-    arguments = (
-        (SocketAsyncEventArgs(b"data"),) if len(inspect.signature(method).parameters) > 1 else ()
-    )
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    arguments = [
+        SocketAsyncEventArgs(b"data")
+        for each in parameters
+        if each.default is inspect.Parameter.empty
+    ]
     with pytest.raises(AttributeError):
         method("not a socket", *arguments)
     with pytest.raises(AttributeError):

@@ -14,8 +14,11 @@ from binascii import crc32
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from .._base.codes import SocketAsyncOperation, SocketFlags
 from .._base.error_numbers import SUCCESS
+from .._base.inbox import Inbox
 from .._base.tries import Tries
 from .._base.waiting_tasks import WaitingTasks
 from .._kernel.epoll_set import EpollSet
@@ -88,6 +91,7 @@ def accelerate() -> bool:
             pollset=EpollSet,
             dispatcher=Dispatcher,
             waiting=WaitingTasks,
+            inbox=Inbox,
             instruments=Instruments,
             message=Message,
             whole_bytes=WholeBytes,
@@ -97,6 +101,7 @@ def accelerate() -> bool:
             pace_of_starts=vars(exiting_owner),
             ending_owners=ENDING_OWNERS,
             call_unprotected=call_unprotected,
+            current_trio_token=trio.lowlevel.current_trio_token,
             epoll_class=getattr(select, "epoll", None),
             no_flags=SocketFlags.NONE,
             send=SocketAsyncOperation.SEND,
