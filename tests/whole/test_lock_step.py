@@ -24,6 +24,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.accelerator import go_in_python, needs_accelerator
 from trio_send import (
+    ObjectDisposedError,
     Socket,
     SocketAsyncEventArgs,
     SocketFlags,
@@ -146,6 +147,7 @@ class Player:
         left.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_SNDBUF, ROOM)
         right.setblocking(False)
         self.peer = right
+        self.twin = left.dup()
         self.socket = Socket.from_stdlib(left)
         other, self.other_peer = stdlib_socket.socketpair(stdlib_socket.AF_UNIX, kind)
         self.other = Socket.from_stdlib(other)
@@ -158,7 +160,7 @@ class Player:
         self.instrument = Instrument()
 
     async def play(self, steps: Sequence[Step]) -> None:
-        async with open_initiator() as initiator:
+        async with trio.open_nursery() as self.nursery, open_initiator() as initiator:
             for step in steps:
                 name, *arguments = step
                 try:
@@ -180,8 +182,11 @@ class Player:
                 self.log.append([str(step), *State().of(watched)])
             for socket in (self.socket, self.other):
                 socket.close(reset=False)
-            self.peer.close()
-            self.other_peer.close()
+            self.close_rest()
+
+    def close_rest(self) -> None:
+        for sock in (self.twin, self.peer, self.other_peer):
+            sock.close()
 
     def buffer_of(self, name: str) -> tuple[Any, ...]:
         if name not in self.buffers:
@@ -330,6 +335,39 @@ class Player:
         told = self.told
         self.args_of(name).completed += lambda _, args: told.append(f"raised: {args!r}")
 
+    def listen_in_a_task(self, name: str) -> None:
+        async def handler(_: Socket, args: SocketAsyncEventArgs) -> None:
+            self.told.append(f"begins: {args!r}")
+            await trio.lowlevel.checkpoint()
+            self.told.append(f"ends: {args!r}")
+
+        self.args_of(name).completed += handler
+
+    def start_again(self, name: str) -> None:
+        """Have a handler start the args once more."""
+        times = iter(range(1))
+
+        def handler(socket: Socket, args: SocketAsyncEventArgs) -> None:
+            with suppress(ObjectDisposedError):
+                self.told += [f"started: {socket.send_async(args)}" for _ in times]
+
+        self.args_of(name).completed += handler
+
+    def await_end(self, name: str) -> None:
+        """Have a task wait for the end."""
+
+        async def wait() -> None:
+            self.told.append(f"waited: {await self.args_of(name).wait()}")
+
+        self.nursery.start_soon(wait)
+
+    def fill(self) -> None:
+        """Leave no room for a message, without the library."""
+        for size in (4096, 1):
+            with suppress(OSError):  # the peer may be gone
+                while True:
+                    self.twin.send(bytes(size))
+
     def resize(self, name: str, by: int) -> None:
         buffer = self.buffer_of(name)[0]
         if by < 0:
@@ -390,8 +428,7 @@ def play(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> list[l
     try:
         trio.run(player.play, steps, clock=trio.testing.MockClock())  # in which no time goes by
     finally:
-        player.peer.close()
-        player.other_peer.close()
+        player.close_rest()
     return player.log
 
 
@@ -411,6 +448,45 @@ FULL: tuple[Step, ...] = (*WARM, ("many", "bytes 5000", 200))
 
 #: What kinds of args can wait behind others.
 PILES = ("simple", "listened to", "limited", "forgotten", "to be closed")
+
+#: Who is told of the end of args, and what else there is to them when they wait.
+TOLD: dict[str, tuple[Step, ...]] = {
+    "nobody": (),
+    "a handler": (("listen_to", "X"),),
+    "two handlers": (("listen_to", "X"), ("listen_to", "X")),
+    "a task of a handler": (("listen_in_a_task", "X"),),
+    "a handler that starts again": (("start_again", "X"),),
+}
+
+#: What comes while args wait with nobody in front and nobody behind.
+MEANWHILE: dict[str, tuple[Step, ...]] = {
+    "room": (),
+    "a little room": (("read", 3_000),),
+    "a task": (("await_end", "X"), ("turn",)),
+    "a task, and a little room": (("await_end", "X"), ("turn",), ("read", 3_000)),
+    "two tasks": (("await_end", "X"), ("turn",), ("await_end", "X"), ("turn",)),
+    "another": (("send_async", "bytes 1"),),
+    "a task, and another": (("await_end", "X"), ("turn",), ("send_async", "bytes 1")),
+    "a stop": (("cancel", "X"),),
+    "a task, and a stop": (("await_end", "X"), ("turn",), ("cancel", "X")),
+    "an instrument": (("watch",),),
+    "the end": (("close_peer",),),
+    "a task, and the end": (("await_end", "X"), ("turn",), ("close_peer",)),
+    "a close": (("close",),),
+}
+
+
+def about(name: str, *steps: Step) -> tuple[Step, ...]:
+    """Return steps with the name of args in its place."""
+    return tuple(tuple(name if each == "X" else each for each in step) for step in steps)
+
+
+def alone(name: str, told: str, meanwhile: str, *before: Step) -> tuple[Step, ...]:
+    """Return what becomes of args that wait alone, twice, and of the sends behind that."""
+    start: tuple[Step, ...] = (("fill",), ("send_async", "X"), ("turn",), *MEANWHILE[meanwhile])
+    room: tuple[Step, ...] = (("turn",), ("read_all",), ("turn",)) * 4
+    return about(name, *before, *TOLD[told], *start, *room, *start, *room, ("send_async", "X"))
+
 
 SITUATIONS: dict[str, tuple[Step, ...]] = {
     "a first start": (("send_async", "bytes 64"), ("begin_send", "bytes 64", "positional")),
@@ -448,6 +524,16 @@ SITUATIONS: dict[str, tuple[Step, ...]] = {
         )
         for name in NAMES
         for form in ("positional", "all", "from", "named", "callback")
+    },
+    **{
+        f"alone: {name}, of which {told} is told, and {meanwhile}": alone(
+            name, told, meanwhile, *(WARM if meanwhile != "room" else ())
+        )
+        for name in ("bytes 64", "bytes 5000", "range of bytearray 5000")
+        for told in TOLD
+        for meanwhile in MEANWHILE
+        # Which of two tasks has the first turn is Trio's to choose.
+        if told != "a task of a handler" or "task" not in meanwhile
     },
     "behind others": (
         *FULL,
@@ -854,6 +940,5 @@ async def test_no_view_outlives_the_system_call(face: str) -> None:
             sys.setprofile(None)
         player.socket.close()
     player.other.close()
-    player.peer.close()
-    player.other_peer.close()
+    player.close_rest()
     assert lengths == [300_001]
