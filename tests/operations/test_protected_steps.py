@@ -20,11 +20,14 @@ import trio
 
 import trio_send
 from tests.scripted import RecordingOwner, SpyPort
+from trio_send import Initiator, Socket, SocketAsyncEventArgs, open_initiator
 from trio_send._messages.buffers import Message, Piece
 from trio_send._operations.gate import STEP
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
+from trio_send._operations.states import TRYING
+from trio_send._owners.initiator import owner_of
 from trio_send.testing import Blocked
 
 LIBRARY = str(Path(trio_send.__file__).parent)
@@ -228,3 +231,46 @@ async def test_a_step_keeps_ctrl_c_away_by_itself(name: str) -> None:
     assert all(desk.protected)
     assert exposed == []
     assert not desk.queue.gate & STEP
+
+
+# What the accelerator calls -------------------------------------------------------------------
+
+
+def tried(socket: Socket) -> SocketAsyncEventArgs:
+    """Args whose first attempt was made on the short way, in a step that was begun for it."""
+    args = SocketAsyncEventArgs(b"message")
+    args._operation.state = TRYING
+    socket._core.sends.gate = STEP
+    return args
+
+
+def send_async_ended(socket: Socket, initiator: Initiator) -> Callable[[], object]:
+    args, owner = tried(socket), owner_of(initiator)
+    return lambda: socket._send_async_ended(args, owner)
+
+
+def send_async_stuck(socket: Socket, initiator: Initiator) -> Callable[[], object]:
+    args, owner = tried(socket), owner_of(initiator)
+    return lambda: socket._send_async_stuck(args, owner, 0, BlockingIOError())
+
+
+def begin_send_stuck(socket: Socket, initiator: Initiator) -> Callable[[], object]:
+    owner = owner_of(initiator)
+    socket._core.sends.gate = STEP
+    return lambda: socket._begin_send_stuck(b"message", 0, 7, None, owner, 0, BlockingIOError())
+
+
+@pytest.mark.parametrize("begin", [send_async_ended, send_async_stuck, begin_send_stuck])
+async def test_what_goes_on_behind_a_compiled_attempt_keeps_ctrl_c_away_by_itself(
+    begin: Callable[[Socket, Initiator], Callable[[], object]],
+) -> None:
+    """What is compiled has no frame that could be marked, so these are called by that of the program."""
+    socket = Socket.from_port(SpyPort())
+    async with open_initiator() as initiator:
+        assert socket.send_async(SocketAsyncEventArgs(b"warm")) is False
+        go_on = begin(socket, initiator)
+        with exposed_calls() as exposed:
+            go_on()
+        assert exposed == []
+        assert not socket._core.sends.gate & STEP
+        socket.close()
