@@ -21,7 +21,9 @@ import trio
 import trio_send
 from tests.scripted import RecordingOwner, SpyPort
 from trio_send import Initiator, Socket, SocketAsyncEventArgs, open_initiator
+from trio_send._base.waiting_tasks import WaitingTasks
 from trio_send._messages.buffers import Message, Piece
+from trio_send._operations.bulk_ends import OwnerEnds, _trips
 from trio_send._operations.gate import STEP
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import PLAIN_FLAGS
@@ -57,6 +59,10 @@ class LookingOwner(RecordingOwner):
     def unwatch(self, queue: Any) -> None:
         self._look()
         super().unwatch(queue)
+
+    def lend(self, queue: Any, borrower: object) -> bool:
+        self._look()
+        return super().lend(queue, borrower)
 
 
 @attrs.define
@@ -200,6 +206,40 @@ def resume(desk: Desk) -> Callable[[], object]:
     desk.protected.clear()
     operation.claim()
     return lambda: desk.queue.resume(operation, desk.owner)
+
+
+@step
+def lend(desk: Desk) -> Callable[[], object]:
+    operation = desk.pending()
+    borrower: WaitingTasks[int | None] = WaitingTasks(None)
+    return lambda: desk.queue.lend(operation, borrower)
+
+
+def end_later(desk: Desk) -> None:
+    """Have what is pending end, in a turn that has yet to come."""
+    desk.pending()
+    desk.queue.stop_owner(desk.owner, ABORTED, None, at_most=0)
+    assert desk.queue.is_ending
+    desk.protected.clear()
+
+
+@step
+def end_some(desk: Desk) -> Callable[[], object]:
+    end_later(desk)
+    return lambda: desk.queue.end_some(1000)
+
+
+@step
+def end_some_soon(desk: Desk) -> Callable[[], object]:
+    """In the turn that Trio is asked for."""
+    end_later(desk)
+    return _trips.get()._make
+
+
+@step
+def end_those_of_an_owner(desk: Desk) -> Callable[[], object]:
+    desk.pending()
+    return OwnerEnds(desk.owner, ABORTED, "why", [desk.queue]).begin
 
 
 @contextmanager
