@@ -44,6 +44,8 @@ from trio_send import (
 from trio_send._kernel.port import Port
 from trio_send._operations.queue import OperationQueue
 from trio_send._owners import engine as _engine
+from trio_send._owners.dispatcher import Dispatcher
+from trio_send._owners.timers import Timers
 from trio_send._socket.event_args_operation import EventArgsOperation
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -545,22 +547,27 @@ def test_the_applications_own_code_is_not_protected() -> None:
 
 
 def test_the_librarys_own_tasks_are_protected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is for the application: engine, waiting tasks and dispatcher never see it."""
-    protected: dict[str, bool] = {}
+    """Ctrl-C is for the application: engine, waiting tasks, timers and dispatcher never see it."""
+    protected: dict[str, list[bool]] = {}
 
     def watch(holder: type, name: str) -> None:
         inner = getattr(holder, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            protected[name] = trio.lowlevel.currently_ki_protected()
+            protected.setdefault(name, []).append(trio.lowlevel.currently_ki_protected())
             return inner(*args, **kwargs)
 
         monkeypatch.setattr(holder, name, watched)
 
     watch(EventArgsOperation, "tell")
     watch(OperationQueue, "wait_ready")
+    watch(Dispatcher, "_settle")
+    watch(Timers, "_fire_due")
     if _engine.HAVE_EPOLL:
         watch(_engine.EpollSet, "fetch")
+
+    async def handler(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def main() -> None:
         with connected("unix") as (real, peer):
@@ -568,14 +575,20 @@ def test_the_librarys_own_tasks_are_protected(monkeypatch: pytest.MonkeyPatch) -
             socket, port = scripted(Blocked())
             async with open_initiator(JOIN):
                 for each in (real, real, socket):
-                    assert each.send_async(SocketAsyncEventArgs(ten("a")))
+                    args = SocketAsyncEventArgs(ten("a"))
+                    args.timeout = 1000
+                    if each is socket:
+                        args.completed += handler
+                    assert each.send_async(args)
                 await wait_all_tasks_blocked()
                 port.unblock()
                 await read_exactly(peer, filled)
 
     trio.run(main)
-    assert len(protected) == 2 + _engine.HAVE_EPOLL
-    assert all(protected.values()), protected
+    assert len(protected) == 4 + _engine.HAVE_EPOLL
+    # By the dispatcher itself, and by the task of the handler.
+    assert len(protected["_settle"]) == 2
+    assert all(all(each) for each in protected.values()), protected
 
 
 def test_an_endless_handler_can_be_interrupted() -> None:
