@@ -369,6 +369,7 @@ def close_args(scene: ThreadScene) -> None:
 
 
 @drives("Socket.close", "where no Trio runs", how="close")
+@drives("TrioFace.close", "where no Trio runs", how="face")
 @drives("Socket.shutdown", "where no Trio runs", how="shutdown")
 def close_outside(scene: ThreadScene, how: str) -> None:
     """A socket of the main thread, before its run of Trio."""
@@ -377,8 +378,8 @@ def close_outside(scene: ThreadScene, how: str) -> None:
         right.setblocking(False)
         socket = Socket.from_stdlib(left)
         try:
-            if how == "close":
-                scene.call(socket.close)
+            if how != "shutdown":
+                scene.call(socket.close if how == "close" else socket.trio.close)
                 socket.close()
                 require(socket.fileno() < 0, "it says that it is closed, and is open")
             else:

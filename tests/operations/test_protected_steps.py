@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ import trio
 
 import trio_send
 from tests.scripted import RecordingOwner, SpyPort
-from trio_send import Initiator, Socket, SocketAsyncEventArgs, open_initiator
+from trio_send import Initiator, Socket, SocketAsyncEventArgs, SocketException, open_initiator
 from trio_send._base.waiting_tasks import WaitingTasks
 from trio_send._messages.buffers import Message, Piece
 from trio_send._operations.bulk_ends import OwnerEnds, _trips
 from trio_send._operations.gate import STEP
-from trio_send._operations.operation import Operation
+from trio_send._operations.operation import Operation, Step
+from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.states import TRYING
+from trio_send._owners.awaiting_task import perform
 from trio_send._owners.initiator import owner_of
 from trio_send.testing import Blocked
 
@@ -63,6 +65,20 @@ class LookingOwner(RecordingOwner):
     def lend(self, queue: Any, borrower: object) -> bool:
         self._look()
         return super().lend(queue, borrower)
+
+
+class LookingStep(Step):
+    """What is too early at first, and looks whether Ctrl-C could come, each time that it is attempted."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._is_early = True
+
+    def attempt(self, operation: Operation) -> None:
+        self._look()
+        if self._is_early:
+            self._is_early = False
+            raise BlockingIOError
 
 
 @attrs.define
@@ -163,6 +179,19 @@ def end_attempt(desk: Desk) -> Callable[[], object]:
 def drain(desk: Desk) -> Callable[[], object]:
     desk.pending()
     return lambda: desk.queue.drain(1000)
+
+
+@step
+def drain_of_receives(desk: Desk) -> Callable[[], object]:
+    """Which is another method than that of a queue of sends."""
+    queue = OperationQueue(desk.port)
+    operation = Operation()
+    operation.step = LookingStep(desk.look)
+    operation.reset_results()
+    operation.claim()
+    assert queue.start(operation, desk.owner)
+    desk.protected.clear()
+    return lambda: queue.drain(1000)
 
 
 @step
@@ -271,6 +300,23 @@ async def test_a_step_keeps_ctrl_c_away_by_itself(name: str) -> None:
     assert all(desk.protected)
     assert exposed == []
     assert not desk.queue.gate & STEP
+
+
+@pytest.mark.parametrize("lines", [(7,), (3, Blocked(0), 4), ("ECONNRESET",)], ids=str)
+async def test_what_a_task_awaits_keeps_ctrl_c_away_by_itself(
+    lines: tuple[int | str | Blocked, ...],
+) -> None:
+    """On the spot, after a wait, and with an error."""
+    desk = Desk()
+    desk.script(*lines)
+    operation = desk.operation()
+    with exposed_calls() as exposed:
+        coroutine = perform(operation, desk.queue)
+        with suppress(SocketException):
+            await coroutine
+    assert all(desk.protected)
+    assert exposed == []
+    assert operation.transferred == sum(line for line in lines if isinstance(line, int))
 
 
 # What the accelerator calls -------------------------------------------------------------------

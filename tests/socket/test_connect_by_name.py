@@ -157,6 +157,23 @@ async def test_two_that_answer_at_once(stack: ExitStack, monkeypatch: pytest.Mon
                     assert await read_to_end(peer) == b""
 
 
+async def test_an_attempt_is_out_of_reach_of_ctrl_c(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a task of its own, and whatever it has opened has to be closed or handed on."""
+    protected: list[bool] = []
+    real = Socket.connect
+
+    async def connect(self: Socket, address: Any) -> None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        await real(self, address)
+
+    monkeypatch.setattr(Socket, "connect", connect)
+    named(refusing(stack), listening(stack))
+    async with await connect_tcp("two.example", 80):
+        assert protected == [True, True]
+
+
 async def test_settings_of_the_socket(stack: ExitStack) -> None:
     named(listening(stack))
     async with await connect_tcp("x.example", 80, no_delay=False, on_torn="allow") as socket:

@@ -211,7 +211,6 @@ class SocketAsyncEventArgs(EventArgsSettings):
     # -- whom to tell -------------------------------------------------------------------------------------------------
 
     @property
-    @trio.lowlevel.enable_ki_protection
     def completed(self) -> CompletedEvent:
         """The event that is raised once for each operation that was pending, and for no other.
 
