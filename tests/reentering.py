@@ -106,12 +106,13 @@ class Handler(Reentry):
 
     def __enter__(self) -> None:
         self._before = signal.signal(signal.SIGTERM, lambda *_: self.action())
+        self._trace = sys.gettrace()
         # Without a frame that has asked for it before, 3.12 and 3.13 tell a new one of no instructions.
         sys._getframe().f_trace_opcodes = True
         sys.settrace(self._begun)
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._trace)
         signal.signal(signal.SIGTERM, self._before)
 
     def _instant(self, frame: types.FrameType) -> None:
@@ -384,6 +385,7 @@ def run_stage(
 ) -> str | None:
     """Run one stage; return what was wrong."""
     complaint: str | None = None
+    before = sys.gettrace()
 
     async def main() -> None:
         nonlocal complaint
@@ -404,7 +406,7 @@ def run_stage(
     except BaseException as error:
         complaint = complaint or f"{error!r} came out of it"
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return complaint
 
 

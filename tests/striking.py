@@ -208,12 +208,13 @@ class Strike:
 
     def __enter__(self) -> None:
         self._task = this_task()
+        self._before = sys.gettrace()
         # Without a frame that has asked for it before, 3.12 and 3.13 tell a new one of no instructions.
         sys._getframe().f_trace_opcodes = True
         sys.settrace(self._begun)
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _instant(self, frame: types.FrameType) -> None:
         self.seen += 1
@@ -517,6 +518,7 @@ LIMIT = 10.0
 def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None:
     """Run one scene in Trio, with its call struck; return what was wrong."""
     complaint: str | None = None
+    before = sys.gettrace()
 
     def repair(scene: Scene) -> None:
         """End what a strike has left in the middle, so that the next scene is not disturbed by this one."""
@@ -559,7 +561,7 @@ def run_scene(drive: Drive, strike: Strike | Watch, *, warm: bool) -> str | None
             error = KeyboardInterrupt()
         complaint = complaint or f"{error!r} came out of it"
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
         sys.setprofile(None)
     return complaint
 

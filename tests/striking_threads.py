@@ -398,6 +398,7 @@ def close_outside(scene: ThreadScene, how: str) -> None:
 def run_thread_scene(call: ThreadCall, strike: Strike) -> str | None:
     """Run one scene, with its call struck; return what was wrong."""
     complaint: str | None = None
+    before = sys.gettrace()
     try:
         with ThreadScene(strike) as scene:
             try:
@@ -407,7 +408,7 @@ def run_thread_scene(call: ThreadCall, strike: Strike) -> str | None:
             except (SocketException, InvalidOperationError) as error:
                 complaint = f"it raised {error!r}"
             finally:
-                sys.settrace(None)
+                sys.settrace(before)
     except Mistake as mistake:
         complaint = complaint or str(mistake)
     except KeyboardInterrupt:
