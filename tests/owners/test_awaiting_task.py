@@ -42,6 +42,8 @@ from trio_send import (
     SocketShutdown,
     open_initiator,
 )
+from trio_send._base.run_state import nobody_may_be_woken
+from trio_send._kernel.port import KernelPort
 from trio_send._operations.send_queue import FIRST_BACKOFF
 from trio_send.testing import Blocked, ScriptedPort
 
@@ -1112,6 +1114,35 @@ async def test_an_awaited_send_keeps_its_own_time_limits(
     assert head.args.bytes_transferred == 3
     assert port.accepted == ten("a")[:3]
     assert trio.current_time() < math.inf
+
+
+@pytest.mark.parametrize("has_descriptor", [True, False])
+async def test_whoever_waits_within_a_limit_is_woken_while_it_falls_asleep_unless_for_a_descriptor(
+    has_descriptor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio may be about to put it on the list of those that wait for one."""
+    answers: list[bool] = []
+    port_class = KernelPort if has_descriptor else ScriptedPort
+    wait_writable = port_class.wait_writable
+
+    async def wait(port: Any) -> None:
+        answers.append(nobody_may_be_woken())
+        await wait_writable(port)
+
+    monkeypatch.setattr(port_class, "wait_writable", wait)
+    with connected("unix") as (socket, _):
+        if has_descriptor:
+            fill(socket)
+        else:
+            socket, _ = scripted(Blocked())
+        args = SocketAsyncEventArgs(b"x")
+        args.timeout = 60
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(socket.send, args)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+    assert answers == [has_descriptor]
 
 
 def test_a_scripted_port_serves_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from binascii import crc32
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -406,6 +407,18 @@ MISFITS = {
 def test_it_is_left_out_where_something_does_not_fit(name: str) -> None:
     answer = run(ANEW.format(change=MISFITS[name]), "0")
     assert answer.startswith("False <function Socket.send_async")
+
+
+def test_what_was_built_of_another_source_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source.c"
+    source.write_bytes(b"text")
+    other = SimpleNamespace(SOURCE="00000000", install=lambda **_: None)
+    monkeypatch.setattr(trio_send, "_accelerator", other, raising=False)
+    monkeypatch.setattr(accelerating, "_SOURCE", source)
+    monkeypatch.delenv(accelerating.SWITCH, raising=False)
+    assert accelerating.accelerate() is False
 
 
 @needs_accelerator

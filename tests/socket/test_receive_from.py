@@ -48,9 +48,8 @@ every_name = pytest.mark.parametrize("name", NAMES)
 every_form = pytest.mark.parametrize("form", FORMS)
 
 #: Where each datagram says how it came.
-informs = pytest.mark.skipif(
-    sys.platform not in ("linux", "darwin"), reason="the system is not asked here"
-)
+INFORMS = sys.platform in ("linux", "darwin")
+informs = pytest.mark.skipif(not INFORMS, reason="the system is not asked here")
 
 Ends = tuple[Socket, stdlib_socket.socket]
 
@@ -539,10 +538,13 @@ async def test_how_a_datagram_came_is_told_of_the_latest_operation_alone(
     assert args.receive_message_from_packet_info is None
     async with open_initiator():
         assert socket.receive_message_from_async(args) is False
+        assert (args.receive_message_from_packet_info is None) == (not INFORMS)
         peer.sendto(b"again", socket.local_end_point)
         assert getattr(socket, name)(args) is False
-    assert args.bytes_transferred == 5
-    assert args.receive_message_from_packet_info is None
+        assert args.bytes_transferred == 5
+        assert args.receive_message_from_packet_info is None
+        assert socket.receive_message_from_async(args) is True
+        assert args.receive_message_from_packet_info is None
 
 
 async def test_text_about_such_an_operation(ends: Ends) -> None:
