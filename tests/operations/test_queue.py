@@ -335,17 +335,31 @@ async def test_messages_that_share_a_call_count_for_what_they_were() -> None:
 
 
 async def test_a_part_counts_for_what_it_was() -> None:
-    port = ScriptedPort([Blocked(), 70_000])
+    port = ScriptedPort([Blocked(), 50_000, 20_000])
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     operation = sending(bytes(100_000))
     start(queue, operation, owner)
     port.unblock()
-    assert queue.drain(10**9) == 70_000 + OPERATION_COST
+    assert queue.drain(10**9) == 50_000 + OPERATION_COST
     # The kernel took less than was offered, so it is full: asking again at once would be in vain.
     assert port.attempts == 2
-    assert operation.transferred == 70_000
+    assert operation.transferred == 50_000
+    assert queue.drain(10**9) == 20_000 + OPERATION_COST
     assert queue.drain(10**9) == 30_000 + OPERATION_COST
     assert owner.endings == [operation]
+
+
+async def test_one_that_waits_alone_and_fails_leaves_nobody_who_watches() -> None:
+    port = ScriptedPort([Blocked(), "EMSGSIZE"])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = sending(b"too long")
+    start(queue, operation, owner)
+    assert owner.watched == {queue}
+    port.unblock()
+    queue.drain(10**9)
+    assert owner.endings == [operation]
+    assert members(queue) == []
+    assert owner.watched == set()
 
 
 async def test_a_crowd_of_tiny_operations_counts_as_work_too() -> None:

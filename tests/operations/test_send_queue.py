@@ -37,7 +37,7 @@ from trio_send import (
 from trio_send._base.codes import native_send_flags
 from trio_send._base.tries import MAX_SKIPS
 from trio_send._kernel.port import KernelPort
-from trio_send._messages.buffers import MAX_PIECES
+from trio_send._messages.buffers import MAX_PIECES, Message, Piece
 from trio_send._operations.gate import TORN
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
@@ -1774,6 +1774,24 @@ async def test_calls_in_vain_become_rare_and_one_that_is_not_brings_them_back(
         await make_one_call(1)
         await make_two_calls()
     assert port.accepted == TEN * messages
+
+
+async def test_a_drain_whose_second_call_was_in_vain_leaves_that_out_once() -> None:
+    port = RefillingPort([Blocked(), 2, Blocked(), 2, 2, Blocked()])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = Operation()
+    operation.message = Message((Piece(TEN, 0, len(TEN)),))
+    operation.flags = PLAIN_FLAGS
+    operation.reset_results()
+    assert start(queue, operation, owner)
+    attempts = []
+    for _ in range(3):
+        before = port.attempts
+        port.unblock()
+        queue.drain(10**9)
+        attempts.append(port.attempts - before)
+    assert attempts == [2, 1, 2]
+    assert operation.transferred == 6
 
 
 async def test_a_peer_as_fast_as_the_sender_does_not_keep_the_others_waiting() -> None:
