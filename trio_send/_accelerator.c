@@ -2040,7 +2040,7 @@ tell(PyObject *operation, PyObject *const *arguments, Py_ssize_t count, PyObject
         || !is_exactly(operation, OPERATION) || AT(operation, STATE) != objects[DONE]
         || AT(operation, CODE) != objects[SUCCESS]
         || AT(operation, IS_OVERRIDDEN) != Py_False || AT(operation, CALLER) != Py_None
-        || AT(operation, WAITERS) != Py_None || AT(operation, IS_CLOSING) != Py_False
+        || AT(operation, IS_CLOSING) != Py_False
         || !is_exactly(face = AT(operation, FACE), ARGS)
         || !is_exactly(event = AT(operation, EVENT_OF_ARGS), EVENT)
         || (handlers = AT(event, EVENT_HANDLERS)) == NULL || !PyTuple_CheckExact(handlers)
@@ -2053,9 +2053,11 @@ tell(PyObject *operation, PyObject *const *arguments, Py_ssize_t count, PyObject
         return hand_over(TELL, operation, arguments, count, names);
     }
     PyObject *handler = Py_NewRef(PyTuple_GET_ITEM(handlers, 0)), *answer = NULL;
-    PyObject *owner = AT(operation, OWNER_OF_OPERATION);
+    PyObject *owner = AT(operation, OWNER_OF_OPERATION), *waiters = AT(operation, WAITERS);
+    PyObject *transferred = Py_NewRef(AT(operation, TRANSFERRED)); /* a handler may start the args anew */
     Py_INCREF(operation);
     Py_INCREF(socket);
+    AT(operation, WAITERS) = Py_NewRef(Py_None);
     AT(operation, FACE) = Py_NewRef(Py_None);
     AT(operation, CONTEXT) = Py_NewRef(Py_None);
     AT(operation, QUEUE_OF_OPERATION) = Py_NewRef(Py_None);
@@ -2081,14 +2083,27 @@ tell(PyObject *operation, PyObject *const *arguments, Py_ssize_t count, PyObject
     }
     if (is_kept) {
         /* Somebody else's turn may come first, and the handler is to find them as they are, not started anew. */
-        Py_SETREF(answer, PyObject_CallMethodObjArgs(operation, name_keep, face, queue, Py_None, NULL));
+        Py_SETREF(answer, PyObject_CallMethodObjArgs(operation, name_keep, face, queue, waiters, NULL));
     }
-    else if (!is_in_flight(operation) && AT(operation, SOCKET_OF_OPERATION) == socket) {
-        /* With an exception set, nothing may run that would change it. */
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        set(operation, SOCKET_OF_OPERATION, Py_None);
-        PyErr_Restore(type, error, traceback);
+    else {
+        PyObject *type, *error, *traceback, *told = Py_None;
+        PyErr_Fetch(&type, &error, &traceback); /* what runs here may find no exception set */
+        if (waiters != Py_None) {
+            told = PyObject_CallMethodObjArgs(waiters, name_wake, transferred, NULL);
+            Py_XDECREF(told);
+        }
+        if (told == NULL) {
+            Py_CLEAR(answer);
+            Py_XDECREF(type);
+            Py_XDECREF(error);
+            Py_XDECREF(traceback);
+        }
+        else {
+            if (!is_in_flight(operation) && AT(operation, SOCKET_OF_OPERATION) == socket) {
+                set(operation, SOCKET_OF_OPERATION, Py_None);
+            }
+            PyErr_Restore(type, error, traceback);
+        }
     }
     if (answer != NULL) {
         Py_SETREF(answer, Py_NewRef(Py_None));
@@ -2097,6 +2112,8 @@ tell(PyObject *operation, PyObject *const *arguments, Py_ssize_t count, PyObject
     Py_DECREF(face);
     Py_DECREF(context);
     Py_DECREF(handler);
+    Py_DECREF(waiters);
+    Py_DECREF(transferred);
     Py_DECREF(socket);
     Py_DECREF(operation);
     return answer;

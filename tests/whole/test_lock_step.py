@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import gc
 import socket as stdlib_socket
 import sys
 import threading
@@ -433,6 +434,7 @@ def play(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> list[l
 
 
 def compare(steps: Sequence[Step], kind: int = stdlib_socket.SOCK_STREAM) -> None:
+    gc.collect()  # or what other tests have left would be closed in between, and the numbers of descriptors differ
     compiled = play(steps, kind)
     with pytest.MonkeyPatch.context() as patched:
         go_in_python(patched)
