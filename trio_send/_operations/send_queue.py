@@ -95,7 +95,7 @@ class SendQueue(LoneSends):
         if gate & TORN:
             return CONNECTION_ABORTED, 0, TORN_DETAIL
         broken = self.broken  # which may vanish: another thread may ask while the socket is renewed
-        if gate & BROKEN and broken is not None:
+        if broken is not None:
             return (*broken, None)
         if gate & UNCONNECTED and operation.address is None and not self._may_be_connecting():
             return NOT_CONNECTED, errno_module.ENOTCONN, None
