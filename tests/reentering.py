@@ -53,6 +53,10 @@ from trio_send._operations.gate import NOTED, STEP
 REFUSALS = (SocketException, ObjectDisposedError, InvalidOperationError, ValueError)
 
 
+#: How the library's own system calls for a send read, apart from those of a port.
+SYSTEM_CALLS = (".port.send(", "core.send(", " = send(")
+
+
 class Reentry:
     """Does something in the middle of what is done inside the block, once.
 
@@ -92,8 +96,7 @@ class Reentry:
         self.is_in_call = frame.f_code.co_name.startswith("send") and (
             isinstance(frame.f_locals.get("self"), (KernelPort, OpenFile))
             or isinstance(self, Calls)
-            or "._send(" in line
-            or ".port.send(" in line
+            or any(call in line for call in SYSTEM_CALLS)
         )
         self.where = (
             f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
