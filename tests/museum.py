@@ -423,7 +423,7 @@ MUSEUM: Final = (
                 "[operation.transferred :]",
                 "[operation.transferred - 1 : -1]",
             ),
-            Change(f"{ATTEMPTS}.drain", "[done:]", "[done - 1 : -1]"),
+            Change("_operations.lone_sends:LoneSends.drain", "[done:]", "[done - 1 : -1]"),
         ],
         "bytes_are_a_prefix",
         BEGUN,
@@ -712,7 +712,7 @@ MUSEUM: Final = (
         [
             Change(
                 "_socket.begin_send:BeginSending.begin_send",
-                "and not queue.gate",
+                "or queue.gate",
                 "",
             )
         ],

@@ -18,6 +18,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.accelerator import go_in_python
 from trio_send import SocketAsyncEventArgs
 from trio_send._cli import main, meter as _meter
 from trio_send._cli.explore import command as _command
@@ -40,6 +41,7 @@ def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         return real(self) if result is None else result  # an asynchronous handler is told once
 
     with monkeypatch.context() as patch:
+        go_in_python(patch)  # what is compiled calls the handler without that method
         patch.setattr(SocketAsyncEventArgs, "on_completed", twice)
         yield patch
 
