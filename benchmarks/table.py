@@ -109,8 +109,8 @@ def missed(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def prices(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the lines of a table of the rows that have no goals, which all have the same columns."""
-    plain = [row for row in rows if not row.verdicts]
+    """Yield the lines of a table of the rows that have neither goals nor a floor, which all have the same columns."""
+    plain = [row for row in rows if not row.verdicts and not row.ratios]
     if not plain:
         return
     columns = list(plain[0].values)

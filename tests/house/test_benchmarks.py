@@ -113,9 +113,11 @@ def test_what_was_missed_is_told(row: Row) -> None:
     assert list(missed([row])) == ["All goals were met."]
 
 
-def test_rows_without_goals_have_a_table_of_their_own(row: Row) -> None:
+def test_rows_without_goals_and_floor_have_a_table_of_their_own(row: Row) -> None:
     assert list(prices([row])) == []
     row.verdicts = []
+    assert list(prices([row])) == []
+    row.ratios = {}
     assert [line.split() for line in prices([row])] == [
         ["pending", "at", "once", "floor", "ours"],
         ["---------------", "-----", "------"],
