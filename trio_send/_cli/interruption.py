@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -116,6 +117,24 @@ def ignore_signals() -> None:
     """Make the process ignore signals for the rest of its life; Python would show a traceback while it exits."""
     for number in _signals():
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Keep signals from this thread, and from the processes that it starts, which cannot `ignore_signals` any earlier.
+
+    A process inherits what its thread holds back. Otherwise a signal to a whole group, as from a terminal, could end
+    one that has just been started.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _NAMES]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def interrupted(interruption: Interruption) -> Failure:

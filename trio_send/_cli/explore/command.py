@@ -15,7 +15,7 @@ import trio
 from ...testing import Report, explore
 from ..command import Command
 from ..failures import Failure, describe
-from ..interruption import ignore_signals, interruptible
+from ..interruption import ignore_signals, interruptible, signals_held_back
 from ..meter import Meter, keep_showing, meter
 from ..output import say
 from ..values import parse_count
@@ -172,6 +172,7 @@ def _explore(options: _Options, seeds: range | None, progress: _Progress) -> Rep
     with ExitStack() as stack:
         executor = None
         if seeds is not None and options.jobs > 1:
+            stack.enter_context(signals_held_back())
             # A forked process would have a copy of the run of Trio that goes on here.
             executor = stack.enter_context(
                 ProcessPoolExecutor(
