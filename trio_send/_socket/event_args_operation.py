@@ -179,7 +179,7 @@ class EventArgsOperation(Operation):
             self.use_prepared()
 
     def dispose(self) -> None:
-        """Let go of everything that was set, and refuse to have more set; one step, as `_assign` is."""
+        """Let go of everything that was set, and refuse to have more set; one step, as `assign` is."""
         before = (
             self.direct,
             self.piece,
