@@ -119,9 +119,7 @@ async def test_a_socket_that_is_to_be_reused_is_connected_again(
 ) -> None:
     """On a fresh descriptor, in the same object, with whoever waits at the old one set free."""
     socket, peer = tcp
-    listener = stack.enter_context(stdlib_socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    listener = stack.enter_context(stdlib_socket.create_server(("127.0.0.1", 0)))
     async with open_initiator():
         assert await socket.send(b"first") == 5
         before = socket.trio
@@ -160,9 +158,7 @@ async def test_a_torn_stream_is_whole_again_on_a_fresh_descriptor(
 ) -> None:
     """The operation that was cut is an ordinary idle one then."""
     socket, _ = tcp
-    listener = stack.enter_context(stdlib_socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    listener = stack.enter_context(stdlib_socket.create_server(("127.0.0.1", 0)))
     args = SocketAsyncEventArgs(BIG)
     async with open_initiator():
         assert socket.send_async(args) is True
@@ -206,9 +202,7 @@ async def test_a_socket_that_is_closed_in_the_middle_stays_closed(tcp: Ends, fac
 async def test_a_connection_that_the_peer_has_reset(tcp: Ends, face: str, stack: ExitStack) -> None:
     """It has ended, which is what was asked for; also for a socket that is to be reused."""
     socket, peer = tcp
-    listener = stack.enter_context(stdlib_socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    listener = stack.enter_context(stdlib_socket.create_server(("127.0.0.1", 0)))
     reset(peer)
     with pytest.raises(SocketException):
         await socket.receive()
@@ -234,9 +228,7 @@ async def test_the_next_connection_breaks_with_a_cause_of_its_own(
 ) -> None:
     """Not with the one that the connection before it has ended with."""
     socket, _ = tcp
-    listener = stack.enter_context(stdlib_socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    listener = stack.enter_context(stdlib_socket.create_server(("127.0.0.1", 0)))
     async with open_initiator():
         await disconnect_through(face, socket, reuse_socket=True)
         await socket.connect(listener.getsockname())
