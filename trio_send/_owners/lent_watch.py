@@ -55,16 +55,14 @@ class LentWatch(WaitingTasks["int | None"], Borrower):
     __slots__ = ("_queue", "_sleeps", "descriptor")
 
     def __init__(self, queue: Queue, descriptor: int) -> None:
-        # Without a call of the class's own, one of which would be a hundredth of a send that waits.
-        self.news = None
-        self._tasks = {}
+        super().__init__(None)
         self._queue: Queue = queue
         self.descriptor: int = descriptor
         #: Whether the task that has the watch waits for the descriptor, or is about to.
         self._sleeps: bool = False
 
     def wake(self, news: int | None) -> None:
-        if self._tasks:
+        if len(self):
             super().wake(news)
         else:
             self.news = news
