@@ -21,6 +21,22 @@ class CannotChange(Exception):
     """The change is not one to the bodies of functions alone."""
 
 
+def functions_of(package: str) -> list[types.FunctionType]:
+    """The functions that there are of a package.
+
+    Args:
+      package: where its files are.
+    """
+    gc.unfreeze()  # what is frozen is not told
+    found = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, types.FunctionType) and each.__code__.co_filename.startswith(package)
+    ]
+    gc.freeze()
+    return found
+
+
 class LiveCode:
     """The functions that there are of a package, and whose code is kept by somebody else, such as a test.
 
@@ -30,11 +46,8 @@ class LiveCode:
 
     def __init__(self, package: str) -> None:
         self._functions: dict[tuple[str, str, int], list[types.FunctionType]] = {}
-        for each in gc.get_objects():
-            if isinstance(each, types.FunctionType) and each.__code__.co_filename.startswith(
-                package
-            ):
-                self._functions.setdefault(_place(each.__code__), []).append(each)
+        for each in functions_of(package):
+            self._functions.setdefault(_place(each.__code__), []).append(each)
         self._kept = {code for module in [*sys.modules.values()] for code in _kept_by(module)}
 
     def change(self, path: str, before: bytes, after: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -54,6 +55,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     SocketCore.close_port = audited(SocketCore.close_port)  # type: ignore[method-assign]
     ExitingOwner.tell_unsent = audited(ExitingOwner.tell_unsent)  # type: ignore[method-assign]
+
+
+def pytest_collection_finish() -> None:
+    """Have nobody look for garbage in what is there before the first test.
+
+    These are 300,000 objects, and each full collection of the many that tests ask for would take 0.2 seconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

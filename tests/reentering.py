@@ -166,14 +166,12 @@ class Finaliser(Reentry):
         self._before = gc.get_threshold()
         self._is_over = False
         gc.collect()
-        gc.freeze()  # so that to collect at every instant does not take for ever
         _Garbage(self._tell)
         gc.set_threshold(1, 1, 1)
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
         gc.set_threshold(*self._before)
-        gc.unfreeze()
 
     def _tell(self) -> bool:
         if self._is_over or self.struck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def strike_at(
 
 def reentry(trials: Trials) -> None:
     """Strike at every call: so many times, with each action in turn."""
+    gc.freeze()  # so that to collect at every instant does not take for ever
     rows = [(name, drive, kind) for name, drive in DRIVES.items() for kind in (Handler, Finaliser)]
     own = {**CALLED, **WITH_BUFFERS} if sys.version_info >= (3, 12) else CALLED
     rows += [(name, drive, Calls) for name, drive in own.items()]

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from tests.changed_code import CannotChange, LiveCode
+from tests.changed_code import CannotChange, LiveCode, functions_of
 
 #: What takes long to import.
 STOOD_ON = ("attrs", "hypothesis", "hypothesis.stateful", "outcome", "ssl", "trio", "trio.testing")
@@ -79,10 +79,10 @@ class Reached:
     def _codes(self) -> Iterator[types.CodeType]:
         """All code of the package."""
         seen = set()
-        left = [each.__code__ for each in gc.get_objects() if isinstance(each, types.FunctionType)]
+        left = [each.__code__ for each in functions_of(self._package)]
         while left:
             code = left.pop()
-            if code.co_filename.startswith(self._package) and id(code) not in seen:
+            if id(code) not in seen:
                 seen.add(id(code))
                 yield code
                 left += [each for each in code.co_consts if isinstance(each, types.CodeType)]

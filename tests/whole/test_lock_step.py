@@ -14,8 +14,10 @@ import gc
 import socket as stdlib_socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import pytest
@@ -52,7 +54,8 @@ SIZES = (0, 1, 64, 5_000, 40_000, 70_000, 300_000)
 
 
 def message(size: int) -> bytes:
-    return bytes(i % 251 for i in range(size))
+    whole, rest = divmod(size, 251)
+    return bytes(range(251)) * whole + bytes(range(rest))
 
 
 #: What can be sent, by kind: a buffer, and perhaps a range of it, made of a message.
@@ -94,26 +97,47 @@ LISTS: dict[str, Callable[[], Any]] = {
 }
 
 
+#: What is written as it is.
+PLAIN = frozenset({type(None), bool, int, float, str})
+
+
+@cache
+def slots_of(kind: type) -> list[tuple[str, Any]]:
+    """The slots of a class, and what gets their values."""
+    found = []
+    for cls in kind.__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            member = vars(cls).get(slot)
+            if slot not in ("__weakref__", "__dict__") and member is not None:
+                found.append((slot, member))
+    return found
+
+
 class State:
     """Describe objects, those of the library with all their attributes, in the order in which they are met."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
-        self._waiting: list[Any] = []
+        self._waiting: deque[Any] = deque()
         self.lines: list[str] = []
 
     def of(self, things: Mapping[str, Any]) -> list[str]:
         for name, thing in things.items():
             self.lines.append(f"{name} = {self._name(thing)}")
         while self._waiting:
-            thing = self._waiting.pop(0)
+            thing = self._waiting.popleft()
+            name_of_thing = self._name(thing)
             for name, value in self._attributes(thing):
-                self.lines.append(f"{self._name(thing)}.{name} = {self._name(value)}")
+                self.lines.append(f"{name_of_thing}.{name} = {self._name(value)}")
         return self.lines
 
     def _name(self, thing: Any) -> str:
         kind = type(thing)
-        if thing is None or kind in (bool, int, float, str) or isinstance(thing, enum.Enum):
+        number = self._numbers.get(id(thing))
+        if number is not None:
+            return f"{kind.__name__} {number}"
+        if kind in PLAIN or isinstance(thing, enum.Enum):
             return repr(thing)
         if kind in (bytes, bytearray):
             return f"{kind.__name__} of {len(thing)}"
@@ -124,19 +148,17 @@ class State:
             return f"{kind.__name__}({', '.join(items)})"
         if not kind.__module__.startswith("trio_send"):
             return kind.__name__
-        if id(thing) not in self._numbers:
-            self._numbers[id(thing)] = len(self._numbers)
-            self._waiting.append(thing)
-        return f"{kind.__name__} {self._numbers[id(thing)]}"
+        number = self._numbers[id(thing)] = len(self._numbers)
+        self._waiting.append(thing)
+        return f"{kind.__name__} {number}"
 
     def _attributes(self, thing: Any) -> Iterator[tuple[str, Any]]:
-        for cls in type(thing).__mro__:
-            slots = vars(cls).get("__slots__", ())
-            for slot in (slots,) if isinstance(slots, str) else slots:
-                member = vars(cls).get(slot)
-                if slot not in ("__weakref__", "__dict__") and member is not None:
-                    with suppress(AttributeError):
-                        yield slot, member.__get__(thing)
+        for slot, member in slots_of(type(thing)):
+            try:
+                value = member.__get__(thing)
+            except AttributeError:
+                continue
+            yield slot, value
         yield from getattr(thing, "__dict__", {}).items()
 
 
