@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.connections import full
 from tests.datagrams import receiver
-from tests.helpers import Told, scripted, stack as stack, stdlib_pair, ten
+from tests.helpers import Told, scripted, stack as stack, stdlib_pair, ten, unblock
 from tests.worker_threads import KINDS_OF_THREAD, in_own_thread
 from trio_send import (
     AsyncResult,
@@ -526,6 +526,22 @@ async def test_a_body_that_shields_itself_comes_to_its_end(stack: ExitStack) -> 
             # What needs no initiator is as possible as ever.
             await wait_all_tasks_blocked()
     assert program.told == [ABORTED] * program.pended
+
+
+async def test_what_has_ended_on_the_spot_counts_once_when_another_start_has_to_wait() -> None:
+    socket, port = scripted(5, 5, 5, 2, Blocked(), 3, 5)
+    async with open_initiator() as initiator:
+        for started in range(1, 4):
+            assert not socket.send_async(SocketAsyncEventArgs(b"12345"))
+            assert initiator.statistics().started == started
+        args = SocketAsyncEventArgs(b"12345")
+        assert socket.send_async(args)
+        assert initiator.statistics().started == 4
+        await unblock(port)
+        assert not args.pending
+        assert not socket.send_async(SocketAsyncEventArgs(b"12345"))
+        assert initiator.statistics().started == initiator.statistics().succeeded == 5
+    socket.close()
 
 
 async def test_what_is_shown_of_the_starts_that_are_left(stack: ExitStack) -> None:

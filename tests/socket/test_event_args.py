@@ -344,6 +344,29 @@ async def test_waiting_on_idle_args_is_a_checkpoint_and_gives_the_latest_count(u
     assert await read_exactly(peer, 5) == b"hello"
 
 
+async def test_waiting_on_idle_args_waits_for_no_later_start(unix: Ends) -> None:
+    """They are started anew in its checkpoint; the end of that is not what was asked for."""
+    socket, _ = unix
+    args = SocketAsyncEventArgs(b"hello")
+
+    class StartsAnew(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            if not args.pending:
+                args.set_buffer(BIG)
+                assert context.run(socket.send_async, args)
+
+    async with open_initiator():
+        context = contextvars.copy_context()
+        assert socket.send_async(args) is False
+        instrument = StartsAnew()
+        trio.lowlevel.add_instrument(instrument)
+        with trio.fail_after(5):
+            assert await args.wait() == 5
+        trio.lowlevel.remove_instrument(instrument)
+        assert args.pending
+        args.cancel()
+
+
 async def test_a_waiter_gets_the_count_of_the_activation_it_waited_for(ends: Ends) -> None:
     """Also when a handler starts the args anew before the waiter runs; it returns after the synchronous handlers."""
     socket, peer = ends
