@@ -875,6 +875,20 @@ async def test_a_complete_send_beats_a_cancel_of_the_same_moment(bare: bool) -> 
         assert args.bytes_transferred == len(port.accepted) - 3
 
 
+async def test_a_second_stop_in_the_middle_of_an_attempt_is_answered_like_the_first() -> None:
+    """The operation is stopped when the attempt is over, whoever asks how often."""
+    answers: list[bool] = []
+    args = SocketAsyncEventArgs(b"abc")
+    port = SpyPort([1], on_call=lambda _: answers.extend((args.cancel(), args.cancel())))
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        assert socket.send_async(args)
+        assert answers == [True, True]
+        await args.wait()
+        assert (args.socket_error, args.bytes_transferred) == (SocketError.OPERATION_ABORTED, 1)
+    assert port.accepted == b"a"
+
+
 async def test_args_of_a_send_that_was_cancelled_before_it_began() -> None:
     port = ScriptedPort()
     socket = Socket.from_port(port)

@@ -90,6 +90,36 @@ async def refused_everywhere(socket: Socket, error: SocketError, words: str = ""
     assert socket.queued_operations == 0
 
 
+# What is noted in the middle of a step
+
+
+@pytest.mark.parametrize("halts", [False, True])
+@pytest.mark.parametrize("face", ["send_range", "send_message"])
+async def test_a_stop_alone_keeps_an_attempt_from_being_made(face: str, halts: bool) -> None:
+    """What else is asked for in the middle is done at the end of the step, and the call is made."""
+    port = SpyPort()
+    queue = SendQueue(port, refuse_torn=True)
+    done: list[int] = []
+
+    def attempt() -> int:
+        if face == "send_range":
+            return queue.send_range(TEN, 0, 10)
+        return queue.send_message(Message((Piece(TEN[:3], 0, 3), Piece(TEN[3:], 0, 7))))
+
+    def in_a_step() -> None:
+        assert not queue.request(lambda: done.append(len(port.accepted)), halts=halts)
+        if halts:
+            with pytest.raises(BlockingIOError):
+                attempt()
+        else:
+            assert attempt() == 10
+        assert done == []
+
+    assert queue.request(in_a_step)
+    assert done == [0 if halts else 10]
+    assert port.accepted == (b"" if halts else TEN)
+
+
 # Partial sends
 
 

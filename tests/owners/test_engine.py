@@ -787,6 +787,15 @@ async def test_tiny_operations_count_as_work(is_stream: bool) -> None:
     assert max(turn["a"] for turn in crowd.turns()) <= limit
 
 
+async def test_a_turn_is_over_after_256_kib(engine: str) -> None:
+    """Of which each operation takes 1 KiB beside its bytes."""
+    crowd, size = Crowd("a", is_stream=False), 63 * 1024
+    with crowd.opened():
+        async with open_initiator(JOIN):
+            crowd.start(messages=12, size=size)
+    assert [turn["a"] // size for turn in crowd.turns()] == [4, 4, 4]
+
+
 @pytest.mark.parametrize("policy", ["ABORT", "DRAIN"])
 async def test_a_cancel_while_events_are_in_hand_loses_none(policy: str) -> None:
     """What epoll has reported it does not report again; so what the engine holds across a yield must survive.

@@ -304,6 +304,7 @@ async def test_a_connection_that_breaks_lets_producers_go_and_the_next_start_tel
 async def test_setting_a_mark_looks_at_the_queue_at_once(autojump_clock: Any) -> None:
     socket, _ = scripted(Blocked())
     assert (socket.high_water, socket.low_water) == (64 * KIB, 16 * KIB)
+    assert socket.statistics().tasks_waiting_below_low_water == 0
     async with open_initiator(), trio.open_nursery() as nursery:
         socket.send_async(args_of(20 * KIB - WEIGHT))
         assert await goes_through(socket)
