@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 
 from tests.clones import PACKAGE
+from tests.mirrored import files_naming, own_file
 from tests.mutations import Mutation
 
 #: Where what is done by the package is tested, as opposed to how its text is kept, and what it costs.
@@ -68,6 +69,7 @@ class Records:
                 "reached_lines",
                 "warm_tests",
                 "changed_code",
+                "mirrored",
             )
         }
         self._common = _digest(each for each in helpers if each.name not in tools)
@@ -115,6 +117,7 @@ class Reach:
         self._root = root
         self._by_line: dict[tuple[str, int], list[TimedTest]] = defaultdict(list)
         self._by_module: dict[str, list[TimedTest]] = defaultdict(list)
+        self._naming = files_naming(root / "tests")
 
     def add(self, tests: dict[str, Any]) -> None:
         for name, (seconds, modules) in tests.items():
@@ -127,8 +130,8 @@ class Reach:
     def tests_of(self, mutation: Mutation) -> list[TimedTest]:
         """The tests that could notice a change, the nearest first.
 
-        Near are quick tests, and those of the module and of its folder, and of many that differ in their parameters
-        alone the first, and those whose parameter is the function.
+        Near are quick tests, and those in the files that are for the module, and in its folder, and of many that differ
+        in their parameters alone the first, and those whose parameter is the function.
         """
         source = (self._root / PACKAGE / mutation.module).read_bytes()
         found: set[TimedTest] = set()
@@ -137,17 +140,18 @@ class Reach:
         found = found or set(self._by_module[mutation.module])
         if not found:  # the module has constants alone, and nobody knows who reads them
             found.update(*self._by_module.values())
-        folder, _, name = mutation.module.removesuffix(".py").rpartition("/")
-        place = f"tests/{folder.removeprefix('_')}/"
+        module = mutation.module.removesuffix(".py").replace("/", ".")
+        files = {f"tests/{file}" for file in (own_file(module), *self._naming.get(module, ()))}
+        folder = own_file(module).rpartition("/")[0]
         alike: dict[str, list[TimedTest]] = defaultdict(list)
         for test in sorted(found, key=lambda test: (round(test.seconds, 2), _lot(test.name))):
             alike[test.name.partition("[")[0]].append(test)
-        called = mutation.function.rpartition(".")[2] or name
+        called = mutation.function.rpartition(".")[2] or module.rpartition(".")[2]
         far: dict[TimedTest, float] = {}
         for function, tests in alike.items():
-            distance = 4.0
-            if function.startswith(place):
-                distance = 1.0 if function.startswith(f"{place}test_{name}.py") else 2.0
+            distance = 2.0 if function.startswith(f"tests/{folder}/") else 4.0
+            if function.partition("::")[0] in files:
+                distance = 1.0
             if mutation.kind == "decorator" and function.startswith(_OF_PROTECTION):
                 distance = 0.01
             for number, test in enumerate(tests, 1):

@@ -1,19 +1,17 @@
 """Hold the tests to the folders of the package: every module has a file of its name, or is named in another's head.
 
-A file that tests modules of other names says so in the last paragraph of its docstring, such as ``Modules: _base.tries,
-_operations.cut.``, by their names below the package. A module that has a file of its name needs no more.
+How a head names modules, `tests.mirrored` says. A module that has a file of its name needs no more.
 """
 
 from __future__ import annotations
 
-import ast
-import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 import trio_send
+from tests.mirrored import named_modules, own_file
 
 ROOT = Path(trio_send.__file__).parent
 TESTS = Path(__file__).parents[1]
@@ -30,28 +28,6 @@ def modules(root: Path) -> list[str]:
     """The modules of a package, by their names below it."""
     paths = (path.relative_to(root) for path in sorted(root.rglob("*.py")))
     return [".".join(path.with_suffix("").parts) for path in paths if path.name != "__init__.py"]
-
-
-def own_file(module: str) -> str:
-    """The test file of a module's name, relative to the tests."""
-    *folders, name = (part.strip("_") for part in module.split("."))
-    return "/".join([*folders, f"test_{name}.py"])
-
-
-def named_modules(path: Path) -> list[str]:
-    """The modules that the head of a test file names; empty if it names none.
-
-    Raises:
-      ValueError: it names them in another form.
-    """
-    head = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-    paragraphs = [" ".join(paragraph.split()) for paragraph in head.split("\n\n")]
-    found = [paragraph for paragraph in paragraphs if paragraph.startswith("Modules:")]
-    if not found:
-        return []
-    if found != paragraphs[-1:] or not re.fullmatch(r"Modules: [\w.]+(, [\w.]+)*\.", found[0]):
-        raise ValueError("names modules otherwise than in a last paragraph 'Modules: a, b.'")
-    return found[0].removeprefix("Modules: ").removesuffix(".").split(", ")
 
 
 def faults(root: Path, tests: Path) -> list[str]:

@@ -356,6 +356,37 @@ def test_the_tests_of_a_statement_are_those_that_come_to_it(checkout: Path) -> N
     assert {test.name for test in reach.tests_of(change)} == {first, third, near_test}
 
 
+def test_the_file_that_is_for_the_module_comes_first(checkout: Path) -> None:
+    """Whether it has its name, or names it in its head; then those of its folder."""
+    module = "_socket/one.py"
+    heads = {
+        "whole/test_any.py": "",
+        "socket/test_other.py": "",
+        "whole/test_for_it.py": "_socket.one",
+    }
+    tests = {}
+    for file, named in heads.items():
+        path = checkout / "tests" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = f"A head.\n\nModules: {named}." if named else "A head."
+        path.write_text(f'"""{head}"""\n', "utf-8")
+        tests[f"tests/{file}::test_it"] = (0.1, {module: [14]})
+    tests["tests/socket/test_one.py::test_it"] = (0.1, {module: [14]})
+    reach = Reach(checkout)
+    reach.add(tests)
+    (change,) = (
+        each
+        for each in mutations(checkout / PACKAGE, module)
+        if (each.function, each.line, each.kind) == ("unseen", 14, "return")
+    )
+    assert [test.file for test in reach.tests_of(change)] == [
+        "tests/socket/test_one.py",
+        "tests/whole/test_for_it.py",
+        "tests/socket/test_other.py",
+        "tests/whole/test_any.py",
+    ]
+
+
 def test_near_are_few_and_of_few_files() -> None:
     tests = [TimedTest(f"tests/a/test_{n % 8}.py::test_{n}", 0.5) for n in range(40)]
     nearest, others = near(tests)
