@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_send
 from tests.accelerator import go_in_python
@@ -373,7 +373,9 @@ async def test_more_than_one_call_takes_do_not_go_it(
 
 @every_list
 @pytest.mark.parametrize("face", [*STARTS, "send"])
-async def test_a_list_that_is_taken_in_part_goes_on_from_there(face: str, form: str) -> None:
+async def test_a_list_that_is_taken_in_part_goes_on_from_there(
+    face: str, form: str, autojump_clock: MockClock
+) -> None:
     pieces = LISTS[form](MESSAGE)
     whole = b"".join(pieces)
     part = len(whole) // 3
