@@ -60,6 +60,8 @@ def test_a_call_is_struck(
     """As the first start on its socket, which looks at everything, and as a later one, which takes a short way."""
     if kind is Finaliser and sys.version_info >= (3, 14):
         pytest.skip("its collector comes when it likes")
+    if kind is Finaliser and sys.gettrace() is not None:
+        pytest.skip("what traces makes objects, so that the collector comes between any two lines")
     if name == "send_async small" and kind is Finaliser and warm:
         pytest.skip("it makes nothing that the collector looks at")
     if name in ("send_async small", "send_async behind"):
