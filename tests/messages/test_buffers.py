@@ -76,6 +76,7 @@ SORTS: dict[str, tuple[Callable[[], Any], bytes]] = {
     "empty memoryview": (lambda: memoryview(b""), b""),
     "empty array of numbers": (lambda: array("I"), b""),
     "empty memoryview of numbers": (lambda: memoryview(array("I")), b""),
+    "nothing in two dimensions": (lambda: (ctypes.c_ubyte * 3 * 0)(), b""),
 }
 
 

@@ -408,21 +408,23 @@ async def test_a_start_behind_the_stop_is_answered_on_the_spot() -> None:
 
 @pytest.mark.fact("F233")
 @pytest.mark.parametrize(
-    ("address", "error"),
+    ("address", "error", "what"),
     [
-        (None, TypeError),
-        (5, TypeError),
-        (("127.0.0.1",), TypeError),
-        (("127.0.0.1", "80"), TypeError),
-        (("127.0.0.1", 65536), ValueError),
-        (("one.example", -1), ValueError),
-        (("::1", 80, 0, 0, 0), TypeError),
+        (None, TypeError, " is None, but must be the address to connect to"),
+        (5, TypeError, ""),
+        (("127.0.0.1",), TypeError, ""),
+        (("127.0.0.1", "80"), TypeError, ""),
+        (("127.0.0.1", 65536), ValueError, ""),
+        (("one.example", -1), ValueError, ""),
+        (("::1", 80, 0, 0, 0), TypeError, ""),
     ],
 )
-async def test_addresses_that_make_no_sense(address: Any, error: type[Exception]) -> None:
+async def test_addresses_that_make_no_sense(
+    address: Any, error: type[Exception], what: str
+) -> None:
     told = Told(address)
     async with open_initiator():
-        with pytest.raises(error, match=r"^remote_end_point"):
+        with pytest.raises(error, match=f"^remote_end_point{what}"):
             connect_async(told.args)
         assert not told.args.pending
         assert told.args.last_operation is SocketAsyncOperation.NONE
