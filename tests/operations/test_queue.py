@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -13,25 +14,35 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.helpers import bytes_of
+from tests.between_tasks import falling_asleep
+from tests.helpers import FACES, Told, bytes_of, failure_on_the_spot, scripted, ten
 from tests.scripted import RecordingOwner, SpyPort, join, nothing, start
+from tests.worker_threads import Worker, outliving
 from trio_send import (
     ExitPolicy,
+    ObjectDisposedError,
     Socket,
     SocketAsyncEventArgs,
+    SocketAsyncOperation,
     SocketError,
     SocketException,
     SocketFlags,
+    TracedOperation,
+    add_instrument,
+    from_thread,
     open_initiator,
 )
 from trio_send._messages.buffers import Message, Piece
-from trio_send._operations.gate import BUSY, CLOSED
+from trio_send._operations import bulk_ends
+from trio_send._operations.gate import BUSY, CLOSED, STEP
 from trio_send._operations.operation import Operation, Step
 from trio_send._operations.queue import OPERATION_COST, OperationQueue
 from trio_send._operations.send_calls import PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
 from trio_send._operations.states import ABORTED, DONE, FAILED, IDLE, QUEUED
 from trio_send._owners.engine import SOCKET_ALLOWANCE
+from trio_send._tracing.instruments import current_instruments
+from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
@@ -277,6 +288,61 @@ def test_handing_over_to_an_adopter() -> None:
     assert second.endings == [operations[1], operations[3]]
 
 
+def end_in_another_queue_first(
+    monkeypatch: pytest.MonkeyPatch, owner: RecordingOwner, queue: OperationQueue
+) -> bulk_ends.OwnerEnds:
+    """Have an owner's operations end, of which another queue holds too many for one trip; ``queue`` is told later."""
+    monkeypatch.setattr(bulk_ends, "ENDS_PER_TRIP", 2)
+    crowded = OperationQueue(ScriptedPort())
+    for _ in range(3):
+        start(crowded, stepping(None)[0], owner)
+    ends = bulk_ends.OwnerEnds(owner, ABORTED_CODE, "left", [crowded, queue])
+    ends.begin()
+    assert ends.is_ending
+    assert len(owner.endings) == 2
+    owner.endings.clear()
+    return ends
+
+
+async def test_what_has_to_end_as_the_owners_is_not_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, owner, adopter = OperationQueue(ScriptedPort()), RecordingOwner(), RecordingOwner()
+    operations = [stepping(None)[0] for _ in range(3)]
+    for operation in operations:
+        start(queue, operation, owner)
+    ends = end_in_another_queue_first(monkeypatch, owner, queue)
+    queue.hand_over(owner, adopter)
+    assert not ends.is_ending
+    assert owner.endings == operations
+    assert {(each.code, each.detail) for each in operations} == {(ABORTED_CODE, "left")}
+    assert (adopter.joins, adopter.watched) == (0, set())
+    assert members(queue) == []
+    assert queue.gate == 0
+
+
+async def test_what_was_started_after_the_stop_of_its_owner_is_not_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the queue that holds both has yet to be told of the stop, and the start has yet to be made."""
+    queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
+    doomed, (late, step) = stepping(None)[0], stepping()
+    start(queue, doomed, owner)
+    ends = end_in_another_queue_first(monkeypatch, owner, queue)
+    with falling_asleep():
+        assert not queue.request(nothing)
+        assert start(queue, late, owner)
+        assert ends.is_ending
+    queue.drain(10**9)
+    assert not ends.is_ending
+    while late not in owner.endings:
+        await trio.lowlevel.checkpoint()
+        queue.drain(10**9)
+    assert [each for each in owner.endings if each in (doomed, late)] == [doomed, late]
+    assert (doomed.state, late.state) == (ABORTED, DONE)
+    assert step.made == 1
+
+
 def test_closing_stops_everything_in_order_and_for_good() -> None:
     queue, owner = OperationQueue(ScriptedPort()), RecordingOwner()
     operations = [stepping(None)[0] for _ in range(3)]
@@ -476,12 +542,19 @@ async def test_a_follower_stopped_while_views_are_opened_is_not_sent() -> None:
     assert port.offers == [b"abcghi"]
 
 
-async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it() -> None:
+#: The ways to begin: with a first attempt, and behind others without one.
+begins = pytest.mark.parametrize("begin", [start, join])
+
+
+@begins
+async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it(
+    begin: Callable[..., bool],
+) -> None:
     port = ScriptedPort([Blocked()])
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     inner, outer = sending(b"inner"), sending(b"")
     answers = []
-    outer.message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    outer.message = Interrupting(b"outer", lambda: answers.append(begin(queue, inner, owner)))
     assert start(queue, outer, owner)
     assert answers == [True]
     assert port.attempts == 1
@@ -493,12 +566,15 @@ async def test_a_start_in_the_middle_of_a_first_attempt_goes_behind_it() -> None
     assert owner.endings == [outer, inner]
 
 
-async def test_a_start_in_the_middle_of_an_attempt_that_completes_is_attempted_behind_it() -> None:
+@begins
+async def test_a_start_in_the_middle_of_an_attempt_that_completes_is_attempted_behind_it(
+    begin: Callable[..., bool],
+) -> None:
     port = ScriptedPort()
     queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
     inner, outer = sending(b"inner"), sending(b"")
     answers = []
-    outer.message = Interrupting(b"outer", lambda: answers.append(start(queue, inner, owner)))
+    outer.message = Interrupting(b"outer", lambda: answers.append(begin(queue, inner, owner)))
     assert not start(queue, outer, owner)
     assert answers == [True]
     assert port.accepted == b"outerinner"
@@ -518,6 +594,285 @@ async def test_a_close_in_the_middle_of_a_first_attempt() -> None:
     assert operation.state == IDLE
     assert operation.code == ABORTED_CODE
     assert members(queue) == []
+
+
+async def test_a_drain_in_the_middle_of_an_attempt_is_made_at_its_end() -> None:
+    port = SpyPort([Blocked(0), Blocked(0)])
+    queue, owner = SendQueue(port, refuse_torn=True), RecordingOwner()
+    operation = sending(b"")
+    used: list[int] = []
+
+    def drain() -> None:
+        used.append(queue.drain(10**9))
+        assert port.calls == []
+
+    operation.message = Interrupting(b"abc", drain)
+    assert start(queue, operation, owner)
+    # Whoever drains is told that nothing was sent; the step of the start has seen to all of it.
+    assert used == [0]
+    assert port.results == ["EAGAIN", "EAGAIN"]
+    assert members(queue) == [operation]
+    assert owner.watched == {queue}
+    assert queue.gate == BUSY
+
+
+class Notes(Instrument):
+    """Notes what it is told, each with the size of the message."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[Any, ...]] = []
+
+    def operation_started(self, operation: TracedOperation) -> None:
+        self.notes.append(("started", operation.size))
+
+    def operation_queued(self, operation: TracedOperation, ahead: int) -> None:
+        self.notes.append(("queued", operation.size, ahead))
+
+    def operation_completed(
+        self,
+        operation: TracedOperation,
+        error: SocketError,
+        count: int,
+        queue_delay: float | None,
+        detail: str | None,
+    ) -> None:
+        self.notes.append(("completed", operation.size, error, count, queue_delay))
+
+
+@pytest.mark.parametrize("sent", [0, 3])
+async def test_an_instrument_that_comes_in_the_middle_of_a_start_is_told_when_that_returns(
+    sent: int,
+) -> None:
+    port = SpyPort()
+    instrument = Notes()
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+            assert socket.send_async(SocketAsyncEventArgs(b"warm")) is False
+            port.inner.add(*([sent] if sent else []), Blocked())
+            port.on_call = lambda _: add_instrument(instrument)
+            args = SocketAsyncEventArgs(b"message")
+            assert socket.send_async(args) is True
+            assert instrument.notes == [("started", 7), ("queued", 7, 0)]
+            assert args.bytes_transferred == sent
+
+
+async def test_an_instrument_that_comes_in_the_middle_of_a_drain_is_told_when_that_is_over() -> (
+    None
+):
+    queue, owner, instrument = OperationQueue(ScriptedPort()), RecordingOwner(), Notes()
+    queue.instruments = current_instruments()
+
+    def fail() -> None:
+        add_instrument(instrument)
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    operation, _ = stepping(None, fail)
+    operation.kind = SocketAsyncOperation.RECEIVE
+    start(queue, operation, owner)
+    queue.drain(10**9)
+    assert owner.endings == [operation]
+    assert instrument.notes == [("completed", 0, SocketError.CONNECTION_RESET, 0, None)]
+
+
+async def test_a_send_from_inside_a_port_is_told_to_instruments_behind_the_one_it_came_in() -> None:
+    port = SpyPort()
+    instrument = Notes()
+    inner = SocketAsyncEventArgs(b"inner")
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket, add_instrument(instrument):
+
+            def start_inner(_: object) -> None:
+                port.on_call = None
+                assert socket.send_async(inner) is True
+
+            port.on_call = start_inner
+            assert socket.send_async(SocketAsyncEventArgs(b"the outer")) is False
+            assert await inner.wait() == 5
+    assert port.accepted == b"the outerinner"
+    assert instrument.notes == [
+        ("started", 9),
+        ("started", 5),
+        ("completed", 5, SocketError.SUCCESS, 5, 0.0),
+        ("completed", 9, SocketError.SUCCESS, 9, 0.0),
+    ]
+
+
+async def test_a_send_of_another_thread_that_is_taken_in_by_a_port_goes_behind() -> None:
+    """It has its number already, by which that thread may stop it, and keeps it."""
+    port = SpyPort()
+    told = Told()
+    inner, other = told.args("inner"), told.args("other")
+    elsewhere, _ = scripted(Blocked())
+    async with open_initiator() as host:
+        with closing(Socket.from_port(port)) as socket, closing(elsewhere):
+
+            def post() -> None:
+                assert from_thread.send_async(socket, inner, host=host)
+                assert from_thread.send_async(elsewhere, other, host=host)
+
+            def take_in(_: object) -> None:
+                port.on_call = None
+                worker = Worker(outliving, host, post)
+                worker.thread.join()
+                worker.take()
+                assert inner.activation == other.activation == 1
+                assert port.offers == [b"outer"]
+                # What is stopped has to be taken in first, with whatever was posted before.
+                assert other.cancel()
+                assert port.offers == [b"outer"]
+                assert inner.pending
+
+            port.on_call = take_in
+            assert socket.send_async(SocketAsyncEventArgs(b"outer")) is False
+            assert port.offers == [b"outer", ten("inner")]
+            await wait_all_tasks_blocked()
+            assert inner.activation == other.activation == 1
+            assert not inner.pending
+    assert told.events == [
+        ("other", SocketError.OPERATION_ABORTED, 0),
+        ("inner", SocketError.SUCCESS, 10),
+    ]
+
+
+class RefillingPort(SpyPort):
+    """A port that is asked again at once, and raises what is no error of a socket then."""
+
+    refills = True
+    error: BaseException | None = None
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        if self.error is not None and self.calls:
+            raise self.error
+        return super().send(buffer, flags)
+
+
+@pytest.mark.parametrize("sent", [0, 3])
+async def test_a_start_whose_second_call_raises_what_is_no_error_of_a_socket_is_over(
+    sent: int,
+) -> None:
+    """The caller gets the exception. The args are free and keep their count, and the socket is out of the step."""
+    port = RefillingPort([sent])
+    port.error = ZeroDivisionError()
+    args, other = SocketAsyncEventArgs(b"message"), SocketAsyncEventArgs(b"other")
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+            with pytest.raises(ZeroDivisionError):
+                socket.send_async(args)
+            assert not args.pending
+            assert args.bytes_transferred == sent
+            assert socket.statistics().bytes_accepted == sent
+            assert socket.queued_operations == 0
+            assert not socket._core.sends.gate & STEP
+            port.error = None
+            socket.forget_torn()
+            assert socket.send_async(args) is False
+            assert socket.send_async(other) is False
+    assert port.offers == [b"message", b"message", b"other"]
+
+
+class ActingList(list[bytes]):
+    """A list that does something each time that it is looked at."""
+
+    def __init__(self, action: Callable[[], object], *members: bytes) -> None:
+        super().__init__(members)
+        self.action = action
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.action()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("face", ["begin_send", "try_begin_send", "send"])
+async def test_a_close_in_the_middle_of_the_checks_of_a_start_ends_it(
+    face: str, held: bool
+) -> None:
+    """Whether the close is obeyed at once, or when Trio runs a task."""
+    port = SpyPort()
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+
+            def close() -> None:
+                with falling_asleep() if held else nullcontext():
+                    socket.close()
+
+            data = ActingList(close, b"mes", b"sage")
+            ended = await failure_on_the_spot(face, socket, data)
+            assert ended == (SocketError.OPERATION_ABORTED, 0)
+            with pytest.raises(ObjectDisposedError):
+                await socket.send(b"later")
+    assert port.calls == []
+    assert port.inner.closed
+
+
+# A step that is held until Trio runs a task
+
+
+async def test_a_start_finishes_first_what_is_held() -> None:
+    socket, port = scripted(Blocked())
+    told = Told()
+    head, args = told.args("head"), told.args("next")
+    async with open_initiator():
+        assert socket.send_async(head) is True
+        with falling_asleep():
+            assert head.cancel()
+        assert socket.queued_operations == 1
+        port.unblock()
+        # The head has left by now, so there is nothing to wait behind.
+        assert socket.send_async(args) is False
+        assert socket.queued_operations == 0
+        assert args.bytes_transferred == 10
+        await wait_all_tasks_blocked()
+    assert told.events == [("head", SocketError.OPERATION_ABORTED, 0)]
+    assert port.accepted == ten("next")
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_start_that_tears_the_stream_by_what_is_held_is_refused(face: str) -> None:
+    socket, port = scripted(3)
+    head = SocketAsyncEventArgs(b"message")
+    async with open_initiator():
+        assert socket.send_async(head) is True
+        with falling_asleep():
+            assert head.cancel()
+        assert socket.torn is None
+        refused = await failure_on_the_spot(face, socket, b"behind")
+        assert refused == (SocketError.CONNECTION_ABORTED, 0)
+        assert socket.torn is not None
+        assert socket.torn.bytes_transferred == 3
+        assert await socket.send_rest() == 4
+    assert port.accepted == b"message"
+
+
+@pytest.mark.parametrize("how", ["left", "closed"])
+async def test_a_start_that_is_held_sends_nothing_after_the_stop(how: str) -> None:
+    socket, port = scripted(Blocked())
+    told = Told()
+    async with open_initiator():
+        head, late = told.args("head"), told.args("late")
+        assert socket.send_async(head) is True
+        with falling_asleep():
+            assert head.cancel()
+            assert socket.send_async(late) is True
+        assert late.pending
+        port.unblock()
+        if how == "closed":
+            socket.close()
+            assert socket.queued_operations == 0
+    assert told.events == [
+        ("head", SocketError.OPERATION_ABORTED, 0),
+        ("late", SocketError.OPERATION_ABORTED, 0),
+    ]
+    assert isinstance(error_of(late), ObjectDisposedError) == (how == "closed")
+    assert port.attempts == 1
+
+
+def error_of(args: SocketAsyncEventArgs) -> BaseException:
+    """The error of args that failed."""
+    with pytest.raises(SocketException) as caught:
+        assert args.outcome is not None
+        args.outcome.unwrap()
+    return caught.value
 
 
 # The three faces together
