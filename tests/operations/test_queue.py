@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -734,40 +735,102 @@ async def test_a_send_of_another_thread_that_is_taken_in_by_a_port_goes_behind()
     ]
 
 
-class RefillingPort(SpyPort):
-    """A port that is asked again at once, and raises what is no error of a socket then."""
+class RaisingPort(SpyPort):
+    """A port that is asked again at once, and raises what is no error of a socket when it is told to.
+
+    Attributes:
+      error: what to raise; None to send.
+      after: how many calls come first.
+    """
 
     refills = True
     error: BaseException | None = None
+    after = 0
 
     def send(self, buffer: Any, flags: int, /) -> int:
-        if self.error is not None and self.calls:
+        if self.error is not None and len(self.calls) >= self.after:
             raise self.error
         return super().send(buffer, flags)
 
 
+#: The faces, and how each starts a message; of args also where they do not go the short way.
+RAISED_AT: dict[str, Callable[[Socket], Any]] = {
+    "send_async": lambda socket: socket.send_async(SocketAsyncEventArgs(b"message")),
+    "send_async with flags": lambda socket: socket.send_async(with_flags(b"message")),
+    "begin_send": lambda socket: socket.begin_send(b"message"),
+    "try_begin_send": lambda socket: socket.try_begin_send(bytearray(b"message")),
+    "send": lambda socket: socket.send(b"message"),
+}
+
+
+def with_flags(message: bytes) -> SocketAsyncEventArgs:
+    args = SocketAsyncEventArgs(message)
+    args.socket_flags = SocketFlags.DONT_ROUTE
+    return args
+
+
 @pytest.mark.parametrize("sent", [0, 3])
-async def test_a_start_whose_second_call_raises_what_is_no_error_of_a_socket_is_over(
-    sent: int,
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("face", RAISED_AT)
+async def test_a_start_whose_second_call_raises_what_is_no_error_of_a_socket(
+    face: str, later: bool, sent: int
 ) -> None:
-    """The caller gets the exception. The args are free and keep their count, and the socket is out of the step."""
-    port = RefillingPort([sent])
-    port.error = ZeroDivisionError()
-    args, other = SocketAsyncEventArgs(b"message"), SocketAsyncEventArgs(b"other")
+    """The caller gets the exception, and nothing is written behind the part that went out."""
+    port = RaisingPort([4, sent] if later else [sent])
     async with open_initiator():
         with closing(Socket.from_port(port)) as socket:
+            if later:
+                assert socket.send_async(SocketAsyncEventArgs(b"warm")) is False
+            port.error, port.after = ZeroDivisionError(), len(port.calls) + 1
             with pytest.raises(ZeroDivisionError):
-                socket.send_async(args)
-            assert not args.pending
-            assert args.bytes_transferred == sent
-            assert socket.statistics().bytes_accepted == sent
+                answer = RAISED_AT[face](socket)
+                if inspect.isawaitable(answer):
+                    await answer
             assert socket.queued_operations == 0
             assert not socket._core.sends.gate & STEP
             port.error = None
-            socket.forget_torn()
-            assert socket.send_async(args) is False
-            assert socket.send_async(other) is False
-    assert port.offers == [b"message", b"message", b"other"]
+            if sent:
+                assert socket.torn is not None
+                assert (socket.torn.bytes_transferred, socket.torn.size) == (3, 7)
+                behind = SocketAsyncEventArgs(b"behind")
+                assert socket.send_async(behind) is False
+                assert behind.socket_error is SocketError.CONNECTION_ABORTED
+                assert await socket.send_rest() == 4
+            assert socket.torn is None
+            assert socket.send_async(SocketAsyncEventArgs(b"next")) is False
+    whole = b"message" if sent else b""
+    assert port.accepted == (b"warm" if later else b"") + whole + b"next"
+
+
+@pytest.mark.parametrize("how", ["the same args", "fresh args", "send_rest"])
+async def test_a_rest_whose_call_raises_what_is_no_error_of_a_socket_is_still_to_be_sent(
+    how: str,
+) -> None:
+    port = RaisingPort([3])
+    port.refills = False
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+            args = SocketAsyncEventArgs(b"message")
+            assert socket.send_async(args)
+            args.cancel()
+            await args.wait()
+            port.error = ZeroDivisionError()
+            rest = args
+            with pytest.raises(ZeroDivisionError):
+                if how == "send_rest":
+                    await socket.send_rest()
+                else:
+                    if how == "fresh args":
+                        rest = SocketAsyncEventArgs(b"sage")
+                    socket.resume(rest)
+            assert socket.torn is not None
+            assert b"".join(socket.torn.remaining) == b"sage"
+            assert (rest.pending, rest.socket_error) == (False, SocketError.OPERATION_ABORTED)
+            assert args.bytes_transferred == 3
+            port.error = None
+            assert socket.resume(rest) is False
+            assert socket.torn is None
+    assert port.accepted == b"message"
 
 
 class ActingList(list[bytes]):

@@ -63,6 +63,7 @@ ATTEMPT_ERRORS: Final = (OSError, BufferShrankError)
 OPERATION_COST: Final = 1024
 
 FORKED_DETAIL: Final = "the operation goes on in the process that this one was forked off"
+RAISED_DETAIL: Final = "the port, or a buffer, raised what is no error of a socket in the middle of the message"
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 
@@ -376,6 +377,9 @@ class OperationQueue(BulkEnds):
     def _give_up(self, operation: Operation) -> None:
         """Let an operation rest whose first attempt has raised what is no error of a socket; a port can do that."""
         if operation.state in (TRYING, HALTED):
+            if self._is_cut(operation):  # in an earlier call, or before it was resumed
+                operation.set_error(OPERATION_ABORTED, 0, RAISED_DETAIL)
+                self._mark_torn(operation, RAISED_DETAIL)
             operation.rest(self)
 
     @trio.lowlevel.enable_ki_protection
@@ -538,7 +542,7 @@ class OperationQueue(BulkEnds):
 
     def _attempt_more(self, operation: Operation) -> bool:
         """Follow a call that was accepted in part with another one if that may help; return whether that ended it."""
-        return False
+        raise NotImplementedError
 
     def attempt(self, operation: Operation) -> None:
         assert operation.step is not None
@@ -807,7 +811,7 @@ class OperationQueue(BulkEnds):
 
     def _ends_behind_cut(self) -> tuple[BulkEnd, ...]:
         """Return what becomes of operations that stand behind a message which is cut."""
-        return ()
+        raise NotImplementedError
 
     def hand_over(self, owner: Owner, adopter: Owner) -> None:
         """Make ``adopter`` the owner of all operations of an owner that leaves."""
