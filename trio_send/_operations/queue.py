@@ -489,10 +489,21 @@ class OperationQueue(BulkEnds):
             operation.set_error(OPERATION_ABORTED, 0, stopped)
         elif refusal is not None:
             operation.set_error(*refusal)
-        elif self.head is not None or not self._attempt_first(operation):
+        elif not self._attempt_posted(operation):
             self._join(operation, owner, counted=True)
             return
         self._end_posted(operation, owner)
+
+    def _attempt_posted(self, operation: Operation) -> bool:
+        """Attempt an operation that was posted, if nothing is in front of it; return whether that ended it."""
+        if self.head is not None:
+            return False
+        try:
+            return self._attempt_first(operation)
+        except BaseException:
+            # What is no error of a socket is not for the call that happens to end the step. Whoever drains the queue
+            # will meet it again, and that is where it ends the owner.
+            return False
 
     def _end_posted(self, operation: Operation, owner: Owner) -> None:
         self.count_on_the_spot(operation)

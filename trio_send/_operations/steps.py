@@ -72,12 +72,18 @@ class Steps(abc.ABC):
             self._do_noted()
 
     def _do_noted(self) -> None:
-        while self.gate & NOTED:
-            # In this order: what is noted from here on is either in the list already or brings another round.
-            self.gate &= ~NOTED
-            self.halted = False
-            while self.notes:
-                self.notes.pop(0)()
+        try:
+            while self.gate & NOTED:
+                # In this order: what is noted from here on is either in the list already or brings another round.
+                self.gate &= ~NOTED
+                self.halted = False
+                while self.notes:
+                    self.notes.pop(0)()
+        except BaseException:  # of a port of the program's own
+            # The others are done all the same, and the step ends, or everybody would wait for that for ever.
+            self.gate |= NOTED
+            self._do_noted()
+            raise
         # Nothing is called between the last look and this, so nothing can have been noted.
         self.gate &= ~STEP
 
