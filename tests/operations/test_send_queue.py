@@ -37,7 +37,7 @@ from trio_send import (
 from trio_send._base.codes import native_send_flags
 from trio_send._base.tries import MAX_SKIPS
 from trio_send._kernel.port import KernelPort
-from trio_send._messages.buffers import MAX_PIECES, Message, Piece
+from trio_send._messages.buffers import JOIN_PIECE_SIZE, MAX_PIECES, Message, Piece
 from trio_send._operations.gate import TORN
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
@@ -262,6 +262,29 @@ async def test_every_split_of_coalesced_neighbours_is_exact() -> None:
         assert counts(operations) == sizes
         # They did share calls: more was offered than the head.
         assert stream in port.offers
+
+
+@pytest.mark.parametrize("left", [2 * JOIN_PIECE_SIZE, JOIN_PIECE_SIZE, 1, 0])
+async def test_of_a_large_range_whose_block_has_shrunk_nothing_is_sent(left: int) -> None:
+    """What is left of it would be taken for the whole message."""
+    size = 2 * JOIN_PIECE_SIZE
+    port = SpyPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        assert not socket.send_async(SocketAsyncEventArgs(b"before"))
+        block = bytearray(bytes_of(1 + size))
+        args = SocketAsyncEventArgs(block, 1, size)
+        end = block[left:]
+        del block[left:]
+        assert not socket.send_async(args)
+        assert errors([args]) == ["FAULT"]
+        assert counts([args]) == [0]
+        assert f"but the range ends at {1 + size}" in str(args.outcome)
+        assert port.offers == [b"before"]
+        block += end  # which nobody holds any more
+        assert not socket.send_async(args)
+        assert counts([args]) == [size]
+    assert port.accepted == b"before" + bytes_of(1 + size)[1:]
 
 
 @pytest.mark.fact("F173")
