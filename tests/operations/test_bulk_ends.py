@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.between_tasks import do_at_the_end
 from tests.helpers import Told, scripted, ten
 from tests.scripted import RecordingOwner, SpyPort, nothing, start
 from trio_send import (
@@ -256,6 +257,36 @@ def test_a_queue_of_one_that_was_not_told_attempts_nothing_of_the_owner(kind: st
 
     trio.run(main)
     assert port.accepted == b""
+
+
+def test_a_step_in_the_middle_of_which_its_owner_leaves_makes_no_more_calls() -> None:
+    """The turn of its queue comes later, and a step does not look at owners again."""
+    owner = RecordingOwner()
+    port = SpyPort([Blocked()])
+    port.refills = True
+    full = SendQueue(SpyPort([Blocked()]), refuse_torn=True)
+    queue, operation = SendQueue(port, refuse_torn=True), sending(ten("struck"))
+
+    def leave(_: object) -> None:
+        port.on_call = None
+        bulk_ends.OwnerEnds(owner, ABORTED, "left", [full, queue]).begin()
+        assert len(owner.endings) == BATCH
+
+    async def main() -> None:
+        for _ in range(BATCH + 1):
+            start(full, sending(b"x"), owner)
+        start(queue, operation, owner)
+        port.inner.unblock()
+        port.inner.add(4, 6)
+        port.on_call = leave
+        queue.drain(1 << 20)
+        while len(owner.endings) < BATCH + 2:
+            await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+    assert port.accepted == ten("struck")[:4]
+    assert (operation.code, operation.detail, operation.transferred) == (ABORTED, "left", 4)
+    assert bulk_ends.ENDING_OWNERS == []
 
 
 def test_a_start_in_a_queue_that_was_not_told_is_not_stopped() -> None:
@@ -563,6 +594,40 @@ def test_without_trio_everything_ends_at_once() -> None:
     queue.close(nothing)
     assert owner.endings == operations
     assert queue.length == 0
+
+
+@pytest.mark.parametrize("when", ["at its end", "after it"])
+@pytest.mark.parametrize("how", ["closed", "left"])
+def test_where_a_run_has_no_more_tasks_everything_ends_at_once(how: str, when: str) -> None:
+    """An owner has told all its queues then, and leaves what is another's."""
+    owner, other = RecordingOwner(), RecordingOwner()
+    queues = [SendQueue(SpyPort([Blocked()]), refuse_torn=True) for _ in range(3)]
+    operations = [sending(b"x") for _ in range(CROWD)]
+    strangers = [sending(b"x") for _ in queues]
+
+    def end() -> None:
+        if how == "left":
+            bulk_ends.OwnerEnds(owner, ABORTED, "left", queues).begin()
+        else:
+            for queue in queues:
+                queue.close(nothing)
+
+    async def begin() -> None:
+        for number, operation in enumerate(operations):
+            start(queues[number * len(queues) // CROWD], operation, owner)
+        for queue, stranger in zip(queues, strangers, strict=True):
+            start(queue, stranger, other)
+        if when == "at its end":
+            do_at_the_end(end)
+
+    trio.run(begin)
+    if when == "after it":
+        end()
+    assert owner.endings == operations
+    assert other.endings == ([] if how == "left" else strangers)
+    assert [queue.length for queue in queues] == [1 if how == "left" else 0] * len(queues)
+    assert not any(queue.gate & ENDING for queue in queues)
+    assert bulk_ends.ENDING_OWNERS == []
 
 
 def test_at_the_end_of_a_run_everything_ends_at_once() -> None:

@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 
 from tests.scripted import RecordingOwner, SpyPort, run_virtual, start
-from trio_send import SocketError
+from trio_send import (
+    Socket,
+    SocketAsyncEventArgs,
+    SocketError,
+    TracedOperation,
+    add_instrument,
+    open_initiator,
+)
 from trio_send._messages.buffers import WholeBytes
 from trio_send._operations.gate import BUSY
 from trio_send._operations.operation import Operation
 from trio_send._operations.queue import OPERATION_COST, OperationQueue
-from trio_send._operations.send_calls import PLAIN_FLAGS
+from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
 from trio_send._operations.send_queue import SendQueue
-from trio_send._operations.states import ABORTED, DONE
+from trio_send._operations.states import ABORTED, DONE, QUEUED
+from trio_send.abc import Instrument
 from trio_send.testing import Blocked
 
 DATA = b"0123456789"
@@ -33,6 +41,7 @@ SCRIPTS: dict[str, tuple[Any, ...]] = {
     "an error": ("EPERM",),
     "no memory": ("ENOBUFS",),
     "a part and no memory": (4, "ENOBUFS"),
+    "no byte and then nothing": (0, Blocked()),
 }
 
 NAMES: dict[str, str] = {
@@ -83,6 +92,62 @@ def test_it_does_what_the_general_one_does(name: str, refills: bool, skips: int)
     written_out = run_virtual(after, SendQueue.drain)
     in_general = run_virtual(after, OperationQueue.drain)
     assert written_out == in_general
+
+
+def test_a_port_that_takes_no_byte_and_does_not_say_so_is_waited_for() -> None:
+    """Else the queue would be drained at every turn for nothing."""
+
+    async def main() -> None:
+        calls = ATTEMPT_ALLOWANCE // OPERATION_COST
+        queue, operation, port, owner = waiting(*[0] * 2 * calls)
+        assert queue.drain(1 << 20) == OPERATION_COST
+        assert port.results[1:] == [0] * (1 + calls)
+        assert (operation.state, operation.transferred) == (QUEUED, 0)
+        assert not queue.hopeful
+        assert queue.watched is owner
+
+    run_virtual(main)
+
+
+class Hooks(Instrument):
+    """Writes down which hooks were called."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def operation_started(self, operation: TracedOperation) -> None:
+        self.called.append("started")
+
+    def bytes_accepted(self, operation: TracedOperation, count: int, total: int) -> None:
+        self.called.append(f"{count} accepted")
+
+    def operation_completed(self, operation: TracedOperation, *_: object) -> None:
+        self.called.append("completed")
+
+
+async def test_an_instrument_that_comes_in_the_middle_is_told_at_the_end_of_the_step() -> None:
+    """What it is told of was started behind it."""
+    port, hooks = SpyPort([Blocked()]), Hooks()
+    socket = Socket.from_port(port)
+    behind = SocketAsyncEventArgs(b"behind")
+
+    def strike(_: object) -> None:
+        port.on_call = None
+        add_instrument(hooks)
+        assert socket.send_async(behind)
+        assert hooks.called == []
+
+    async with open_initiator():
+        first = SocketAsyncEventArgs(DATA)
+        assert socket.send_async(first)
+        port.inner.unblock()
+        port.on_call = strike
+        assert socket._core.sends.drain(1 << 20) == OPERATION_COST + len(DATA)
+        assert hooks.called == ["started", "6 accepted", "completed"]
+        assert await behind.wait() == 6
+        assert first.bytes_transferred == 10
+    assert port.accepted == DATA + b"behind"
+    socket.close()
 
 
 def test_it_makes_no_call_behind_a_stop() -> None:

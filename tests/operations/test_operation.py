@@ -19,8 +19,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_send
-from tests.helpers import bytes_of
-from tests.scripted import RecordingOwner
+from tests.helpers import bytes_of, in_flight, unblock
+from tests.scripted import RecordingOwner, SpyPort
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -465,6 +465,77 @@ async def test_activations_are_numbered_as_they_pend(autojump_clock: MockClock) 
         port.add(Blocked(1))
         assert await socket.send(args) == 3
         assert args.activation == 6
+
+
+@pytest.mark.parametrize("another", ["waits for room", "is held back as well"])
+async def test_whoever_waits_is_told_of_that_activation_though_another_has_begun(
+    another: str,
+) -> None:
+    """The end of the first is held back for them, and whoever goes on first starts the next one."""
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    args = SocketAsyncEventArgs(b"first")
+    told: list[tuple[int, int]] = []
+
+    def start_until_it_pends() -> None:
+        while not socket.send_async(args):
+            pass
+
+    async def wait() -> None:
+        told.append((await args.wait(), args.activation))
+        if len(told) == 1:
+            args.set_buffer(b"the second")
+            if another == "waits for room":
+                port.add(3, Blocked())
+            start_until_it_pends()
+
+    async with open_initiator():
+        start_until_it_pends()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait)
+        assert told == [(5, 1), (5, 2), (5, 2)]
+        assert in_flight(args)
+        if another == "waits for room":
+            assert args.bytes_transferred == 3
+            await unblock(port)
+        assert await args.wait() == 10
+        assert args.activation == 2
+
+
+@pytest.mark.parametrize("when", ["on the spot", "later"])
+@pytest.mark.parametrize("words", [("the tunnel is closed",), ()])
+async def test_an_error_without_a_number_is_told_by_its_words(
+    words: tuple[str, ...], when: str
+) -> None:
+    """A port makes it by hand, and it is no reason to give the connection up."""
+
+    def fail(_: object) -> None:
+        port.on_call = None
+        raise OSError(*words)
+
+    port = SpyPort([Blocked()] if when == "later" else [])
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = SocketAsyncEventArgs(b"abc")
+        if when == "later":
+            assert socket.send_async(args)
+            await wait_all_tasks_blocked()
+            port.on_call = fail
+            port.inner.unblock()
+            assert await args.wait() == 0
+        else:
+            port.on_call = fail
+            assert not socket.send_async(args)
+        assert args.socket_error is SocketError.SOCKET_ERROR
+        assert isinstance(args.outcome, outcome.Error)
+        error = args.outcome.error
+        assert isinstance(error, SocketException)
+        assert (error.native_error_code, error.bytes_transferred) == (0, 0)
+        assert str(error).endswith("the tunnel is closed") == bool(words)
+        assert not str(error).endswith(": ")
+        assert not socket.send_async(args)
+        assert args.socket_error is SocketError.SUCCESS
 
 
 async def test_what_is_pending_cannot_be_touched(autojump_clock: MockClock) -> None:

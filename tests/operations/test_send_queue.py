@@ -18,8 +18,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.between_tasks import falling_asleep
 from tests.helpers import BIG, KINDS, bytes_of, connected, fill, read_exactly
-from tests.scripted import RecordingOwner, SpyPort, start
+from tests.scripted import RecordingOwner, SpyPort, run_virtual, start
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -35,14 +36,15 @@ from trio_send import (
     open_initiator,
 )
 from trio_send._base.codes import native_send_flags
+from trio_send._base.error_numbers import CONNECTION_ABORTED, OPERATION_ABORTED
 from trio_send._base.tries import MAX_SKIPS
 from trio_send._kernel.port import KernelPort
-from trio_send._messages.buffers import MAX_PIECES, Message, Piece
+from trio_send._messages.buffers import JOIN_PIECE_SIZE, MAX_PIECES, Message, Piece
 from trio_send._operations.gate import TORN
 from trio_send._operations.operation import Operation
 from trio_send._operations.send_calls import ATTEMPT_ALLOWANCE, PLAIN_FLAGS
 from trio_send._operations.send_queue import FIRST_BACKOFF, MAX_BACKOFFS, SendQueue
-from trio_send._operations.states import CUT, IDLE
+from trio_send._operations.states import CUT, IDLE, POSTED
 from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.abc import Port
 from trio_send.testing import Blocked, ScriptedPort
@@ -292,6 +294,29 @@ async def test_every_split_of_coalesced_neighbours_is_exact() -> None:
         assert counts(operations) == sizes
         # They did share calls: more was offered than the head.
         assert stream in port.offers
+
+
+@pytest.mark.parametrize("left", [2 * JOIN_PIECE_SIZE, JOIN_PIECE_SIZE, 1, 0])
+async def test_of_a_large_range_whose_block_has_shrunk_nothing_is_sent(left: int) -> None:
+    """What is left of it would be taken for the whole message."""
+    size = 2 * JOIN_PIECE_SIZE
+    port = SpyPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        assert not socket.send_async(SocketAsyncEventArgs(b"before"))
+        block = bytearray(bytes_of(1 + size))
+        args = SocketAsyncEventArgs(block, 1, size)
+        end = block[left:]
+        del block[left:]
+        assert not socket.send_async(args)
+        assert errors([args]) == ["FAULT"]
+        assert counts([args]) == [0]
+        assert f"but the range ends at {1 + size}" in str(args.outcome)
+        assert port.offers == [b"before"]
+        block += end  # which nobody holds any more
+        assert not socket.send_async(args)
+        assert counts([args]) == [size]
+    assert port.accepted == b"before" + bytes_of(1 + size)[1:]
 
 
 @pytest.mark.fact("F173")
@@ -1358,6 +1383,136 @@ async def test_giving_up_a_cut_message(face: str) -> None:
         # Giving up what is not there is nothing.
         socket.forget_torn()
     assert port.accepted == TEN[:4] + b"ab" + (TEN if "args" in face else b"")
+
+
+class ResumingOwner(RecordingOwner):
+    """An owner that has the rest of a message sent as soon as it is told that this was cut.
+
+    Args:
+      rest: what sends it.
+      gives_up: whether it has given up the message before.
+
+    Attributes:
+      answers: whether the rest was pending then.
+    """
+
+    def __init__(self, rest: Operation, *, gives_up: bool) -> None:
+        super().__init__()
+        self.answers: list[bool] = []
+        self._rest = rest
+        self._gives_up = gives_up
+
+    def ended(self, operation: Operation, queue: SendQueue) -> None:
+        super().ended(operation, queue)
+        if not self.answers:
+            if self._gives_up:
+                queue.forget_torn()
+            self._rest.claim()
+            self.answers.append(queue.resume(self._rest, self))
+            assert self._rest.state == POSTED
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_rest_that_is_started_in_the_step_of_the_cut_is_sent_at_its_end(
+    how: str, gives_up: bool
+) -> None:
+    """It goes behind the end of all that waited, unless the message was given up before."""
+    port = SpyPort([4] if how == "stopped" else [4, "EACCES"])
+    first, behind, rest, later = (
+        args._operation for args in args_for(TEN, b"behind", TEN[4:], b"later")
+    )
+    queue, owner = SendQueue(port, refuse_torn=True), ResumingOwner(rest, gives_up=gives_up)
+
+    async def main() -> None:
+        for operation in (first, behind, rest, later):
+            operation.flags = PLAIN_FLAGS
+        for operation in (first, behind):
+            assert start(queue, operation, owner)
+        if how == "stopped":
+            assert queue.stop(first, OPERATION_ABORTED, None)
+        else:
+            queue.drain(10**6)
+        assert owner.answers == [True]
+        assert owner.joins == 3
+        assert owner.endings == [first, behind, rest]
+        assert (behind.code, behind.transferred) == (CONNECTION_ABORTED, 0)
+        if gives_up:
+            assert (rest.code, rest.transferred) == (OPERATION_ABORTED, 0)
+            assert "the rest was given up" in str(rest.make_error())
+        else:
+            assert (rest.code, rest.transferred, rest.continues) == (0, 6, True)
+        assert queue.torn is None
+        owner.tell()
+        assert [operation.state for operation in (first, behind, rest)] == [IDLE] * 3
+        assert not start(queue, later, owner)
+        assert (later.code, later.transferred) == (0, 5)
+
+    run_virtual(main)
+    assert port.accepted == (TEN[:4] if gives_up else TEN) + b"later"
+
+
+@pytest.mark.parametrize("when", ["with it", "behind it"])
+@pytest.mark.parametrize("whose", ["the cut args", "fresh args"])
+async def test_a_rest_of_what_was_given_up_in_a_step_that_is_held_is_not_sent(
+    whose: str, when: str
+) -> None:
+    """A signal handler gives it up where nobody may be woken, so the stream is torn until that is done."""
+    port = ScriptedPort()
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        args = await cut(socket, port, "args")
+        rest = SocketAsyncEventArgs(TEN[4:]) if whose == "fresh args" else args
+        count = rest.bytes_transferred
+        with falling_asleep():
+            socket.forget_torn()
+            assert torn_by(socket, args)
+            pending = socket.resume(rest) if when == "with it" else None
+        if pending is None:
+            pending = socket.resume(rest)
+        assert pending == (when == "with it")
+        assert await rest.wait() == count
+        assert errors([rest]) == ["OPERATION_ABORTED"]
+        assert "the rest was given up" in str(rest.outcome)
+        assert socket.torn is None
+        assert port.accepted == TEN[:4]
+        for operation in (args, rest):
+            assert operation._operation.state == IDLE
+        assert await socket.send(b"later") == 5
+    assert port.accepted == TEN[:4] + b"later"
+
+
+@pytest.mark.parametrize("face", ["resume", "send_rest"])
+async def test_what_a_port_raises_in_place_of_a_rest_leaves_args_that_are_free(face: str) -> None:
+    """It is no error of a socket, so nobody is told of it but the caller."""
+
+    def fail(_: object) -> None:
+        port.on_call = None
+        raise ZeroDivisionError
+
+    port = SpyPort([4])
+    socket = Socket.from_port(port)
+    async with open_initiator() as initiator:
+        args = SocketAsyncEventArgs(TEN)
+        assert socket.send_async(args)
+        assert args.cancel()
+        assert await args.wait() == 4
+        port.inner.add(Blocked())
+        port.on_call = fail
+        with pytest.raises(ZeroDivisionError):
+            if face == "resume":
+                socket.resume(args)
+            else:
+                await socket.send_rest()
+        assert (args.pending, args.bytes_transferred) == (False, 4)
+        assert (socket.queued_operations, initiator.pending_operations) == (0, 0)
+        # The step is over, so the next ones are made here and now.
+        port.inner.unblock()
+        socket.forget_torn()
+        assert socket.torn is None
+        assert not socket.send_async(args)
+        assert args.bytes_transferred == 10
+    assert port.accepted == TEN[:4] + TEN
 
 
 async def test_settling_a_cut_before_its_end_is_told() -> None:
