@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import gc
 import inspect
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +47,9 @@ from trio_send._owners.engine import SOCKET_ALLOWANCE
 from trio_send._tracing.instruments import current_instruments
 from trio_send.abc import Instrument
 from trio_send.testing import Blocked, ScriptedPort
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 ABORTED_CODE = int(SocketError.OPERATION_ABORTED)
 FAULT = int(SocketError.FAULT)
@@ -831,6 +836,79 @@ async def test_a_rest_whose_call_raises_what_is_no_error_of_a_socket_is_still_to
             assert socket.resume(rest) is False
             assert socket.torn is None
     assert port.accepted == b"message"
+
+
+@pytest.mark.parametrize("face", ["send_async", "begin_send"])
+async def test_a_start_in_the_middle_whose_call_raises_is_tried_again_by_who_drains(
+    face: str,
+) -> None:
+    """The call that it came in the middle of is answered as ever, and so are all others."""
+    port = RaisingPort()
+    begun: list[Any] = []
+
+    def start_another(_: object) -> None:
+        if len(port.calls) == 1:
+            message = b"second" if face == "begin_send" else SocketAsyncEventArgs(b"second")
+            begun.append(getattr(socket, face)(message))
+            port.error, port.after = ZeroDivisionError(), 1
+
+    port.on_call = start_another
+    async with open_initiator():
+        with closing(Socket.from_port(port)) as socket:
+            assert socket.send_async(SocketAsyncEventArgs(b"first")) is False
+            assert port.accepted == b"first"
+            assert socket.queued_operations == 1
+            port.error = None
+            third = SocketAsyncEventArgs(b"third")
+            assert socket.send_async(third)
+            assert await third.wait() == 5
+    assert port.accepted == b"firstsecondthird"
+
+
+async def test_a_start_in_the_middle_whose_call_raises_for_ever_ends_the_initiator() -> None:
+    port = RaisingPort()
+    second = SocketAsyncEventArgs(b"second")
+
+    def start_another(_: object) -> None:
+        port.error, port.after = ZeroDivisionError(), 1
+        assert socket.send_async(second)
+
+    port.on_call = start_another
+    first = SocketAsyncEventArgs(b"first")
+    with closing(Socket.from_port(port)) as socket:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with open_initiator():
+                assert socket.send_async(first) is False
+                await trio.sleep_forever()
+        assert caught.group_contains(ZeroDivisionError)
+        assert (first.pending, first.socket_error) == (False, SocketError.SUCCESS)
+        assert (second.pending, second.socket_error) == (False, SocketError.OPERATION_ABORTED)
+        assert second.bytes_transferred == 0
+        assert socket.queued_operations == 0
+    assert port.inner.closed
+
+
+def test_what_was_noted_is_done_although_something_of_it_raises() -> None:
+    """And the step ends. The last error is the one that is raised, with those before it as its context."""
+    queue = SendQueue(SpyPort(), refuse_torn=True)
+    done: list[int] = []
+
+    def fail(number: int) -> None:
+        done.append(number)
+        raise ValueError(number)
+
+    def note() -> None:
+        for number in range(4):
+            action = fail if number % 2 else done.append
+            assert not queue.request(partial(action, number))
+
+    with pytest.raises(ValueError, match="3") as caught:
+        queue.request(note)
+    assert str(caught.value.__context__) == "1"
+    assert done == [0, 1, 2, 3]
+    assert queue.gate == 0
+    assert queue.request(partial(done.append, 4))
+    assert done[-1] == 4
 
 
 class ActingList(list[bytes]):

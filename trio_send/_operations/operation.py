@@ -543,7 +543,7 @@ class Operation(NotCopied):
     @property
     def is_listened_to(self) -> bool:
         """Whether anything has to be called when the operation has ended."""
-        return False
+        raise NotImplementedError
 
     def make_error(self) -> SocketException:
         """Build the error of the latest activation.
