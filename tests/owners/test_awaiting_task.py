@@ -44,7 +44,9 @@ from trio_send import (
 )
 from trio_send._base.run_state import nobody_may_be_woken
 from trio_send._kernel.port import KernelPort
+from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_queue import FIRST_BACKOFF
+from trio_send._owners.awaiting_task import AwaitingTask
 from trio_send.testing import Blocked, ScriptedPort
 
 ABORTED = SocketError.OPERATION_ABORTED
@@ -857,6 +859,163 @@ async def test_leaving_an_initiator_cuts_off_an_awaited_follower() -> None:
         await wait_all_tasks_blocked()
         assert sender.result is CUT_OFF
     assert port.accepted == ten("a")[:3]
+
+
+# Ended on the way to sleep --------------------------------------------------------------------
+
+
+def at_the_beginning_of(
+    function: str, action: Callable[[], object], place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Do something once where a function begins, as a signal handler may."""
+    real = getattr(place, function)
+
+    def begun(*arguments: Any) -> Any:
+        monkeypatch.setattr(place, function, real)
+        action()
+        return real(*arguments)
+
+    monkeypatch.setattr(place, function, begun)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("what", ["its end", "its turn"])
+async def test_what_comes_right_before_a_task_is_parked_keeps_it_going(
+    what: str, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would wake it later."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator(), trio.open_nursery() as nursery:
+            head = SocketAsyncEventArgs(ten("head"))
+            assert socket.send_async(head)
+            sender = Sender(socket, "a")
+            assert sender.args is not None
+            if limited:
+                sender.args.timeout = 60
+            stopped = sender.args if what == "its end" else head
+            at_the_beginning_of("_park", stopped.cancel, AwaitingTask, monkeypatch)
+
+            async def run() -> None:
+                with assert_checkpoints():
+                    await sender.run()
+
+            nursery.start_soon(run)
+            await wait_all_tasks_blocked()
+            assert sender.result is (ABORTED if what == "its end" else None)
+            assert head.pending is (what == "its end")
+            await ready(socket, peer, filled)
+            assert sender.result == (ABORTED if what == "its end" else 10)
+        name = "head" if what == "its end" else "a"
+        assert await read_exactly(peer, 10) == ten(name)
+        assert nothing_to_read(peer)
+
+
+@pytest.mark.parametrize("what", ["its end", "its turn"])
+async def test_a_cancel_does_not_send_a_task_on_its_way_that_was_woken_before_it_slept(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end that came first is what the task is told; a turn that came first is taken from it where it waits next."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator(), trio.open_nursery() as nursery:
+            head = SocketAsyncEventArgs(ten("head"))
+            assert socket.send_async(head)
+            await wait_all_tasks_blocked()
+            sender = Sender(socket, "a")
+            assert sender.args is not None
+            stopped = sender.args if what == "its end" else head
+
+            def strike() -> None:
+                stopped.cancel()
+                sender.scope.cancel()
+
+            at_the_beginning_of("wait_task_rescheduled", strike, trio.lowlevel, monkeypatch)
+            nursery.start_soon(sender.run)
+            await wait_all_tasks_blocked()
+            assert sender.result == (ABORTED if what == "its end" else "cancelled")
+            assert sender.scope.cancelled_caught is (what == "its turn")
+            assert sender.args.socket_error is ABORTED
+            assert head.pending is (what == "its end")
+            await ready(socket, peer, filled)
+        if what == "its end":
+            assert await read_exactly(peer, 10) == ten("head")
+        assert nothing_to_read(peer)
+
+
+async def test_a_send_that_ends_right_before_its_task_waits_for_the_socket_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The socket may be full for ever, and nobody would get the task out of that wait."""
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        sender = Sender(socket, "a")
+        assert sender.args is not None
+        slot = OperationQueue.__dict__["others_wait"]
+        # Before the first wait there is a try; it is in vain.
+        strikes = [lambda: None, sender.args.cancel]
+
+        class Struck:
+            """The same attribute, and something is done where it is looked at."""
+
+            def __get__(self, queue: Any, _: object) -> Any:
+                if strikes:
+                    strikes.pop(0)()
+                return slot.__get__(queue)
+
+            def __set__(self, queue: Any, value: bool) -> None:
+                slot.__set__(queue, value)
+
+        monkeypatch.setattr(OperationQueue, "others_wait", Struck())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender.run)
+            await wait_all_tasks_blocked()
+            assert sender.result is ABORTED
+        assert strikes == []
+        assert await read_exactly(peer, filled) == bytes(filled)
+        assert nothing_to_read(peer)
+
+
+class AskedPort(ScriptedPort):
+    """A port that does something when it is asked for its descriptor, and notes who waits for it.
+
+    Attributes:
+      actions: what to do, the first time, the second time and so on.
+      waits: how many times somebody began to wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([Blocked()])
+        self.actions: list[Callable[[], object]] = []
+        self.waits = 0
+
+    def fileno(self) -> int:
+        if self.actions:
+            self.actions.pop(0)()
+        return super().fileno()
+
+    async def wait_writable(self) -> None:
+        self.waits += 1
+        await super().wait_writable()
+
+
+@pytest.mark.parametrize("end", ["close", "cancel"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_port_that_ends_the_send_when_asked_for_its_descriptor_is_not_waited_for(
+    times: int, end: str
+) -> None:
+    """It may be closed by then."""
+    port = AskedPort()
+    socket = Socket.from_port(port)
+    sender = Sender(socket, "a")
+    assert sender.args is not None
+    stop = socket.close if end == "close" else sender.args.cancel
+    port.actions = [*[lambda: None] * (times - 1), stop]
+    await sender.run()
+    assert port.actions == []
+    assert (sender.result, sender.agrees) == (ABORTED, True)
+    assert (port.waits, port.attempts) == (0, 1)
+    assert port.accepted == b""
 
 
 # Other things that are awaited ----------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
-from tests.helpers import Told, Turns, scripted, ten, unblock
+from tests.helpers import Told, Turns, in_flight, scripted, ten, unblock
 from trio_send import (
     AsyncResult,
     ExitPolicy,
@@ -594,6 +594,42 @@ async def test_on_completed_may_be_overridden(asynchronous: bool) -> None:
         variable.reset(token)
         port.unblock()
     assert log == ["start"]
+
+
+@pytest.mark.parametrize("face", ["on_completed", "callback"])
+@pytest.mark.parametrize("answer", [42, [], iter(())], ids=["number", "list", "iterator"])
+async def test_what_a_handler_returns_is_of_no_importance_unless_it_is_a_coroutine(
+    answer: object, face: str
+) -> None:
+    """The event is over when the call is, and the args are free again."""
+    calls: list[object] = []
+
+    class Answering(SocketAsyncEventArgs):
+        __slots__ = ()
+
+        def on_completed(self) -> object:  # type: ignore[override]
+            return called(self)
+
+    def called(what: object) -> object:
+        calls.append(what)
+        return answer
+
+    socket, port = scripted(Blocked(), 10, Blocked(), 10)
+    async with open_initiator() as initiator:
+        args = Answering(ten("a"))
+        for number in (1, 2):
+            if face == "callback":
+                subject: Any = socket.begin_send(ten("a"), callback=called)
+            else:
+                subject = args
+                assert socket.send_async(args)
+            await unblock(port)
+            assert len(calls) == number
+            assert calls[-1] is subject
+            assert not in_flight(subject)
+            assert initiator.statistics().unfinished_events == 0
+            assert await (socket.end_send(subject) if face == "callback" else args.wait()) == 10
+    assert port.accepted == 2 * ten("a")
 
 
 async def test_a_callback_is_called_once_with_its_result() -> None:

@@ -1048,6 +1048,104 @@ async def test_the_other_direction_that_cannot_be_watched_any_more_is_served(
             assert pollset.armed == 0
 
 
+# Struck where the system is asked ------------------------------------------------------------------
+
+
+class ActingEpoll:
+    """An epoll set that does something before a change of it.
+
+    Args:
+      actions: what to do before the first change, the second and so on.
+    """
+
+    def __init__(self, actions: list[Callable[[], object]]) -> None:
+        self._epoll = select.epoll()
+        self._actions = actions
+
+    def modify(self, fd: int, events: int) -> None:
+        if self._actions:
+            self._actions.pop(0)()
+        self._epoll.modify(fd, events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+async def test_of_two_sets_that_are_made_at_once_one_is_closed_and_the_other_serves_all(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another socket may block while the system makes the first one."""
+    if engine != "epoll":
+        pytest.skip("there is no set, or none that is made")
+    sets: list[Any] = []
+    told = Told()
+    with many_connected(2) as ((first, first_peer), (second, second_peer)):
+        filled = [fill(first), fill(second)]
+
+        def make() -> Any:
+            sets.append(select.epoll())
+            made = sets[-1]
+            if len(sets) == 1:
+                assert second.send_async(told.args("second"))
+            return made
+
+        monkeypatch.setattr(epoll_set, "select", SimpleNamespace(epoll=make))
+        async with open_initiator() as initiator:
+            assert first.send_async(told.args("first"))
+            await wait_all_tasks_blocked()
+            assert [each.closed for each in sets] == [True, False]
+            pollset = initiator._owner.engine._pollset
+            assert pollset is not None
+            assert (pollset.fd, pollset.armed) == (sets[1].fileno(), 2)
+            for peer, count in zip((second_peer, first_peer), reversed(filled), strict=True):
+                await read_exactly(peer, count)
+                await wait_all_tasks_blocked()
+            assert told.events == [("second", SUCCESS, 10), ("first", SUCCESS, 10)]
+        assert [each.closed for each in sets] == [True, True]
+
+
+async def test_one_that_is_stopped_while_events_are_fetched_is_left_to_who_watches_it_then(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was reported of it does not concern whoever is next, and no turn is made of it."""
+    if engine != "epoll":
+        pytest.skip("there is no set, or none that both directions are in")
+    actions: list[Callable[[], object]] = []
+    monkeypatch.setattr(epoll_set, "select", SimpleNamespace(epoll=lambda: ActingEpoll(actions)))
+    told = Told()
+    left, peer = stdlib_pair("unix", tiny=True)
+    peer.setblocking(False)
+    port = Watched(left)
+    socket = Socket.from_port(port)
+    with peer:
+        filled = [fill(socket)]
+        async with open_initiator(JOIN) as other, open_initiator():
+            stopped = told.args("stopped")
+            assert socket.send_async(stopped)
+            assert start_receive(socket, told.args("receive"))
+            assert other.run_sync(socket.send_async, told.args("next"))
+            await wait_all_tasks_blocked()
+
+            def strike() -> None:
+                assert stopped.cancel()
+                filled.append(fill(socket))
+                port.attempts = 0
+
+            # The sends are reported, and the set is to go on waiting for the receive.
+            actions.append(strike)
+            assert await read_exactly(peer, filled[0]) == bytes(filled[0])
+            await wait_all_tasks_blocked()
+            assert actions == []
+            assert told.events == [("stopped", ABORTED, 0)]
+            assert port.attempts == 1  # by the other engine, when it learns of it
+            peer.send(b"hello")
+            await wait_all_tasks_blocked()
+            assert told.events[1:] == [("receive", SUCCESS, 5)]
+            assert await read_exactly(peer, filled[1] + 10) == bytes(filled[1]) + ten("next")
+        assert told.events[2:] == [("next", SUCCESS, 10)]
+        socket.close()
+
+
 async def test_an_engine_that_is_told_to_quit_ends_at_once_and_has_not_been_cancelled() -> None:
     engine = _engine.Engine(pytest.fail, never_called)
     async with trio.open_nursery() as nursery:

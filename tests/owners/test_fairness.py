@@ -14,6 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.accelerator import go_in_python
+from tests.helpers import in_flight
 from tests.scripted import run_virtual
 from trio_send import (
     AsyncResult,
@@ -533,6 +534,36 @@ async def test_whoever_asks_instead_of_waiting_gets_another_answer_in_time(look:
         await wait_all_tasks_blocked()
         assert not args.pending
         assert args.outcome == outcome.Value(5)
+        assert told == ([5] if look == "completed" else [])
+
+
+@pytest.mark.parametrize("look", ["pending", "completed"])
+async def test_whoever_asks_where_a_wait_is_about_to_tell_has_it_told_once(
+    look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler may; the wait leaves it to the dispatcher then, and returns the count all the same."""
+    socket, _ = easy_socket()
+    told: list[int] = []
+    async with open_initiator() as initiator:
+        await spent(socket)
+        args = SocketAsyncEventArgs(b"whole")
+        assert socket.send_async(args)
+        tell_held_now = exiting_owner.ExitingOwner.tell_held_now
+
+        def struck(owner: exiting_owner.ExitingOwner) -> None:
+            if look == "pending":
+                assert args.pending
+            else:
+                args.completed += lambda _, args: told.append(args.bytes_transferred)
+            tell_held_now(owner)
+
+        monkeypatch.setattr(exiting_owner.ExitingOwner, "tell_held_now", struck)
+        assert await args.wait() == 5
+        assert in_flight(args)
+        assert initiator.statistics().unfinished_events == 1
+        await wait_all_tasks_blocked()
+        assert not in_flight(args)
+        assert initiator.statistics().unfinished_events == 0
         assert told == ([5] if look == "completed" else [])
 
 

@@ -1085,6 +1085,34 @@ async def test_a_cancelled_nursery_in_the_body_keeps_its_shape(whose: str, pendi
 # The current initiator, and contexts ----------------------------------------------------------
 
 
+async def test_whoever_asks_while_an_initiator_is_being_opened_may_start_something_there() -> None:
+    """As one of Trio's instruments may, which hears of the two tasks before the block begins."""
+    socket, port = scripted(Blocked())
+    told = Told()
+    found: list[Any] = []
+
+    class Spawned(trio.abc.Instrument):
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            found.append(current_initiator())
+            assert found[-1].run_sync(socket.send_async, told.args(str(len(found))))
+
+    async with open_initiator(JOIN, name="outer"):
+        assert socket.send_async(told.args("head"))
+        instrument = Spawned()
+        trio.lowlevel.add_instrument(instrument)
+        async with open_initiator(name="inner") as inner:
+            trio.lowlevel.remove_instrument(instrument)
+            assert len(found) == 2
+            assert found[0] is found[1]
+            assert repr(found[0]) == repr(inner) == "<Initiator 'inner': ABORT, open, 2 pending>"
+            assert found[0].cancel_scope is inner.cancel_scope
+        assert told.events == [("1", ABORTED, 0), ("2", ABORTED, 0)]
+        with pytest.raises(InvalidOperationError, match="has exited"):
+            found[0].run_sync(pytest.fail)
+        port.unblock()
+    assert port.accepted == ten("head")
+
+
 async def test_tasks_inherit_the_innermost_initiator() -> None:
     """A task belongs where it was started, whatever is opened elsewhere meanwhile."""
     seen: dict[str, Initiator] = {}

@@ -7,7 +7,9 @@ before out of the way; and nothing that is pending may be left without somebody 
 from __future__ import annotations
 
 import errno
+import select
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from trio_send import (
     add_instrument,
     open_initiator,
 )
+from trio_send._kernel import epoll_set
 from trio_send._kernel.epoll_set import HAVE_EPOLL
 from trio_send._owners.lent_watch import LentWatch
 from trio_send.abc import Instrument
@@ -358,3 +361,140 @@ async def test_a_try_in_vain_leaves_the_next_one_out(monkeypatch: pytest.MonkeyP
                     assert args.cancel()
         assert seen == [1, 0, 1, 0]
         assert await read_exactly(peer, filled) == bytes(filled)
+
+
+class RigidEpoll:
+    """An epoll set in which nothing can be changed, for want of memory."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def modify(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+async def test_no_watch_is_lent_of_what_the_set_cannot_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine goes on watching it, and is the only one to do so."""
+    monkeypatch.setattr(epoll_set, "select", SimpleNamespace(epoll=RigidEpoll))
+    with connected("unix") as (socket, peer):
+        filled = fill(socket)
+        async with open_initiator() as initiator, trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(ten("a"))
+            assert socket.send_async(args)
+            await wait_all_tasks_blocked()
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            pollset = initiator._owner.engine._pollset
+            assert pollset is not None
+            assert socket._core.sends.watched is pollset
+            assert (pollset.armed, writers()) == (1, 0)
+            assert await read_exactly(peer, filled + 10) == bytes(filled) + ten("a")
+            await wait_all_tasks_blocked()
+            assert counts == [10]
+            assert pollset.armed == 0
+
+
+class NoWait:
+    """Has Trio be unable to watch a descriptor, for want of memory.
+
+    Args:
+      after: how many times it is still able to.
+      action: what strikes where it is not.
+
+    Attributes:
+      asked: the descriptors that it was asked for.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        after: int = 0,
+        action: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.asked: list[int] = []
+        self._after = after
+        self._action = action
+        self._wait = trio.lowlevel.wait_writable
+        monkeypatch.setattr(trio.lowlevel, "wait_writable", self)
+
+    async def __call__(self, descriptor: int) -> None:
+        self.asked.append(descriptor)
+        if len(self.asked) <= self._after:
+            await self._wait(descriptor)
+        else:
+            assert len(self.asked) == self._after + 1, "it is asked again and again"
+            self._action()
+            raise OSError(errno.ENOMEM, "no memory")
+
+
+async def test_where_trio_cannot_watch_the_watch_goes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine has it in its set, and the task waits for the end alone."""
+    with connected("unix") as (socket, peer):
+        async with open_initiator(), trio.open_nursery() as nursery:
+            args = SocketAsyncEventArgs(BIG)
+            assert socket.send_async(args)
+            await wait_all_tasks_blocked()
+            trio_is = NoWait(monkeypatch)
+            counts: list[int] = []
+            nursery.start_soon(into, counts, args.wait)
+            await wait_all_tasks_blocked()
+            assert not is_lent(socket)
+            assert socket._core.sends.watched is not None
+            assert args.pending
+            assert await read_exactly(peer, len(BIG)) == BIG
+            await wait_all_tasks_blocked()
+            assert counts == [len(BIG)]
+        assert trio_is.asked == [socket.fileno()]
+
+
+async def test_an_end_that_comes_where_trio_cannot_watch_is_told_with_its_own_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another task that is told starts the args anew, perhaps before this one would run again."""
+    for _ in range(10):
+        with connected("unix") as (socket, peer), connected("unix") as (other, _):
+            fill(other)
+            args = SocketAsyncEventArgs(BIG)
+            counts: list[int] = []
+            sent: list[int] = []
+
+            def strike(args: SocketAsyncEventArgs = args, sent: list[int] = sent) -> None:
+                sent.append(args.bytes_transferred)
+                assert args.cancel()
+
+            async def start_anew(
+                args: SocketAsyncEventArgs = args, socket: Socket = socket, other: Socket = other
+            ) -> None:
+                await args.wait()
+                socket.forget_torn()
+                args.set_buffer(ten("b"))
+                assert other.send_async(args)
+
+            with monkeypatch.context() as patch:
+                trio_is = NoWait(patch, after=1, action=strike)
+                async with open_initiator(), trio.open_nursery() as nursery:
+                    assert socket.send_async(args)
+                    nursery.start_soon(into, counts, args.wait)
+                    await wait_all_tasks_blocked()
+                    assert is_lent(socket)
+                    nursery.start_soon(start_anew)
+                    await wait_all_tasks_blocked()
+                    assert len(trio_is.asked) == 1
+                    first = args.bytes_transferred
+                    await read_exactly(peer, first)
+                    await wait_all_tasks_blocked()
+                    assert len(trio_is.asked) == 2
+                    assert first < sent[0] < len(BIG)
+                    assert counts == sent
+                    assert socket.queued_operations == 0
+                    assert args.pending
+                    assert args.bytes_transferred == 0
+                assert args.socket_error is ABORTED

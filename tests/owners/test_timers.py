@@ -21,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.between_tasks import do_between_tasks
 from tests.helpers import cycle, scripted
 from trio_send import (
     ExitPolicy,
@@ -31,12 +32,13 @@ from trio_send import (
     SocketAsyncEventArgs,
     SocketError,
     SocketException,
+    SocketShutdown,
     open_initiator,
     socketpair,
 )
 from trio_send._kernel.epoll_set import HAVE_EPOLL
 from trio_send.abc import Port
-from trio_send.testing import Blocked
+from trio_send.testing import Blocked, ScriptedPort
 
 MESSAGE = b"0123456789"
 #: How many tasks wait for one blocked socket.
@@ -793,6 +795,42 @@ class TestValidation:
 
 
 # -- many -------------------------------------------------------------------------------------------------------------
+
+
+class ShutPort(ScriptedPort):
+    """A port whose user shuts the socket down in the middle of the first attempt, which finds no room."""
+
+    def __init__(self) -> None:
+        super().__init__([Blocked()])
+        self.socket = Socket.from_port(self)
+
+    def send(self, buffer: Any, flags: int, /) -> int:
+        try:
+            return super().send(buffer, flags)
+        finally:
+            if not self.shut_down:
+                self.socket.shutdown(SocketShutdown.SEND)
+
+
+async def test_a_limit_of_what_has_ended_before_it_could_be_watched_is_not_watched(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Where no task runs nothing is watched; and what is done first when one does is to look at what was shut down."""
+    limited = Limited()
+    port = ShutPort()
+    args = limited.make(timeout=10)
+    async with open_initiator() as initiator:
+
+        def start() -> None:
+            assert initiator.run_sync(port.socket.send_async, args)
+
+        await do_between_tasks(start)
+        await trio.testing.wait_all_tasks_blocked()
+        assert limited.told == [("send", SocketError.SHUTDOWN, 0, 0)]
+        assert port.attempts == 2
+        assert initiator._owner.timers._heap == []
+        await trio.sleep(20)
+    assert limited.told == [("send", SocketError.SHUTDOWN, 0, 0)]
 
 
 async def test_many_limits_strike_in_exact_order(autojump_clock: trio.testing.MockClock) -> None:

@@ -718,6 +718,40 @@ async def test_guests_of_a_host_that_is_adopted_move_on_with_it() -> None:
     assert port.accepted == ten("before") + ten("limit") + ten("after")
 
 
+async def test_a_guest_takes_its_time_of_grace_along_when_it_moves(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """The thread waits at its exit while its host is adopted, and for no longer than its own policy says."""
+    socket, port = stuck()
+    begun = trio.Event()
+
+    def work(host: Initiator) -> AsyncResult:
+        with from_thread.initiator(host, ExitPolicy.FINISH_STARTED, grace=5):
+            result = from_thread.begin_send(socket, ten("started"))
+            # The grace begins with the end of what was not.
+            from_thread.begin_send(socket, ten("not"), callback=lambda _: begun.set())
+        return result
+
+    async with open_initiator() as outer:
+        async with open_initiator(ExitPolicy.ADOPT) as inner:
+            worker = Worker(work, inner)
+            await begun.wait()
+            mock_clock.jump(3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [owner.host for owner in outer._owner.threads] == [outer._owner]
+        assert socket.queued_operations == 1
+        mock_clock.jump(1.5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert socket.queued_operations == 1
+        mock_clock.jump(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert socket.queued_operations == 0
+        code, count, why = how_it_ended(await worker.join())
+        assert (code, count) == (ABORTED, 4)
+        assert "its grace of 5 s was over" in why
+    assert port.accepted == ten("started")[:4]
+
+
 # A with block ---------------------------------------------------------------------------------------------------------
 
 
@@ -805,6 +839,48 @@ async def test_adopt_hands_over_to_the_block_around_or_to_the_host() -> None:
         assert host.pending_operations == 2
         assert not any(result.is_completed for result in results)
     assert [how_it_ended(result)[:2] for result in results] == [(ABORTED, 4), (ABORTED, 0)]
+
+
+async def test_what_nobody_is_there_to_adopt_is_stopped() -> None:
+    """Blocks that are no ``with`` blocks may be left in any order, the one around first."""
+    socket, port = stuck()
+    async with open_initiator() as host:
+
+        def work() -> AsyncResult:
+            outer = from_thread.initiator(host)
+            inner = from_thread.initiator(on_exit=ExitPolicy.ADOPT)
+            outer.__enter__()
+            inner.__enter__()
+            result = from_thread.begin_send(socket, ten("x"))
+            outer.__exit__(None, None, None)
+            assert not result.is_completed
+            inner.__exit__(None, None, None)
+            assert result.is_completed
+            return result
+
+        worker = Worker(work)
+        with trio.fail_after(10):
+            await trio.to_thread.run_sync(worker.thread.join, abandon_on_cancel=True)
+        code, count, why = how_it_ended(worker.take())
+        assert (code, count) == (ABORTED, 4)
+        assert why.endswith("its thread's initiator exited")
+        assert (host.pending_operations, socket.queued_operations) == (0, 0)
+    assert port.accepted == ten("x")[:4]
+
+
+async def test_it_tells_which_thread_it_is_of() -> None:
+    """For whoever has many, also in another thread, and when all is over."""
+    async with open_initiator() as host:
+
+        def work() -> list[Any]:
+            with from_thread.initiator(host) as outer, from_thread.initiator() as inner:
+                assert outer.ident == inner.ident == threading.get_ident()
+            return [threading.get_ident(), outer, inner]
+
+        for run in (trio.to_thread.run_sync, in_own_thread):
+            ident, *faces = await run(work)
+            assert [face.ident for face in faces] == [ident] * 2
+            assert ident != threading.get_ident()
 
 
 async def test_blocks_nest_and_the_innermost_owns() -> None:
