@@ -421,6 +421,35 @@ def test_what_was_built_of_another_source_is_left_out(
     assert accelerating.accelerate() is False
 
 
+def test_where_none_was_built_everything_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Socket.send_async
+    monkeypatch.setitem(sys.modules, "trio_send._accelerator", None)
+    monkeypatch.delattr(trio_send, "_accelerator", raising=False)
+    monkeypatch.delenv(accelerating.SWITCH, raising=False)
+    assert accelerating.accelerate() is False
+    assert Socket.send_async is before
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, RuntimeError])
+def test_one_that_cannot_be_installed_is_left_out(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks first whether all of it fits, and says in one of these ways that it does not."""
+    asked: list[set[str]] = []
+
+    def install(**parts: object) -> None:
+        asked.append(set(parts))
+        raise error("it does not fit")
+
+    other = SimpleNamespace(SOURCE="00000000", install=install)
+    monkeypatch.setattr(trio_send, "_accelerator", other, raising=False)
+    monkeypatch.setattr(accelerating, "_SOURCE", tmp_path / "not there")
+    monkeypatch.delenv(accelerating.SWITCH, raising=False)
+    assert accelerating.accelerate() is False
+    assert len(asked) == 1
+    assert {"socket", "args", "result"} <= asked[0]
+
+
 @needs_accelerator
 def test_it_is_put_in_place_where_all_fits() -> None:
     answer = run(ANEW.format(change=""), "0")

@@ -6,7 +6,9 @@ Modules: _socket.async_result, _socket.results.
 from __future__ import annotations
 
 import contextvars
-from contextlib import closing
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import pytest
@@ -37,9 +39,11 @@ from trio_send import (
     SocketError,
     SocketException,
     WaitHandle,
+    from_thread,
     open_initiator,
 )
 from trio_send._owners.exiting_owner import START_BUDGET
+from trio_send._socket import async_result as async_result_module
 from trio_send.testing import Blocked, ScriptedPort
 
 
@@ -380,6 +384,16 @@ async def test_a_result_can_be_cancelled_and_says_why(ends: Ends) -> None:
     assert nothing_to_read(peer)
 
 
+async def test_of_what_ended_on_the_spot_a_thread_finds_nothing_to_stop() -> None:
+    with closing(Socket.from_port(ScriptedPort())) as socket:
+        async with open_initiator():
+            result = socket.begin_send(b"hello")
+            assert result.completed_synchronously
+            await trio.to_thread.run_sync(from_thread.cancel, result)
+            assert result.outcome == Value(5)
+            assert socket.end_send_nowait(result) == 5
+
+
 async def test_the_text_of_a_result(tcp: Ends) -> None:
     socket, peer = tcp
     async with open_initiator():
@@ -686,6 +700,54 @@ async def test_a_handle_asked_for_after_the_end_is_set_already(
         assert await read_exactly(peer, len(BIG) + 1)
         await wait_all_tasks_blocked()
         assert "WaitHandle: set" in repr(result.async_wait_handle)
+
+
+class Overtaken:
+    """A lock that another thread takes and gives back first.
+
+    Args:
+      lock: the lock.
+      call: what that thread does meanwhile.
+    """
+
+    def __init__(self, lock: AbstractContextManager[bool], call: Callable[[], object]) -> None:
+        self._lock = lock
+        self._call: Callable[[], object] | None = call
+
+    def __enter__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        self._lock.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.__exit__(*error)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "pending"])
+async def test_two_threads_that_ask_for_the_handle_at_once_are_given_one(
+    ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, one would never be set."""
+    port = ScriptedPort() if ended else ScriptedPort([Blocked()])
+    handles: list[WaitHandle] = []
+    with closing(Socket.from_port(port)) as socket:
+        async with open_initiator():
+            result = socket.begin_send(b"hello")
+            assert result.completed_synchronously is ended
+            lock = Overtaken(
+                async_result_module.LOCK, lambda: handles.append(result.async_wait_handle)
+            )
+            monkeypatch.setattr(async_result_module, "LOCK", lock)
+            handles.append(result.async_wait_handle)
+            assert len(handles) == 2
+            assert handles[0] is handles[1] is result.async_wait_handle
+            assert await handles[0].wait_one(0) is ended
+            port.unblock()
+            assert await handles[0].wait_one() is True
+            assert socket.end_send_nowait(result) == 5
 
 
 @pytest.mark.page("B29")

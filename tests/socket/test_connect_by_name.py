@@ -16,6 +16,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 from tests.connections import Resolver, full, open_sockets
 from tests.helpers import HOSTS, needs_ipv6, read_to_end, stack as stack
 from trio_send import Socket, SocketError, SocketException, connect_tcp, connect_unix
+from trio_send._socket import connect_by_name as connecting
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -326,6 +327,27 @@ async def test_a_local_address(stack: ExitStack) -> None:
         with await accepted(listener) as peer:
             assert peer.getpeername()[0] == "127.0.0.5"
             assert socket.local_end_point[0] == "127.0.0.5"
+
+
+@pytest.mark.parametrize("option", [None, 0xFFFF], ids=["unknown here", "unknown to the kernel"])
+async def test_a_system_that_cannot_put_off_the_choice_of_the_port(
+    option: int | None, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the port is chosen before the peer is known."""
+    bound: list[Any] = []
+    real = Socket.bind
+
+    def bind(self: Socket, address: Any) -> None:
+        real(self, address)
+        bound.append(self.local_end_point)
+
+    monkeypatch.setattr(connecting, "_NO_PORT_YET", option)
+    monkeypatch.setattr(Socket, "bind", bind)
+    listener = listening(stack)
+    named(listener)
+    async with await connect_tcp("x.example", 80, local_address="127.0.0.1") as socket:
+        with await accepted(listener) as peer:
+            assert bound == [peer.getpeername()] == [socket.local_end_point]
 
 
 @needs_ipv6

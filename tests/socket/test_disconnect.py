@@ -5,14 +5,19 @@ Modules: _socket.connection_end.
 
 from __future__ import annotations
 
+import errno
 import socket as stdlib_socket
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.connections import full
+from tests.files import open_descriptors
 from tests.helpers import (
     BIG,
     Ends,
@@ -196,6 +201,86 @@ async def test_a_socket_that_is_closed_in_the_middle_stays_closed(tcp: Ends, fac
         with pytest.raises(ObjectDisposedError):
             await socket.connect(("127.0.0.1", 1))
     assert len(told.events) == 1
+
+
+class MeddledSocket(stdlib_socket.socket):
+    """A socket of the system in whose calls something else happens.
+
+    Attributes:
+      received: called in front of each call that receives.
+      error: what a shutdown fails with, if it does.
+      options: the numbers of the options that were set.
+    """
+
+    received: Callable[[], object] | None = None
+    error: OSError | None = None
+    options: tuple[int, ...] = ()
+
+    def setsockopt(self, level: int, name: int, *value: Any) -> None:
+        self.options += (name,)
+        super().setsockopt(level, name, *value)
+
+    def recv_into(self, *arguments: Any) -> int:
+        if self.received is not None:
+            self.received()
+        return super().recv_into(*arguments)
+
+    def shutdown(self, how: int) -> None:
+        if self.error is not None:
+            raise self.error
+        super().shutdown(how)
+
+
+def meddled(stack: ExitStack) -> tuple[MeddledSocket, stdlib_socket.socket]:
+    """A connected pair, of which nobody has closed the first."""
+    left, peer = stdlib_socket.socketpair()
+    stack.enter_context(peer)
+    return MeddledSocket(left.family, left.type, left.proto, left.detach()), peer
+
+
+@every_face
+async def test_a_socket_that_is_closed_while_its_descriptor_is_replaced_stays_closed(
+    face: str, stack: ExitStack
+) -> None:
+    """By what runs in the last attempt of a receive: the connection as it is asked for, and both descriptors."""
+    before = open_descriptors()
+    plain, _ = meddled(stack)
+    socket = Socket.from_stdlib(plain)
+    told = Told()
+    async with open_initiator():
+        assert socket.receive_async(told.args("received", bytearray(8))) is True
+        plain.received = partial(socket.close, reset=True)
+        await disconnect_through(face, socket, reuse_socket=True)
+        assert plain.fileno() == socket.fileno() == -1
+        assert plain.options == (stdlib_socket.SO_LINGER,)
+        with pytest.raises(ObjectDisposedError):
+            await socket.connect(("127.0.0.1", 1))
+    assert told.events == [("received", SocketError.SUCCESS, 0)]
+    stack.close()
+    assert open_descriptors() == before
+
+
+@every_face
+async def test_a_disconnect_that_the_system_refuses_leaves_the_connection_as_it_is(
+    face: str, stack: ExitStack
+) -> None:
+    """And no fresh descriptor open."""
+    plain, peer = meddled(stack)
+    socket = stack.enter_context(closing(Socket.from_stdlib(plain)))
+    async with open_initiator():
+        before = open_descriptors()
+        for reuse_socket in (False, True):
+            plain.error = OSError(errno.ENOBUFS, "no room")
+            with pytest.raises(SocketException) as caught:
+                await disconnect_through(face, socket, reuse_socket=reuse_socket)
+            assert caught.value.socket_error_code is SocketError.NO_BUFFER_SPACE_AVAILABLE
+            assert open_descriptors() == before
+            assert socket.connected
+            assert await socket.send(b"hello") == 5
+            assert peer.recv(9) == b"hello"
+        plain.error = None
+        await disconnect_through(face, socket)
+        assert not socket.connected
 
 
 @every_face

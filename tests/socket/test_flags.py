@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.datagrams import TO_FACES, receiver, send_to_through, to_failure_on_the_spot
 from tests.helpers import (
@@ -28,6 +28,7 @@ from trio_send import (
     SocketFlags,
     open_initiator,
 )
+from trio_send._owners.exiting_owner import START_BUDGET
 from trio_send.testing import Blocked
 
 DGRAM = stdlib_socket.SOCK_DGRAM
@@ -222,3 +223,35 @@ SIGPIPE_SCRIPT = """
 def test_a_broken_pipe_is_never_a_signal() -> None:
     """Also in a program that has given SIGPIPE back its default action; the other forms are tested elsewhere."""
     assert run_where_sigpipe_kills(SIGPIPE_SCRIPT) == ["SHUTDOWN"] * 4
+
+
+@pytest.mark.parametrize("budget", ["fresh", "spent"])
+async def test_the_rest_of_a_message_is_not_sent_with_flags_that_are_refused(budget: str) -> None:
+    """The stream stays torn, and the rest can be sent without them."""
+    port = SpyPort([4])
+    with closing(Socket.from_port(port)) as socket:
+        async with open_initiator():
+            cut = socket.begin_send(b"0123456789")
+            assert cut.cancel()
+            assert socket.torn is not None
+            rest = SocketAsyncEventArgs(buffer_list=socket.torn.remaining)
+            rest.socket_flags = SocketFlags.BROADCAST
+            if budget == "spent":
+                while not socket.send_async(SocketAsyncEventArgs(b"refused")):
+                    pass
+                await wait_all_tasks_blocked()
+                for _ in range(START_BUDGET):
+                    assert not socket.send_async(SocketAsyncEventArgs(b"refused"))
+            calls = len(port.calls)
+            assert socket.resume(rest) is (budget == "spent")
+            await rest.wait()
+            assert rest.socket_error is SocketError.OPERATION_NOT_SUPPORTED
+            assert rest.bytes_transferred == 0
+            assert len(port.calls) == calls
+            assert socket.torn is not None
+            assert socket.torn.bytes_transferred == 4
+            rest.socket_flags = SocketFlags.NONE
+            assert socket.resume(rest) is False
+            assert rest.bytes_transferred == 6
+            assert socket.torn is None
+    assert port.accepted == b"0123456789"

@@ -26,6 +26,7 @@ from tests.helpers import (
     kind as kind,
     nothing_to_read,
     read_exactly,
+    scripted,
     stdlib_pair,
     tcp as tcp,
 )
@@ -120,6 +121,26 @@ async def test_closing_in_a_child_changes_nothing_for_the_parent(
     assert await socket.receive() == b"x"
     await socket.aclose()
     assert await end_of(peer) == (b"", CLEAN)
+
+
+@pytest.mark.parametrize("how", ["close", "aclose"])
+async def test_a_port_of_ones_own_is_not_closed_by_a_child(how: str) -> None:
+    """What it stands on is the other process's as well, and only the port knows what that is."""
+    socket, port = scripted()
+
+    def close() -> str:
+        for _ in range(2):
+            if how == "close":
+                socket.close()
+            else:
+                step(socket.aclose())
+        return f"{port.closed}, {port.shut_down}, {socket.connected}"
+
+    assert in_a_child(close) == "False, [], False"
+    assert await socket.send(b"x") == 1
+    assert port.accepted == b"x"
+    socket.close()
+    assert port.closed
 
 
 async def test_a_torn_stream_is_not_reset_by_a_child(tcp: Ends) -> None:

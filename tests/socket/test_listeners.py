@@ -84,6 +84,13 @@ async def test_a_stream_for_each_connection(kind: str, listener: stdlib_socket.s
                         assert accepted.remote_end_point == peer.getsockname()
 
 
+async def test_the_text_of_a_listener() -> None:
+    (ours,) = await open_tcp_listeners(0, host="127.0.0.1")
+    assert repr(ours) == f"<SocketListener of {ours.socket!r}>"
+    await ours.aclose()
+    assert "closed" in repr(ours)
+
+
 @pytest.mark.parametrize("no_delay", [True, False])
 async def test_sockets_for_those_who_want_them(no_delay: bool) -> None:
     (ours,) = await open_tcp_listeners(0, host="127.0.0.1", no_delay=no_delay)

@@ -29,6 +29,8 @@ from trio_send import (
     ObjectDisposedError,
     Socket,
     SocketAsyncEventArgs,
+    SocketError,
+    add_instrument,
     open_initiator,
 )
 from trio_send.abc import Instrument
@@ -292,6 +294,29 @@ async def test_a_close_cuts_it_short(clogged: Ends, how: str) -> None:
     data, end = await end_of(peer)
     assert end == (RESET if how == "reset" else CLEAN)
     assert data == BIG or how == "reset"
+
+
+@linux
+async def test_a_close_as_soon_as_the_peer_is_told_cuts_it_short_too(clogged: Ends) -> None:
+    """By who is told there that a receive has ended. Nothing is waited for then, for nobody would end the wait."""
+    socket, peer = clogged
+    told: list[SocketError] = []
+
+    class Closer(Instrument):
+        def operation_completed(self, operation: object, error: SocketError, *_: object) -> None:
+            told.append(error)
+            socket.close()
+
+    assert await socket.send(BIG) == len(BIG)
+    async with open_initiator():
+        result = socket.begin_receive(bytearray(10))
+        with add_instrument(Closer()):
+            await socket.aclose()
+        assert told == [SocketError.OPERATION_ABORTED]
+        assert socket.fileno() == -1
+        with pytest.raises(ObjectDisposedError):
+            await socket.end_receive(result)
+    assert await end_of(peer) == (BIG, CLEAN)
 
 
 @linux

@@ -9,12 +9,13 @@ import array
 import gc
 import inspect
 import mmap
+import os
 import signal
 import socket as stdlib_socket
 import sys
 import weakref
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +40,7 @@ from tests.helpers import (
     python_handles_ctrl_c as python_handles_ctrl_c,
     read_exactly,
     reset,
+    stack as stack,
     stdlib_pair,
     unix as unix,
 )
@@ -59,6 +61,7 @@ from trio_send import (
 )
 from trio_send._kernel.port import HAVE_SCATTER, KernelPort
 from trio_send._owners.exiting_owner import START_BUDGET
+from trio_send._socket import receive_steps as steps
 from trio_send.testing import ScriptedPort
 
 #: The ways to receive. The first two need no initiator.
@@ -1172,6 +1175,171 @@ async def test_a_buffer_with_a_will_of_its_own(unix: Ends, deed: str, form: str)
             assert told.events == [("args", SocketError.OPERATION_ABORTED, 0)]
             if deed == "cancel":
                 assert await socket.receive() == b"hello"
+
+
+# What runs in the middle ------------------------------------------------------------------------
+
+
+def strike_once(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, action: Callable[[], object]
+) -> None:
+    """Do something when a function of a module is called next, as a signal handler would."""
+    real = getattr(where, name)
+
+    def struck(*arguments: Any) -> Any:
+        monkeypatch.setattr(where, name, real)
+        action()
+        return real(*arguments)
+
+    monkeypatch.setattr(where, name, struck)
+
+
+class OwnSocket(stdlib_socket.socket):
+    """A socket of the system that does something when it has received, once.
+
+    Attributes:
+      then: what.
+    """
+
+    then: Callable[[], object] | None = None
+
+    def recv(self, *arguments: int) -> bytes:
+        data = super().recv(*arguments)
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return data
+
+
+def own_pair(stack: ExitStack) -> tuple[Socket, OwnSocket, stdlib_socket.socket]:
+    """A socket of ours that was received from before, what it stands on, and its peer."""
+    left, peer = stdlib_socket.socketpair()
+    stack.enter_context(peer)
+    own = OwnSocket(left.family, left.type, left.proto, left.detach())
+    return stack.enter_context(closing(Socket.from_stdlib(own))), own, peer
+
+
+async def receive_first(socket: Socket, peer: stdlib_socket.socket) -> None:
+    """Receive once, after which `Socket.receive` goes the short way."""
+    peer.send(b"first")
+    assert await socket.receive() == b"first"
+
+
+async def test_a_receive_that_is_begun_in_front_of_another_goes_first(
+    unix: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what runs between the look whether somebody waits and the system call."""
+    socket, peer = unix
+    await receive_first(socket, peer)
+    begun: list[AsyncResult] = []
+    room = bytearray(2)
+
+    def begin() -> None:
+        begun.append(socket.begin_receive(room))
+        peer.send(b"hello")
+
+    async with open_initiator():
+        strike_once(monkeypatch, trio.lowlevel, "checkpoint_if_cancelled", begin)
+        assert await socket.receive() == b"llo"
+        assert await socket.end_receive(begun[0]) == 2
+    assert room == b"he"
+
+
+async def test_a_receive_that_is_begun_behind_another_has_its_turn(stack: ExitStack) -> None:
+    """By what runs when the bytes have come and the call has not returned."""
+    socket, own, peer = own_pair(stack)
+    await receive_first(socket, peer)
+    begun: list[AsyncResult] = []
+    room = bytearray(8)
+    async with open_initiator():
+        own.then = lambda: begun.append(socket.begin_receive(room))
+        peer.send(b"hello")
+        assert await socket.receive() == b"hello"
+        assert not begun[0].is_completed
+        peer.send(b"later")
+        assert await socket.end_receive(begun[0]) == 5
+    assert room == b"later\0\0\0"
+
+
+async def test_what_is_no_error_of_a_socket_leaves_the_receive_and_leaves_nothing(
+    stack: ExitStack,
+) -> None:
+    """Those behind it have their turn, and no byte is lost."""
+    socket, own, peer = own_pair(stack)
+    await receive_first(socket, peer)
+    begun: list[AsyncResult] = []
+    room = bytearray(8)
+
+    def fail() -> None:
+        begun.append(socket.begin_receive(room))
+        raise ZeroDivisionError
+
+    with pytest.raises(MemoryError):
+        await socket.receive(2**60)
+    async with open_initiator():
+        peer.send(b"gone")
+        own.then = fail
+        with pytest.raises(ZeroDivisionError):
+            await socket.receive()
+        peer.send(b"hello")
+        assert await socket.end_receive(begun[0]) == 5
+    assert room == b"hello\0\0\0"
+    peer.send(b"later")
+    assert await socket.receive() == b"later"
+
+
+@pytest.mark.parametrize("deed", ["close", "cancel"])
+@pytest.mark.parametrize("form", ["receive", "receive_async"])
+async def test_a_stop_in_front_of_the_call_of_a_drain_takes_nothing(
+    unix: Ends, form: str, deed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has arrived stays with the kernel, for whoever receives next."""
+    socket, peer = unix
+    args = SocketAsyncEventArgs(bytearray(8))
+    scope = trio.CancelScope()
+    told: list[str] = []
+
+    async def receive() -> None:
+        with scope:
+            try:
+                await socket.receive()
+            except ObjectDisposedError:
+                told.append("close")
+        if scope.cancelled_caught:
+            told.append("cancel")
+
+    def stop() -> None:
+        if deed == "close":
+            socket.close()
+        elif form == "receive":
+            scope.cancel()
+        else:
+            assert args.cancel() is True
+
+    with stdlib_socket.socket(fileno=os.dup(socket.fileno())) as twin:
+        async with open_initiator(), trio.open_nursery() as nursery:
+            first = socket.begin_receive(bytearray(1))
+            if form == "receive":
+                nursery.start_soon(receive)
+            else:
+                assert socket.receive_async(args) is True
+            await wait_all_tasks_blocked()
+            # Each attempt asks once; the second is the one to be stopped.
+            strike_once(
+                monkeypatch,
+                steps,
+                "core_of",
+                lambda: strike_once(monkeypatch, steps, "core_of", stop),
+            )
+            peer.send(b"1hello")
+            await wait_all_tasks_blocked()
+            assert first.bytes_transferred == 1
+            if form == "receive":
+                assert told == [deed]
+            else:
+                assert args.socket_error is SocketError.OPERATION_ABORTED
+                assert args.bytes_transferred == 0
+        assert twin.recv(100) == b"hello"
 
 
 # Results ---------------------------------------------------------------------------------------

@@ -1267,3 +1267,22 @@ async def test_flags_and_a_buffer_that_are_set_at_the_same_time_both_count(
     assert port.offers[2:] == [b"second", b"third"]
     assert port.calls[2].flags != plain
     assert port.calls[3].flags == plain
+
+
+async def test_a_buffer_that_is_taken_away_while_flags_are_set_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_in_python(monkeypatch)
+    port = SpyPort()
+    with on(port) as socket:
+        async with open_initiator():
+            await warm_up(socket)
+            args = SocketAsyncEventArgs(b"first")
+            place = beginning_of(short_parts.__code__)
+            with in_the_middle(lambda: args.set_buffer(None), place):
+                args.socket_flags = SocketFlags.NONE
+            with pytest.raises(ValueError, match=r"^args has nothing to send"):
+                socket.send_async(args)
+            args.set_buffer(b"second")
+            assert socket.send_async(args) is False
+    assert port.offers[2:] == [b"second"]

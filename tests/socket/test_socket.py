@@ -49,6 +49,8 @@ from trio_send import (
     open_initiator,
     socketpair,
 )
+from trio_send._kernel.port import KernelPort
+from trio_send._socket import socket as socket_module
 from trio_send.testing import Blocked, ScriptedPort
 
 # Making one -----------------------------------------------------------------------------------
@@ -117,6 +119,26 @@ def test_what_to_do_about_a_cut_message_is_one_of_two(stack: ExitStack) -> None:
     assert plain.gettimeout() is None  # it blocks as before
 
 
+class Odd(Exception):
+    pass
+
+
+def test_a_socket_whose_making_is_interrupted_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what a signal handler raises, for example."""
+    made: list[stdlib_socket.socket] = []
+
+    def make(sock: stdlib_socket.socket) -> KernelPort:
+        made.append(sock)
+        raise Odd
+
+    monkeypatch.setattr(socket_module, "KernelPort", make)
+    with pytest.raises(Odd):
+        Socket()
+    assert [sock.fileno() for sock in made] == [-1]
+
+
 async def test_a_trio_socket_outlives_a_refused_call(stack: ExitStack) -> None:
     left, right = trio.socket.socketpair()
     with left, right:
@@ -165,6 +187,24 @@ async def test_taking_over_a_listener(stack: ExitStack) -> None:
         stack.enter_context(closing(await socket.accept()))
         with pytest.raises(InvalidOperationError, match=r"^this socket listens"):
             await socket.connect(where)
+
+
+async def test_taking_over_a_socket_that_does_not_say_whether_it_listens(stack: ExitStack) -> None:
+    """Not every system knows the option. The socket counts as one that does not listen."""
+
+    class Silent(stdlib_socket.socket):
+        def getsockopt(self, *arguments: Any) -> Any:
+            raise OSError(errno.ENOPROTOOPT, "no such option")
+
+    left, peer = stdlib_socket.socketpair()
+    stack.enter_context(peer)
+    silent = Silent(left.family, left.type, left.proto, left.detach())
+    socket = stack.enter_context(closing(Socket.from_stdlib(silent)))
+    assert socket.connected
+    assert await socket.send(b"x") == 1
+    assert peer.recv(9) == b"x"
+    with pytest.raises(InvalidOperationError, match=r"^this socket does not listen"):
+        await socket.accept()
 
 
 async def test_taking_over_a_datagram_socket(stack: ExitStack) -> None:

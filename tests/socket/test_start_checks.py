@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket as stdlib_socket
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -471,3 +472,46 @@ async def test_a_callback_is_a_function(face: str) -> None:
                 getattr(socket, face)(*args, callback="x")
             assert initiator.pending_operations == 0
             assert not socket.connected
+
+
+class Emptying:
+    """A path that takes the message of args away when it is looked at, once.
+
+    Args:
+      path: the path.
+      args: the args.
+    """
+
+    def __init__(self, path: str, args: SocketAsyncEventArgs) -> None:
+        self._path = path
+        self._args: SocketAsyncEventArgs | None = args
+
+    def __fspath__(self) -> str:
+        args, self._args = self._args, None
+        if args is not None:
+            args.set_buffer(None)
+        return self._path
+
+
+@pytest.mark.skipif(not hasattr(stdlib_socket, "AF_UNIX"), reason="needs Unix sockets")
+async def test_a_message_that_is_taken_away_in_the_middle_of_the_checks_is_not_sent(
+    tmp_path: Path,
+) -> None:
+    """The start is refused like any other without one, and the args are free."""
+    path = str(tmp_path / "socket")
+    with (
+        receiver(stdlib_socket.AF_UNIX, path) as peer,
+        closing(Socket(stdlib_socket.AF_UNIX, DGRAM)) as socket,
+    ):
+        async with open_initiator() as initiator:
+            args = SocketAsyncEventArgs(b"first")
+            args.completed += never_called
+            args.remote_end_point = Emptying(path, args)
+            with pytest.raises(ValueError, match=r"^args has nothing to send"):
+                socket.send_to_async(args)
+            assert not args.pending
+            assert initiator.pending_operations == 0
+            assert nothing_to_read(peer)
+            args.set_buffer(b"second")
+            assert socket.send_to_async(args) is False
+            assert peer.recv(99) == b"second"

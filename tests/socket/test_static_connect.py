@@ -27,6 +27,7 @@ from trio_send import (
     current_initiator,
     open_initiator,
 )
+from trio_send._socket.connect_by_name import Race
 from trio_send._socket.static_connect import _ConnectNewStep
 
 INET, INET6 = stdlib_socket.AF_INET, stdlib_socket.AF_INET6
@@ -391,6 +392,38 @@ async def test_an_initiator_that_hands_it_over(stack: ExitStack) -> None:
     assert told.args.connect_socket is not None
     assert told.args.connect_socket.connected
     told.args.connect_socket.close()
+
+
+async def test_one_that_is_handed_over_in_the_moment_of_success_has_its_socket(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When nobody has taken account of it yet. Nobody connects once more."""
+    before = open_sockets()
+    told = Told(bound(stack, "tcp4", listens=True).getsockname())
+    real = Race.run
+    won: list[Socket] = []
+
+    async def run(self: Race, delay: float) -> Socket:
+        socket = await real(self, delay)
+        won.append(socket)
+        inner._owner.hand_over()
+        return socket
+
+    monkeypatch.setattr(Race, "run", run)
+    with trio.fail_after(60):
+        async with open_initiator(ExitPolicy.JOIN) as outer:
+            async with open_initiator(ExitPolicy.ADOPT) as inner:
+                assert connect_async(told.args) is True
+                await told.args.wait()
+                assert inner.statistics().succeeded == 0
+                assert outer.statistics().succeeded == 1
+    socket = told.args.connect_socket
+    assert told.sockets == [socket]
+    assert socket is not None
+    assert socket.connected
+    assert len(won) == 1
+    socket.close()
+    assert open_sockets() == before
 
 
 async def test_a_start_behind_the_stop_is_answered_on_the_spot() -> None:

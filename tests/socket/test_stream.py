@@ -29,6 +29,7 @@ from tests.helpers import (
     scripted,
     stdlib_pair,
     ten,
+    unblock,
 )
 from trio_send import (
     ObjectDisposedError,
@@ -234,6 +235,32 @@ async def test_an_end_that_was_cancelled_has_not_come(autojump_clock: Any) -> No
             await stream.send_all(b"y")
         with assert_checkpoints():
             await stream.send_eof()  # it is, and again
+
+
+async def test_a_socket_that_is_closed_in_front_of_an_end_has_not_broken(
+    autojump_clock: Any,
+) -> None:
+    """By who is told that the last send has ended, when the end has its turn."""
+    socket, port = scripted(Blocked())
+    stream = socket.as_stream()
+
+    class Closer(Instrument):
+        def operation_completed(self, *_: object) -> None:
+            socket.close()
+
+    async def end() -> None:
+        with pytest.raises(trio.ClosedResourceError, match="was closed"):
+            await stream.send_eof()
+
+    async with open_initiator(), trio.open_nursery() as nursery:
+        result = socket.begin_send(b"hello")
+        nursery.start_soon(end)
+        await wait_all_tasks_blocked()
+        with add_instrument(Closer()):
+            await unblock(port)
+        assert result.bytes_transferred == 5
+    assert bytes(port.accepted) == b"hello"
+    assert port.shut_down == []
 
 
 async def test_the_wait_for_room_is_over_when_the_queue_is_empty_and_there_is_room() -> None:
