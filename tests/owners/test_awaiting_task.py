@@ -1011,7 +1011,8 @@ async def test_a_port_that_ends_the_send_when_asked_for_its_descriptor_is_not_wa
     assert sender.args is not None
     stop = socket.close if end == "close" else sender.args.cancel
     port.actions = [*[lambda: None] * (times - 1), stop]
-    await sender.run()
+    with assert_checkpoints():
+        await sender.run()
     assert port.actions == []
     assert (sender.result, sender.agrees) == (ABORTED, True)
     assert (port.waits, port.attempts) == (0, 1)

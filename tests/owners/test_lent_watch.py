@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.helpers import BIG, connected, fill, read_exactly, ten
 from trio_send import (
@@ -406,6 +406,7 @@ class NoWait:
     Args:
       after: how many times it is still able to.
       action: what strikes where it is not.
+      direction: what it is asked to wait for.
 
     Attributes:
       asked: the descriptors that it was asked for.
@@ -416,12 +417,13 @@ class NoWait:
         monkeypatch: pytest.MonkeyPatch,
         after: int = 0,
         action: Callable[[], object] = lambda: None,
+        direction: str = "wait_writable",
     ) -> None:
         self.asked: list[int] = []
         self._after = after
         self._action = action
-        self._wait = trio.lowlevel.wait_writable
-        monkeypatch.setattr(trio.lowlevel, "wait_writable", self)
+        self._wait = getattr(trio.lowlevel, direction)
+        monkeypatch.setattr(trio.lowlevel, direction, self)
 
     async def __call__(self, descriptor: int) -> None:
         self.asked.append(descriptor)
@@ -453,6 +455,21 @@ async def test_where_trio_cannot_watch_the_watch_goes_back(
             await wait_all_tasks_blocked()
             assert counts == [len(BIG)]
         assert trio_is.asked == [socket.fileno()]
+
+
+async def test_an_end_that_comes_where_trio_cannot_watch_is_waited_for_with_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with connected("unix") as (socket, _):
+        async with open_initiator():
+            args = SocketAsyncEventArgs(bytearray(10))
+            assert socket.receive_async(args)
+            await wait_all_tasks_blocked()
+            trio_is = NoWait(monkeypatch, action=args.cancel, direction="wait_readable")
+            with assert_checkpoints():
+                assert await args.wait() == 0
+            assert args.socket_error is SocketError.OPERATION_ABORTED
+            assert trio_is.asked == [socket.fileno()]
 
 
 async def test_an_end_that_comes_where_trio_cannot_watch_is_told_with_its_own_count(

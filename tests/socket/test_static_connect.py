@@ -426,6 +426,46 @@ async def test_one_that_is_handed_over_in_the_moment_of_success_has_its_socket(
     assert open_sockets() == before
 
 
+@pytest.mark.parametrize("first_to_come", [0, 1])
+async def test_of_two_that_have_won_around_a_hand_over_one_is_closed(
+    first_to_come: int, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was on its way to its end when its owner left, and what the adopter has begun."""
+    before = open_sockets()
+    told = Told(bound(stack, "tcp4", listens=True).getsockname())
+    real = Race.run
+    won: list[Socket] = []
+    come = [trio.Event(), trio.Event()]
+
+    async def run(self: Race, delay: float) -> Socket:
+        number = len(won)
+        with trio.CancelScope(shield=True):
+            won.append(await real(self, delay))
+            if number == 0:
+                inner._owner.hand_over()
+                await wait_all_tasks_blocked()
+            if number != first_to_come:
+                await come[first_to_come].wait()
+                await wait_all_tasks_blocked()
+        come[number].set()
+        return won[number]
+
+    monkeypatch.setattr(Race, "run", run)
+    with trio.fail_after(60):
+        async with open_initiator(ExitPolicy.JOIN):
+            async with open_initiator(ExitPolicy.ADOPT) as inner:
+                assert connect_async(told.args) is True
+                await told.args.wait()
+                await come[1 - first_to_come].wait()
+    socket = told.args.connect_socket
+    assert told.sockets == [socket]
+    assert len(won) == 2
+    assert socket is not None
+    assert socket.connected
+    assert open_sockets() - before == {socket}
+    socket.close()
+
+
 async def test_a_start_behind_the_stop_is_answered_on_the_spot() -> None:
     told = Told(("127.0.0.1", 1))
     async with open_initiator():

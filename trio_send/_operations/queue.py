@@ -63,7 +63,9 @@ ATTEMPT_ERRORS: Final = (OSError, BufferShrankError)
 OPERATION_COST: Final = 1024
 
 FORKED_DETAIL: Final = "the operation goes on in the process that this one was forked off"
-RAISED_DETAIL: Final = "the port, or a buffer, raised what is no error of a socket in the middle of the message"
+RAISED_DETAIL: Final = (
+    "the port, or a buffer, raised what is no error of a socket in the middle of the message"
+)
 DISCONNECTED_DETAIL: Final = "the socket was disconnected while the operation was pending"
 
 

@@ -161,6 +161,8 @@ class AwaitingTask(Owner):
         tries = queue.tries
         is_try = tries is not None and tries.may_try()
         try:
+            if self._over:  # a port of the program's own has ended it when it was asked
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while not self._over and descriptor >= 0 and not is_short:
                 if queue.watcher is not self:
                     await self._park(operation, queue, None)
@@ -178,10 +180,13 @@ class AwaitingTask(Owner):
                         await trio.lowlevel.checkpoint()
                     elif not self._over:  # as it may be since a moment
                         await wait(descriptor)
+                    else:
+                        await trio.lowlevel.cancel_shielded_checkpoint()  # type: ignore[unreachable]
                 except trio.ClosedResourceError:
                     pass  # it has ended, or somebody else who waits for the descriptor was to be told
                 except OSError:
                     is_short = True
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 finally:
                     self._descriptor = -1
                     task.custom_sleep_data = None
@@ -243,6 +248,8 @@ class AwaitingTask(Owner):
                             await trio.sleep(SHORTAGE_PAUSE)
                         elif not self._over:
                             await queue.wait_ready()
+                        else:
+                            await trio.lowlevel.cancel_shielded_checkpoint()  # type: ignore[unreachable]
                         is_short = False
                     except trio.ClosedResourceError:
                         pass

@@ -231,8 +231,7 @@ class Engine:
                     if not self._quitting:
                         self._on_cancelled(str(cancelled))
                         with trio.CancelScope(shield=True) as self._shield:
-                            if not self._quitting:
-                                await self._serve()
+                            await self._serve()
                     raise
         finally:
             if self._pollset is not None:

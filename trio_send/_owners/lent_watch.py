@@ -104,7 +104,9 @@ class LentWatch(WaitingTasks["int | None"], Borrower):
                     except trio.ClosedResourceError:
                         pass  # the watch goes back, or somebody else who waits for the descriptor was to be told
                     except OSError:
-                        break  # the system cannot watch one more, and the engine tries now and then
+                        # The system cannot watch one more, and the engine tries now and then.
+                        await trio.lowlevel.checkpoint()
+                        break
                     finally:
                         self._sleeps = False
                         task.custom_sleep_data = None

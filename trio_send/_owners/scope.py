@@ -65,12 +65,13 @@ class _OpenInitiator:
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         self._owner = owner = ScopeOwner(nursery, self._on_exit, self._grace, self._name, adopter)
+        # Before anybody can ask for it, as an instrument may in what follows.
+        owner.face = initiator = Initiator(owner)
         self._token = current_owner.set(owner)
         owner.instruments.enter(owner)
         # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
         nursery.start_soon(owner.engine.run, name=f"{owner!r} engine")
         nursery.start_soon(owner.dispatcher.run, name=f"{owner!r} dispatcher")
-        owner.face = initiator = Initiator(owner)
         return initiator
 
     @trio.lowlevel.enable_ki_protection

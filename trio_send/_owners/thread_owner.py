@@ -199,7 +199,9 @@ class ThreadOwner(ExitingOwner):
 
     def end_with_thread(self, why: str) -> None:
         """End with the thread, or with its call."""
-        if not self.has_exited:
+        if (
+            not self.has_exited
+        ):  # pragma: no branch - a copy of what it was opened with may be left, too
             self.tell_held()
             if not self.host.has_exited:
                 self.stop(why)

@@ -93,11 +93,7 @@ class Timers:
         now = trio.current_time()
         while self._heap:
             # Taken out before it is looked at, because the first one may be another by then.
-            try:
-                entry = heapq.heappop(self._heap)
-            except IndexError:
-                break
-            due, _, timer = entry
+            entry = due, _, timer = heapq.heappop(self._heap)
             if due > now:
                 heapq.heappush(self._heap, entry)
                 break

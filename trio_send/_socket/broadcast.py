@@ -9,7 +9,6 @@ import attrs
 import trio
 
 from .._base.checks import require_whole_number
-from .._base.codes import SocketError
 from .._base.error_numbers import NO_BUFFER_SPACE_AVAILABLE
 from .._base.errors import ObjectDisposedError, SocketException
 from .._operations.watermarks import OPERATION_WEIGHT
@@ -22,6 +21,7 @@ from .socket import Socket
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from .._base.codes import SocketError
     from .async_result import ResultOperation
     from .core import SocketCore
 
@@ -130,8 +130,6 @@ def broadcast(
             result = socket.begin_send(data)
         except SocketException as error:
             failed[socket] = error.socket_error_code
-        except ObjectDisposedError:
-            failed[socket] = SocketError.OPERATION_ABORTED
         else:
             if type(result) is not EndedResult and not result.completed_synchronously:
                 operation = record_of(result)

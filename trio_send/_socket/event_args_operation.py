@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._base.checks import counted
 from .._base.codes import SocketAsyncOperation, SocketFlags
@@ -48,8 +48,7 @@ def short_parts(
             if piece.size == short_size(buffer):
                 if type(buffer) is memoryview:
                     return buffer, None  # which may be released, but never has another length
-                if type(buffer) is bytearray:
-                    return None, buffer
+                return None, cast("bytearray", buffer)
             return None, piece
     return None, message if message.fits_one_call else None
 

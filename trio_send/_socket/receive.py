@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,13 @@ from .._base.codes import SocketAsyncOperation
 from .._messages.buffers import message_from_buffer, require_writable
 from .._operations.gate import BROKEN, CLOSED, FORKED, STEP, UNCONNECTED
 from .core import Verb
-from .receive_starts import go_on_receiving, receive_args, receive_awaited, require_max_bytes
+from .receive_starts import (
+    MOST_BYTES,
+    go_on_receiving,
+    receive_args,
+    receive_awaited,
+    require_max_bytes,
+)
 from .receive_steps import STEP as RECEIVE_STEP, ReceiveBytesStep
 
 if TYPE_CHECKING:
@@ -109,7 +114,7 @@ class Receiving(Verb):
             and get_ident() == core.thread
             and trio.lowlevel.current_trio_token() is core.token
             and type(max_bytes) is int
-            and 0 < max_bytes <= sys.maxsize
+            and 0 < max_bytes <= MOST_BYTES
         ):
             # The same in short. It does not yield before the attempt, so no task can come between.
             await trio.lowlevel.checkpoint_if_cancelled()

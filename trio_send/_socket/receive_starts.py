@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno as errno_module
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from .async_result import AsyncResult
     from .core import SocketCore, Verb
     from .event_args import SocketAsyncEventArgs
+
+
+#: No receive asks for more at once. Python makes a buffer of that size first, which is cheap until it is filled, and
+#: where there is no memory for it the error would strike whoever makes the attempt. No datagram is so long.
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 def receive_args(
@@ -134,13 +139,10 @@ def _admit(core: SocketCore, operation: Operation) -> bool:
 
 
 def require_max_bytes(max_bytes: int) -> int:
-    """Return how many bytes to receive at most, if that is a number of bytes.
-
-    Where it is used, the error would strike whoever makes the attempt, which may be another task.
-    """
+    """Return how many bytes to ask for, if ``max_bytes`` is a number of bytes."""
     max_bytes = require_whole_number("max_bytes", max_bytes, "bytes")
     if not 1 <= max_bytes <= sys.maxsize:
         raise ValueError(
             f"max_bytes is {max_bytes}, but must be at least 1, and at most {sys.maxsize}"
         )
-    return max_bytes
+    return min(max_bytes, MOST_BYTES)

@@ -122,11 +122,10 @@ def conclude(
 
 
 def succeeded(result: AsyncResult) -> AsyncResult:
-    """Return a result, or raise what it has failed with on the spot."""
-    if type(result) is not EndedResult:
-        operation = record_of(result)
-        if operation.failed_on_the_spot:
-            raise operation.make_error()
+    """Return a result that is no `EndedResult`, or raise what it has failed with on the spot."""
+    operation = record_of(result)
+    if operation.failed_on_the_spot:
+        raise operation.make_error()
     return result
 
 

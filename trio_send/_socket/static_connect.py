@@ -49,7 +49,7 @@ class _NoPort(Port):
         await trio.lowlevel.checkpoint()
 
     async def wait_readable(self) -> None:
-        await trio.sleep_forever()
+        raise AssertionError("nobody can receive on a socket that nobody has")
 
     def close(self, *, reset: bool) -> None:
         """Close nothing."""
@@ -93,7 +93,8 @@ class _ConnectNewStep(Step):
         except SocketException as error:
             self._failure = error
             return
-        if self._is_over:
+        # One that was handed over looks for its winner again, and may find the one that was on its way.
+        if self._is_over or self._winner is not None:
             winner.close()
         else:
             self._winner = winner
@@ -105,6 +106,7 @@ class _ConnectNewStep(Step):
             raise BlockingIOError
         core = core_of(operation.socket)
         winner, self._winner = self._winner, None
+        self._is_over = True
         _take_over(core, core_of(winner))
         stand_connected(core, operation)
 
