@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.between_tasks import do_at_the_end
+from tests.between_tasks import do_at_the_end, do_between_tasks
 from tests.helpers import Told, scripted, ten
 from tests.scripted import RecordingOwner, SpyPort, nothing, start
 from trio_send import (
@@ -25,7 +25,7 @@ from trio_send import (
 )
 from trio_send._messages.buffers import Message, Piece, WholeBytes
 from trio_send._operations import bulk_ends
-from trio_send._operations.gate import ENDING
+from trio_send._operations.gate import ENDING, STEP
 from trio_send._operations.operation import Operation, Step
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import PLAIN_FLAGS
@@ -337,6 +337,33 @@ async def test_a_start_in_between_waits_behind_and_is_sent() -> None:
         assert await late.wait() == 10
     assert [name for name, _, _ in told.events] == [*names(), "late"]
     assert port.accepted == ten("late")
+
+
+async def test_a_stop_in_between_that_is_held_is_obeyed_at_once_by_the_next_batch() -> None:
+    """One that comes where Trio runs no task; what it has begun is ended before anything else is."""
+    socket, port = scripted(Blocked())
+    told = Told()
+    queue = socket._core.sends
+    async with open_initiator(), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            async with open_initiator():
+                crowd(told, socket)
+
+        nursery.start_soon(leave)
+        while not queue.gate & ENDING:
+            await trio.lowlevel.checkpoint()
+        late = told.args("late")
+        assert socket.send_async(late)
+        left = queue.length
+        await do_between_tasks(late.cancel)
+        assert queue.length < left
+        await wait_all_tasks_blocked()
+        assert not late.pending
+        assert queue.length == 0
+        assert not queue.gate & STEP
+    assert sorted(told.events) == sorted([(name, ABORTED, 0) for name in [*names(), "late"]])
+    assert port.accepted == b""
 
 
 async def test_stops_of_single_operations_in_between() -> None:

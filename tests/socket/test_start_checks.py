@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ from trio_send import (
     OperationInProgressError,
     Socket,
     SocketAsyncEventArgs,
+    SocketError,
+    SocketException,
     SocketFlags,
+    add_instrument,
     open_initiator,
 )
 from trio_send._base.errors import SocketClosedError
-from trio_send.testing import Blocked
+from trio_send.abc import Instrument
+from trio_send.testing import Blocked, ScriptedPort
 
 DGRAM = stdlib_socket.SOCK_DGRAM
 
@@ -515,3 +519,68 @@ async def test_a_message_that_is_taken_away_in_the_middle_of_the_checks_is_not_s
             args.set_buffer(b"second")
             assert socket.send_to_async(args) is False
             assert peer.recv(99) == b"second"
+
+
+class AskedPort(ScriptedPort):
+    """A port that does something when it is asked for the so many-th time whether it is a stream.
+
+    Attributes:
+      left: how many times are left; 0 when it is done.
+      action: what to do.
+    """
+
+    left = 0
+    action: Callable[[], object]
+
+    @property
+    def is_stream(self) -> bool:
+        if self.left:
+            self.left -= 1
+            if not self.left:
+                self.action()
+        return True
+
+    @is_stream.setter
+    def is_stream(self, value: bool) -> None: ...
+
+
+@pytest.mark.parametrize("face", ["send_async", "begin_send", "try_begin_send"])
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_start_whose_socket_is_closed_in_the_middle_sends_nothing(
+    face: str, watched: bool
+) -> None:
+    """Wherever in the middle that is, it is refused, or ends as any other that a close has stopped."""
+    instrument = Instrument()
+    ends: set[tuple[SocketError, bytes]] = set()
+    with add_instrument(instrument) if watched else nullcontext():
+        for number in range(1, 100):
+            port = AskedPort()
+            async with open_initiator() as initiator:
+                socket = Socket.from_port(port)
+                port.action = socket.close
+                args = SocketAsyncEventArgs(b"message")
+                port.left = number
+                error = SocketError.SUCCESS
+                try:
+                    if face == "send_async":
+                        assert socket.send_async(args) is False
+                        error = args.socket_error
+                    elif face == "begin_send":
+                        socket.begin_send(b"message")
+                    else:
+                        error = socket.try_begin_send(b"message")[1]
+                except SocketException as caught:
+                    error = caught.socket_error_code
+                assert initiator.pending_operations == 0
+                was_asked = not port.left
+                port.left = 0
+                if not was_asked:
+                    assert port.accepted == b"message"
+                    socket.close()
+                    break
+                ends.add((error, bytes(port.accepted)))
+        else:
+            pytest.fail("it is asked again and again")
+    # Behind the call it comes too late.
+    sent = {(SocketError.SUCCESS, b"message")}
+    assert ends - sent == ({(SocketError.OPERATION_ABORTED, b"")} if watched else set())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast, final
 from .._base.checks import NotCopied
 from .._base.errors import InvalidOperationError
 from .current import current_owner
-from .scope_owner import ScopeOwner
 from .thread_owner import ThreadOwner
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .._base.statistics import InitiatorStatistics
     from .exit_policy import ExitPolicy
     from .exiting_owner import ExitingOwner
+    from .scope_owner import ScopeOwner
 
     _T = TypeVar("_T")
     _Arguments = TypeVarTuple("_Arguments")
@@ -153,11 +153,8 @@ class ThreadInitiator(_Face):
 def face_of(owner: ExitingOwner) -> Initiator | ThreadInitiator:
     """Return what the program holds of an owner: the same object each time, until the owner has exited."""
     if owner.face is None:
-        if isinstance(owner, ThreadOwner):
-            owner.face = ThreadInitiator(owner)
-        else:
-            assert isinstance(owner, ScopeOwner)
-            owner.face = Initiator(owner)
+        assert isinstance(owner, ThreadOwner)  # any other has one for as long as it can be found
+        owner.face = ThreadInitiator(owner)
     return cast("Initiator | ThreadInitiator", owner.face)
 
 

@@ -199,9 +199,8 @@ class ThreadOwner(ExitingOwner):
 
     def end_with_thread(self, why: str) -> None:
         """End with the thread, or with its call."""
-        if (
-            not self.has_exited
-        ):  # pragma: no branch - a copy of what it was opened with may be left, too
+        # Else a copy of what it was opened with is left, too.
+        if not self.has_exited:  # pragma: no branch
             self.tell_held()
             if not self.host.has_exited:
                 self.stop(why)

@@ -210,9 +210,8 @@ async def open_tcp_listeners(
     backlog = _backlog(backlog)
     require_no_delay(no_delay)
     targets = await look_up_all(host, port, passive=True)
-    for tries_left in reversed(
-        range(_TRIES)
-    ):  # pragma: no branch - the last try leaves in any case
+    # The last try leaves in any case.
+    for tries_left in reversed(range(_TRIES)):  # pragma: no branch
         try:
             sockets = _listen_everywhere(targets, host, port, backlog)
         except SocketException as error:
