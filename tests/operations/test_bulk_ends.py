@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from itertools import pairwise
+from typing import Any
 
 import outcome
 import pytest
@@ -25,7 +26,7 @@ from trio_send import (
 )
 from trio_send._messages.buffers import Message, Piece, WholeBytes
 from trio_send._operations import bulk_ends
-from trio_send._operations.gate import ENDING, STEP
+from trio_send._operations.gate import ENDING
 from trio_send._operations.operation import Operation, Step
 from trio_send._operations.queue import OperationQueue
 from trio_send._operations.send_calls import PLAIN_FLAGS
@@ -339,37 +340,35 @@ async def test_a_start_in_between_waits_behind_and_is_sent() -> None:
     assert port.accepted == ten("late")
 
 
-async def test_a_stop_in_between_that_is_held_is_obeyed_at_once_by_the_next_batch() -> None:
+async def test_a_stop_that_is_held_is_obeyed_before_the_next_batch() -> None:
     """One that comes where Trio runs no task; what it has begun is ended before anything else is."""
-    socket, port = scripted(Blocked())
-    told = Told()
-    queue = socket._core.sends
-    async with open_initiator(), trio.open_nursery() as nursery:
+    gone: list[int] = []
 
-        async def leave() -> None:
-            async with open_initiator():
-                crowd(told, socket)
+    class Counting(RecordingOwner):
+        def ended(self, operation: Operation, queue: Any) -> None:
+            super().ended(operation, queue)
+            gone.append(len(owner.endings))
 
-        nursery.start_soon(leave)
-        while not queue.gate & ENDING:
-            await trio.lowlevel.checkpoint()
-        late = told.args("late")
-        assert socket.send_async(late)
-        gone: list[int] = []
+    owner, other = RecordingOwner(), Counting()
+    queue = SendQueue(SpyPort([Blocked()]), refuse_torn=True)
+    for _ in range(CROWD):
+        start(queue, sending(b"x"), owner)
+    late = sending(b"late")
+    start(queue, late, other)
+    bulk_ends.OwnerEnds(owner, ABORTED, "left", [queue]).begin()
 
-        def cancel() -> None:
-            gone.append(CROWD + 1 - queue.length)
-            late.cancel()
+    def stop() -> None:
+        assert queue.gate & ENDING
+        assert queue.request_stop(late, ABORTED, "stopped")
+        assert other.endings == []
+        gone.append(len(owner.endings))
 
-        await do_between_tasks(cancel)
-        await wait_all_tasks_blocked()
-        assert not late.pending
-        assert queue.length == 0
-        assert not queue.gate & STEP
-    in_order = names()
-    in_order.insert(gone[0], "late")
-    assert told.events == [(name, ABORTED, 0) for name in in_order]
-    assert port.accepted == b""
+    await do_between_tasks(stop)
+    await wait_all_tasks_blocked()
+    assert other.endings == [late]
+    assert gone[0] == gone[1] < CROWD
+    assert len(owner.endings) == CROWD
+    assert queue.gate == 0
 
 
 async def test_stops_of_single_operations_in_between() -> None:
