@@ -59,6 +59,16 @@ def test_tests(request: pytest.FixtureRequest) -> None:
     assert numbers(r" - tests - # ") == pytest.approx([there], rel=ROUGHLY)
 
 
+def test_what_is_reached() -> None:
+    """The page says no less than what `tox -e coverage` asks for."""
+    said = re.findall(r"messages and sockets, and of all - (\d+) % and ([\d.]+) %", TEXT)
+    [(core, everything)] = said
+    [asked] = re.findall(r"--include=\S+ --fail-under=(\d+)", (ROOT / "tox.ini").read_text("utf-8"))
+    assert core == asked
+    [least] = re.findall(r"fail_under = (\d+)", (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert float(everything) >= int(least)
+
+
 def test_changes_of_the_code() -> None:
     there = sum(1 for module in modules_of(ROOT, CORE) for _ in mutations(ROOT / PACKAGE, module))
     said = numbers(r"small changes of the code that the tests are tried on - #,? ")
