@@ -29,6 +29,7 @@ from trio_send._messages.buffers import (
     MAX_PIECES,
     BufferShrankError,
     Message,
+    Piece,
     measure,
     message_from_buffer,
     message_from_list,
@@ -615,3 +616,12 @@ async def test_a_list_with_one_spoilt_member_sends_nothing_of_it(autojump_clock:
     assert [each.bytes_transferred for each in args] == [2, 0, 2]
     assert port.accepted == b"1256"
     assert_free(spoilt)
+
+
+def test_a_look_behind_what_has_gone_needs_none_of_that() -> None:
+    """A buffer that has been sent may be made shorter."""
+    gone = bytearray(b"gone")
+    message = Message((Piece(gone, 0, 4), Piece(bytearray(b"here"), 0, 4)))
+    gone.clear()
+    assert message.peek(4, 3) == b"her"
+    assert message.peek(2, 3) == b""

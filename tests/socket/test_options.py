@@ -174,6 +174,9 @@ def test_what_comes_back_to_the_sender(family: int) -> None:
             socket.multicast_loopback = value
             assert socket.multicast_loopback is value
             assert bool(plain.getsockopt(level, option)) is value
+        # Whoever else has set it, too.
+        plain.setsockopt(level, option, 0)
+        assert socket.multicast_loopback is False
 
 
 @needs_ipv6
