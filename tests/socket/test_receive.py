@@ -1226,11 +1226,14 @@ class OwnSocket(stdlib_socket.socket):
 
     Attributes:
       then: what.
+      asked: how much it was asked for, each time.
     """
 
     then: Callable[[], object] | None = None
+    asked: list[int]
 
     def recv(self, *arguments: int) -> bytes:
+        self.asked.append(arguments[0])
         data = super().recv(*arguments)
         then, self.then = self.then, None
         if then is not None:
@@ -1243,6 +1246,7 @@ def own_pair(stack: ExitStack) -> tuple[Socket, OwnSocket, stdlib_socket.socket]
     left, peer = stdlib_socket.socketpair()
     stack.enter_context(peer)
     own = OwnSocket(left.family, left.type, left.proto, left.detach())
+    own.asked = []
     return stack.enter_context(closing(Socket.from_stdlib(own))), own, peer
 
 
@@ -1250,6 +1254,18 @@ async def receive_first(socket: Socket, peer: stdlib_socket.socket) -> None:
     """Receive once, after which `Socket.receive` goes the short way."""
     peer.send(b"first")
     assert await socket.receive() == b"first"
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_of_the_kernel_no_more_than_64_mib_are_asked(stack: ExitStack, later: bool) -> None:
+    socket, own, peer = own_pair(stack)
+    if later:
+        await receive_first(socket, peer)
+    most = 64 * 1024 * 1024
+    for asked in (most - 1, most, most + 1, sys.maxsize):
+        peer.send(b"x")
+        assert await socket.receive(asked) == b"x"
+    assert own.asked[-4:] == [most - 1, most, most, most]
 
 
 async def test_a_receive_that_is_begun_in_front_of_another_goes_first(
