@@ -36,12 +36,14 @@ from tests.helpers import (
     stdlib_pair,
     ten,
 )
+from tests.scripted import SpyPort
 from trio_send import (
     ExitPolicy,
     Socket,
     SocketAsyncEventArgs,
     SocketError,
     SocketException,
+    current_initiator,
     open_initiator,
 )
 from trio_send._kernel import epoll_set
@@ -827,6 +829,20 @@ async def test_a_cancel_while_events_are_in_hand_loses_none(policy: str) -> None
 
 
 # Ports without a descriptor -------------------------------------------------------------------
+
+
+async def test_what_a_port_starts_belongs_to_the_initiator_that_serves_it() -> None:
+    """Whether the call is made by the start, or by the task that has waited."""
+    found: list[Any] = []
+    port = SpyPort([Blocked(), 5], on_call=lambda _: found.append(current_initiator()))
+    socket = Socket.from_port(port)
+    async with open_initiator():
+        async with open_initiator() as initiator:
+            args = SocketAsyncEventArgs(b"12345")
+            assert socket.send_async(args)
+            port.inner.unblock()
+            assert await args.wait() == 5
+    assert found == [initiator] * 2
 
 
 async def test_a_port_without_a_descriptor_is_waited_for_by_a_task() -> None:

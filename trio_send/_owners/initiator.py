@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast, final
 
 from .._base.checks import NotCopied
 from .._base.errors import InvalidOperationError
-from .current import current_owner
 from .thread_owner import ThreadOwner
 
 if TYPE_CHECKING:
@@ -118,9 +117,7 @@ class Initiator(_Face):
             )
         self._owner.require_open()
         # A context can be entered once at a time, and this call may be inside another one.
-        context = self._owner.entry.copy()
-        context.run(current_owner.set, self._owner)
-        result = context.run(function, *args)
+        result = self._owner.entry.copy().run(function, *args)
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError(

@@ -68,6 +68,8 @@ class _OpenInitiator:
         # Before anybody can ask for it, as an instrument may in what follows.
         owner.face = initiator = Initiator(owner)
         self._token = current_owner.set(owner)
+        # The tasks that serve it later run in a context of the entry, too, in which it is the one to be found.
+        owner.entry.run(current_owner.set, owner)
         owner.instruments.enter(owner)
         # They inherit the context as it is here, not that of whoever happens to start the first pending operation.
         nursery.start_soon(owner.engine.run, name=f"{owner!r} engine")
