@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,29 @@ def begin_send_stuck(socket: Socket, initiator: Initiator) -> Callable[[], objec
     return lambda: socket._begin_send_stuck(b"message", 0, 7, None, owner, 0, BlockingIOError())
 
 
-@pytest.mark.parametrize("begin", [send_async_ended, send_async_stuck, begin_send_stuck])
+def waiting(socket: Socket) -> SendQueue:
+    """The queue of a socket, with an operation that waits."""
+    port = socket._core.port
+    assert isinstance(port, SpyPort)
+    port.inner.add(Blocked())
+    assert socket.send_async(SocketAsyncEventArgs(b"waits"))
+    return socket._core.sends
+
+
+def watch_first(socket: Socket, initiator: Initiator) -> Callable[[], object]:
+    return waiting(socket)._watch_first
+
+
+def go_on_alone(socket: Socket, initiator: Initiator) -> Callable[[], object]:
+    queue = waiting(socket)
+    queue.gate |= STEP
+    assert queue.head is not None
+    return partial(queue.go_on_alone, queue.head, 0, BlockingIOError())
+
+
+@pytest.mark.parametrize(
+    "begin", [send_async_ended, send_async_stuck, begin_send_stuck, watch_first, go_on_alone]
+)
 async def test_what_goes_on_behind_a_compiled_attempt_keeps_ctrl_c_away_by_itself(
     begin: Callable[[Socket, Initiator], Callable[[], object]],
 ) -> None:
